@@ -1,0 +1,75 @@
+// Package event is the word for what happened to a message, an account or a connection, and the fan-out to whoever
+// listens (the log today; metrics, notices and a console later). It knows no sink and no room. A sink that fails keeps
+// that to itself: an event never stops mail.
+package event
+
+import (
+	"context"
+	"log/slog"
+	"time"
+)
+
+// Kind is an event's constant message, as it stands in the log.
+type Kind string
+
+const (
+	ConnectionOpened  Kind = "connection opened"
+	ConnectionRefused Kind = "connection refused"
+	ConnectionClosed  Kind = "connection closed"
+	AuthSucceeded     Kind = "auth succeeded"
+	AuthFailed        Kind = "auth failed"
+
+	MessageAccepted Kind = "message accepted"
+	MessageRefused  Kind = "message refused"
+	MessageRelayed  Kind = "message relayed"
+	MessageDeferred Kind = "message deferred"
+	MessageInDoubt  Kind = "message in doubt"
+	MessageFailed   Kind = "message failed"
+	MessageHeld     Kind = "message held"
+
+	AccountParked    Kind = "account parked"
+	AccountPaused    Kind = "account paused"
+	AccountResumed   Kind = "account resumed"
+	AccountSignedIn  Kind = "account signed in"
+	TokenRefreshed   Kind = "token refreshed"
+	TokenFailed      Kind = "token failed"
+	SmarthostOpened  Kind = "smarthost connected"
+	SmarthostFailed  Kind = "smarthost failed"
+	GraphCalled      Kind = "graph called"
+	GraphFailed      Kind = "graph failed"
+	ListenerStarted  Kind = "listener started"
+	ServiceStarted   Kind = "service started"
+	ServiceStopped   Kind = "service stopped"
+	ConfigurationBad Kind = "configuration refused"
+)
+
+// Event is one thing that happened. Attrs use the keys of the log (queue_id, message_id, user, account, ...), never a
+// secret, a subject or a body.
+type Event struct {
+	Kind  Kind
+	At    time.Time
+	Level slog.Level
+	Attrs []slog.Attr
+}
+
+// Sink receives events. Handle must not block for long, must not keep e.Attrs, and is safe for concurrent use.
+type Sink interface {
+	Handle(ctx context.Context, e Event)
+}
+
+// Bus hands each event to every sink, in order. The zero value drops events. Safe for concurrent use once made.
+type Bus struct{ sinks []Sink }
+
+// NewBus returns a bus to these sinks.
+func NewBus(sinks ...Sink) *Bus { return &Bus{sinks: sinks} }
+
+// Emit stamps the event and hands it on. A nil Bus drops it, so that a room works without one in a test.
+func (b *Bus) Emit(ctx context.Context, level slog.Level, kind Kind, attrs ...slog.Attr) {
+	if b == nil {
+		return
+	}
+	e := Event{Kind: kind, At: time.Now(), Level: level, Attrs: attrs}
+	for _, s := range b.sinks {
+		s.Handle(ctx, e)
+	}
+}

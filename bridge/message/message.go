@@ -1,0 +1,67 @@
+// Package message is the tool for mail as bytes: an editor that changes the named top-level header fields and leaves
+// every other byte alone, address lists of header fields, and the types that carry one message through the rooms. It
+// knows no SMTP dialogue, no account and no policy: submission makes the Plan, queue keeps it, relay applies it. Its
+// parsers refuse by error and never panic; they are fuzzed.
+package message
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"postern/bridge/envelope"
+)
+
+// Message is one accepted message without its body: what the queue keeps, as it came, and what was decided.
+type Message struct {
+	ID       envelope.ID
+	Accepted time.Time // UTC
+	Session  envelope.Session
+	Envelope envelope.Envelope
+	Header   []byte // the header block as it came, CRLF lines, with the blank line that ends it
+	Plan     Plan
+}
+
+// Plan is everything decided before 250. The same plan on the same header gives the same bytes each time. It is stored
+// as JSON.
+type Plan struct {
+	Account     string           `json:"account"`
+	Scenario    string           `json:"scenario,omitempty"`
+	HeaderFrom  envelope.Address `json:"header_from"`  // the one that leaves
+	ReversePath envelope.Address `json:"reverse_path"` // the one that leaves; null stays null where the transport takes it
+	MessageID   string           `json:"message_id"`   // with angle brackets, fixed at acceptance
+	Edits       []Edit           `json:"edits"`        // in order
+}
+
+// Edit changes one top-level header field.
+type Edit struct {
+	Op    Op     `json:"op"`
+	Name  string `json:"name"`
+	Value string `json:"value,omitempty"` // unfolded, without the line end; US-ASCII or UTF-8; the editor folds it
+}
+
+// Op is what an Edit does.
+type Op string
+
+const (
+	Prepend Op = "prepend" // a new field before all others (trace fields)
+	Set     Op = "set"     // replaces the first field of that name in its place and removes the others; added at the end where none is
+	Add     Op = "add"     // a new field at the end of the header block
+	Remove  Op = "remove"  // all fields of that name
+)
+
+// Outgoing is one attempt: a message, those of its recipients that are still due, and the final header block.
+type Outgoing struct {
+	Message
+	Recipients []envelope.Address
+	Final      []byte // Header with Plan.Edits applied
+	Attempt    int    // counted from 1
+	BodySize   int64  // octets after the blank line
+
+	// Open returns the body as it was accepted, CRLF lines; the caller closes it.
+	Open func(ctx context.Context) (io.ReadCloser, error)
+
+	// Intent commits the in-doubt record. A transport calls it once, directly before the octets that may make the next
+	// server accept (the final dot, the request with the whole message), and gives up with Deferred when it fails.
+	Intent func(ctx context.Context) error
+}
