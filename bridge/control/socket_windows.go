@@ -1,0 +1,51 @@
+package control
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"postern/auth/token"
+)
+
+// addressFile holds "ADDRESS KEY". Whoever can read data_dir may talk to the daemon: the folder's ACL is the guard,
+// because a loopback port has none. (Wine knows no Unix socket, and moves no data through a named pipe.)
+const addressFile = "control.addr"
+
+// Listen opens a loopback port and writes its address and a fresh random key into a file in dataDir.
+func Listen(dataDir string) (net.Listener, token.Secret, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, "", fmt.Errorf("open the control port: %w", err)
+	}
+	key := rand.Text()
+	path := filepath.Join(dataDir, addressFile)
+	if err := os.WriteFile(path, []byte(l.Addr().String()+" "+key), 0o600); err != nil {
+		l.Close()
+		return nil, "", fmt.Errorf("write the control address: %w", err)
+	}
+	return l, token.Secret(key), nil
+}
+
+func dialer(dataDir string) (func(context.Context) (net.Conn, error), token.Secret, error) {
+	b, err := os.ReadFile(filepath.Join(dataDir, addressFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, "", fmt.Errorf("%w on %s", ErrNotRunning, dataDir)
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("read the control address (are you an administrator?): %w", err)
+	}
+	addr, key, _ := strings.Cut(string(b), " ")
+	return func(ctx context.Context) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+		if err != nil {
+			return nil, fmt.Errorf("%w on %s", ErrNotRunning, dataDir)
+		}
+		return conn, nil
+	}, token.Secret(key), nil
+}

@@ -1,0 +1,168 @@
+package bridge
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// words may be imported by everybody; tools by rooms and the hall.
+var (
+	words = []string{"bridge/envelope", "bridge/reply", "bridge/event", "auth/token"}
+	tools = []string{"bridge/message", "bridge/dsn"}
+)
+
+// household says, beyond words and tools, which packages of ours each package may import. A package that is not here
+// may import words (and, if it is a room, tools) alone.
+var household = map[string][]string{
+	"bridge/envelope": {"-"}, "bridge/reply": {"-"}, "bridge/event": {"-"}, "auth/token": {"-"},
+
+	"bridge": {"auth", "auth/entra", "auth/vault", "bridge/config", "bridge/control", "bridge/queue", "bridge/queue/sqlite",
+		"bridge/relay", "bridge/sandbox", "bridge/smtpd", "bridge/submission", "bridge/transport/graph",
+		"bridge/transport/smarthost", "bridge/users"},
+	// The door opens the hall, and reads the words of the file and of the socket to say what is wrong.
+	"cmd/postern": {"bridge", "bridge/config", "bridge/control", "bridge/sandbox", "bridge/users"},
+
+	"bridge/queue/sqlite": {"bridge/queue"},
+
+	// The key cabinet knows no mail.
+	"auth":       {"auth/entra", "auth/vault"},
+	"auth/entra": {},
+	"auth/vault": {},
+}
+
+// guests says which third-party modules may be imported, and where. Each library lives in one room.
+var guests = map[string][]string{
+	"github.com/emersion/go-smtp":           {"bridge/smtpd", "bridge/transport/smarthost"},
+	"github.com/emersion/go-sasl":           {"bridge/smtpd", "bridge/transport/smarthost"},
+	"golang.org/x/oauth2":                   {"auth/entra"},
+	"github.com/microsoftgraph/msgraph-sdk": {"bridge/transport/graph"},
+	"github.com/microsoft/kiota":            {"bridge/transport/graph"},
+	"github.com/google/uuid":                {"bridge/transport/graph"},
+	"github.com/BurntSushi/toml":            {"bridge/config"},
+	"modernc.org/sqlite":                    {"bridge/queue/sqlite"},
+	"github.com/alexedwards/argon2id":       {"bridge/users"},
+	"github.com/spf13/cobra":                {"cmd/postern"},
+	"github.com/spf13/pflag":                {"cmd/postern"},
+	"golang.org/x/term":                     {"cmd/postern"},
+	"golang.org/x/sys":                      {"auth/vault", "bridge", "bridge/control", "cmd/postern"},
+	"golang.org/x/sync":                     {"auth"},
+	"golang.org/x/crypto":                   {"auth/vault"},
+	"golang.org/x/text":                     {"bridge/message"},
+	"golang.org/x/net/idna":                 {"bridge/envelope"},
+}
+
+// TestHouse reads every import of every file, for every platform: a violation cannot hide behind a build tag or the
+// test cache. Test files may import more (a sandbox, another room's fake), but a room's code may not.
+func TestHouse(t *testing.T) {
+	root := ".."
+	seen := 0
+	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (strings.HasPrefix(d.Name(), ".") && p != root || d.Name() == "testdata" || d.Name() == "node_modules") {
+			return fs.SkipDir
+		}
+		if !strings.HasSuffix(p, ".go") || strings.HasSuffix(p, "_test.go") {
+			return nil
+		}
+		rel, _ := filepath.Rel(root, p)
+		room := path.Dir(filepath.ToSlash(rel))
+		src, err := os.ReadFile(p)
+		if err != nil {
+			return err
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), p, src, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		seen++
+		for _, im := range f.Imports {
+			name, _ := strconv.Unquote(im.Path.Value)
+			if why := refuse(room, name); why != "" {
+				t.Errorf("%s imports %s: %s", filepath.ToSlash(rel), name, why)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if seen < 20 {
+		t.Fatalf("read %d files only; is the house elsewhere?", seen)
+	}
+}
+
+// refuse says why room may not import name, or "".
+func refuse(room, name string) string {
+	if ours, ok := strings.CutPrefix(name, "postern/"); ok {
+		return refuseOurs(room, ours)
+	}
+	if !strings.Contains(strings.SplitN(name, "/", 2)[0], ".") {
+		return "" // the standard library
+	}
+	for prefix, rooms := range guests {
+		if strings.HasPrefix(name, prefix) {
+			if slices.Contains(rooms, room) || strings.HasSuffix(room, "test") {
+				return ""
+			}
+			return "that library lives in " + strings.Join(rooms, ", ")
+		}
+	}
+	if strings.HasSuffix(room, "test") {
+		return ""
+	}
+	return "that library has no room in the house; add it to guests with its one room"
+}
+
+func refuseOurs(room, ours string) string {
+	may := household[room]
+	if slices.Equal(may, []string{"-"}) {
+		return "a word imports nothing of ours"
+	}
+	if slices.Contains(words, ours) && (!strings.HasPrefix(room, "auth") || ours == "auth/token") {
+		return ""
+	}
+	if slices.Contains(may, ours) || strings.HasSuffix(room, "test") {
+		return ""
+	}
+	if strings.HasPrefix(room, "auth") {
+		return "the key cabinet knows no mail"
+	}
+	if slices.Contains(tools, ours) && !slices.Contains(tools, room) {
+		return ""
+	}
+	return "rooms do not import rooms: declare an interface and let the hall hand it over"
+}
+
+// TestHouseRefuses proves that TestHouse can fail.
+func TestHouseRefuses(t *testing.T) {
+	for _, tc := range []struct {
+		name, room, imports string
+		refused             bool
+	}{
+		{"a room may use a word", "bridge/smtpd", "postern/bridge/envelope", false},
+		{"a room may use a tool", "bridge/relay", "postern/bridge/message", false},
+		{"a room may not use a room", "bridge/smtpd", "postern/bridge/queue", true},
+		{"a word may not use a word", "bridge/reply", "postern/bridge/envelope", true},
+		{"the key cabinet may not use a mail word", "auth/entra", "postern/bridge/reply", true},
+		{"the key cabinet may use its own word", "auth/entra", "postern/auth/token", false},
+		{"a library stays in its room", "bridge/relay", "modernc.org/sqlite", true},
+		{"an unknown library is refused", "bridge/smtpd", "github.com/unknown/thing", true},
+		{"the standard library is free", "bridge/smtpd", "net/http", false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if why := refuse(tc.room, tc.imports); (why != "") != tc.refused {
+				t.Errorf("refuse(%q, %q) = %q; want refused %v", tc.room, tc.imports, why, tc.refused)
+			}
+		})
+	}
+}
