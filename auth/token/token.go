@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 )
 
@@ -56,6 +57,17 @@ type Token struct {
 	Fetched time.Time
 }
 
+// Grant is what a token endpoint gave for one request.
+type Grant struct {
+	Token
+	Refresh   Secret        // the new refresh token; "" where none came, and then the one that was used stays good
+	RefreshIn time.Duration // when the issuer wishes the access token to be refreshed, from Fetched; 0 where it did not say
+	User      string        // who signed in, as the id token says (unverified, for people to read); "" where it does not
+}
+
+// AnyAccount stands in a Remedy for the name of the account, which a provider does not know; Error.For puts it there.
+const AnyAccount = "ACCOUNT"
+
 // Error says why no token can be had and who must act. errors.As finds it in what package auth returns.
 type Error struct {
 	Code       string        // OAuth error (RFC 6749 section 5.2), for example invalid_grant; "" where the server sent none
@@ -73,6 +85,13 @@ func (e *Error) Error() string {
 		return e.Text
 	}
 	return e.Text + "; " + e.Remedy
+}
+
+// For returns a copy whose remedy names the account.
+func (e *Error) For(account string) *Error {
+	c := *e
+	c.Remedy = strings.ReplaceAll(e.Remedy, AnyAccount, account)
+	return &c
 }
 
 // Unwrap returns the cause.
