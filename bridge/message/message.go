@@ -58,6 +58,11 @@ type Outgoing struct {
 	Attempt    int    // counted from 1
 	BodySize   int64  // octets after the blank line
 
+	// Resend is set where an earlier attempt ended in doubt: an answer that it is a duplicate means relayed, and the
+	// message must leave by Transport, the one of that attempt ("" where it is not known).
+	Resend    bool
+	Transport string
+
 	// Open returns the body as it was accepted, CRLF lines; the caller closes it.
 	Open func(ctx context.Context) (io.ReadCloser, error)
 
