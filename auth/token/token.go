@@ -23,7 +23,8 @@ const (
 const redacted = "[redacted]"
 
 // Secret is a token, a password or a client secret. However it is printed, logged or encoded, it gives "[redacted]";
-// only Reveal gives the value, so that a search for Reveal finds every place where a secret leaves the program.
+// only Reveal gives the value, so that a search for Reveal finds every place where a secret leaves the program. It is no
+// map key: encoding/json writes keys of string type as they are.
 type Secret string
 
 // Reveal returns the value.

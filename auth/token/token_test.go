@@ -3,7 +3,10 @@ package token
 import (
 	"bytes"
 	"encoding/json"
+	"encoding/xml"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 	"testing"
@@ -11,41 +14,64 @@ import (
 
 const canary = "canary-7f3a"
 
-func TestSecretNeverPrintsItself(t *testing.T) {
+// TestSecretNeverPrints tries every way that a value gets into a log, an error or a file.
+func TestSecretNeverPrints(t *testing.T) {
 	s := Secret(canary)
-	wrapped := struct {
-		Name   string
-		Secret Secret
-		Token  Token
-	}{"x", s, Token{Access: s}}
-	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%T %v"} {
-		for _, v := range []any{s, &s, wrapped, &wrapped, []Secret{s}, map[string]Secret{"k": s}} {
-			if out := fmt.Sprintf(verb, v); strings.Contains(out, canary) || strings.Contains(out, fmt.Sprintf("%x", canary)) {
-				t.Errorf("Sprintf(%q, %T) leaks: %s", verb, v, out)
+	tok := Token{Access: s, Scopes: []string{"Mail.Send"}}
+	var out bytes.Buffer
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%10s", "%T"} {
+		fmt.Fprintf(&out, verb+" ", s)
+		fmt.Fprintf(&out, verb+" ", tok)
+		fmt.Fprintf(&out, verb+" ", &tok)
+		fmt.Fprintf(&out, verb+" ", []Secret{s})
+		fmt.Fprintf(&out, verb+" ", map[string]Secret{"a": s})
+	}
+	fmt.Fprintln(&out, s, fmt.Errorf("with %v", s), s.String())
+	for _, h := range []slog.Handler{slog.NewTextHandler(&out, nil), slog.NewJSONHandler(&out, nil)} {
+		slog.New(h).Info("x", "secret", s, "token", tok, "pointer", &s, "list", []Secret{s})
+	}
+	for _, encode := range []func(any) ([]byte, error){json.Marshal, xml.Marshal} {
+		for _, v := range []any{s, tok} {
+			data, err := encode(v)
+			if err != nil {
+				t.Fatal(err)
 			}
+			out.Write(data)
 		}
 	}
-	if b, err := json.Marshal(wrapped); err != nil || bytes.Contains(b, []byte(canary)) {
-		t.Errorf("json.Marshal = %s, %v; leaks or fails", b, err)
+	text := strings.ToLower(out.String())
+	if strings.Contains(text, canary) || strings.Contains(text, fmt.Sprintf("%x", canary)) {
+		t.Errorf("the secret is in %q", out.String())
 	}
-	var log bytes.Buffer
-	for _, h := range []slog.Handler{slog.NewTextHandler(&log, nil), slog.NewJSONHandler(&log, nil)} {
-		slog.New(h).Info("x", "secret", s, "wrapped", wrapped)
-	}
-	if strings.Contains(log.String(), canary) {
-		t.Errorf("slog leaks: %s", log.String())
-	}
-	if s.Reveal() != canary {
-		t.Errorf("Reveal() = %q; want the value", s.Reveal())
+	if !strings.Contains(text, redacted) || s.Reveal() != canary {
+		t.Errorf("Reveal gives %q", s.Reveal())
 	}
 }
 
-func TestForNamesTheAccount(t *testing.T) {
-	e := &Error{Text: "the sign-in is gone", Remedy: "run: postern signin ACCOUNT"}
-	if got, want := e.For("erp").Error(), "the sign-in is gone; run: postern signin erp"; got != want {
-		t.Errorf("For(erp).Error() = %q; want %q", got, want)
+func TestEmptySecretIsEmpty(t *testing.T) {
+	if s := Secret(""); s.String() != "" || fmt.Sprint(s) != "" {
+		t.Errorf("an empty secret prints %q", s.String())
 	}
-	if e.Remedy != "run: postern signin ACCOUNT" {
-		t.Errorf("For changed the original: %q", e.Remedy)
+}
+
+func TestError(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		err  *Error
+		want string
+	}{
+		{"what happened and what to do", &Error{Text: "sign-in has expired", Remedy: "run: postern signin erp"}, "sign-in has expired; run: postern signin erp"},
+		{"nothing to do", &Error{Text: "the token endpoint is down", Err: io.EOF}, "the token endpoint is down"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if got := tc.err.Error(); got != tc.want {
+				t.Errorf("Error = %q, want %q", got, tc.want)
+			}
+			var found *Error
+			wrapped := fmt.Errorf("token of account %q: %w", "erp", tc.err)
+			if !errors.As(wrapped, &found) || errors.Is(wrapped, io.EOF) != (tc.err.Err != nil) {
+				t.Errorf("%v does not unwrap", wrapped)
+			}
+		})
 	}
 }

@@ -130,14 +130,17 @@ func checkDomain(d string) error {
 	if d[0] == '[' {
 		return checkLiteral(d)
 	}
-	for _, r := range d {
+	ascii, err := asciiDomain(d)
+	if err != nil || strings.HasSuffix(ascii, ".") {
+		return errors.New("its domain is not a domain name")
+	}
+	// The IDNA form is looked at too: mapping makes an at sign, a bracket or a blank of its fullwidth form, and a
+	// command or header field written with that would name somebody else.
+	for _, r := range d + ascii {
 		// The underscore is no host name character (RFC 1123), but Windows hosts have it.
 		if r < 0x80 && r != '.' && r != '-' && r != '_' && !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9') {
 			return fmt.Errorf("character %q in its domain", r)
 		}
-	}
-	if _, err := asciiDomain(d); err != nil {
-		return errors.New("its domain is not a domain name")
 	}
 	return nil
 }

@@ -26,6 +26,7 @@ const (
 	MessageInDoubt  Kind = "message in doubt"
 	MessageFailed   Kind = "message failed"
 	MessageHeld     Kind = "message held"
+	QueueFailed     Kind = "queue failed" // the store could not be read or written
 
 	AccountParked    Kind = "account parked"
 	AccountPaused    Kind = "account paused"
