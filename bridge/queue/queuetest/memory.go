@@ -1,0 +1,227 @@
+package queuetest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"postern/bridge/envelope"
+	"postern/bridge/message"
+	"postern/bridge/queue"
+)
+
+// Memory is a queue.Store that forgets with the process, for tests of what stands on a store. It starts no goroutine, so
+// it works in a synctest bubble. Safe for concurrent use.
+type Memory struct {
+	mu      sync.Mutex // guards what follows
+	entries map[envelope.ID]*kept
+	closed  bool
+	fail    error
+}
+
+type kept struct {
+	entry queue.Entry
+	body  []byte
+}
+
+// NewMemory returns an empty store.
+func NewMemory() *Memory { return &Memory{entries: make(map[envelope.ID]*kept)} }
+
+// Fail makes every change return err until it is called with nil.
+func (m *Memory) Fail(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.fail = err
+}
+
+// Reopen ends what Close began: the store as the next process finds it.
+func (m *Memory) Reopen() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed = false
+}
+
+// Add implements queue.Store.
+func (m *Memory) Add(_ context.Context, item queue.Item, msg message.Message, body io.Reader) error {
+	b, err := io.ReadAll(body)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.writable(); err != nil {
+		return err
+	}
+	if m.entries[item.ID] != nil {
+		return queue.ErrExists
+	}
+	msg.Header = slices.Clone(msg.Header)
+	msg.Accepted = item.Accepted
+	m.entries[item.ID] = &kept{body: b, entry: queue.Entry{Item: item.Clone(), Message: msg, BodySize: int64(len(b)), HasBody: true}}
+	return nil
+}
+
+func (m *Memory) writable() error {
+	if m.closed {
+		return queue.ErrClosed
+	}
+	return m.fail
+}
+
+// Claim implements queue.Store.
+func (m *Memory) Claim(_ context.Context, c queue.Claim) ([]queue.Entry, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.writable(); err != nil {
+		return nil, err
+	}
+	var due []*kept
+	for _, k := range m.entries {
+		next := k.entry.Item.Next()
+		if k.entry.Item.Account == c.Account && !next.IsZero() && !next.After(c.Now) {
+			due = append(due, k)
+		}
+	}
+	slices.SortFunc(due, func(a, b *kept) int {
+		if n := a.entry.Item.Next().Compare(b.entry.Item.Next()); n != 0 {
+			return n
+		}
+		return strings.Compare(string(a.entry.Item.ID), string(b.entry.Item.ID))
+	})
+	due = due[:min(c.Limit, len(due))]
+	changed := make([]queue.Item, len(due))
+	for i, k := range due {
+		changed[i] = k.entry.Item.Clone()
+		if err := c.Take(&changed[i]); err != nil {
+			return nil, err
+		}
+	}
+	entries := make([]queue.Entry, len(due))
+	for i, k := range due {
+		k.entry.Item = changed[i].Clone()
+		entries[i] = k.copy(true)
+	}
+	return entries, nil
+}
+
+func (k *kept) copy(header bool) queue.Entry {
+	e := k.entry
+	e.Item = k.entry.Item.Clone()
+	if !header {
+		e.Message.Header = nil
+	}
+	return e
+}
+
+// NextDue implements queue.Store.
+func (m *Memory) NextDue(_ context.Context, account string) (next time.Time, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, k := range m.entries {
+		n := k.entry.Item.Next()
+		if k.entry.Item.Account == account && !n.IsZero() && (next.IsZero() || n.Before(next)) {
+			next = n
+		}
+	}
+	return next, nil
+}
+
+// Update implements queue.Store.
+func (m *Memory) Update(_ context.Context, id envelope.ID, change func(*queue.Item) error) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.writable(); err != nil {
+		return err
+	}
+	k := m.entries[id]
+	if k == nil {
+		return fmt.Errorf("%s: %w", id, queue.ErrNotFound)
+	}
+	it := k.entry.Item.Clone()
+	if err := change(&it); err != nil {
+		return err
+	}
+	if it.DropBody {
+		k.body, k.entry.HasBody, k.entry.Message.Header, it.DropBody = nil, false, nil, false
+	}
+	k.entry.Item = it
+	return nil
+}
+
+// Open implements queue.Store.
+func (m *Memory) Open(_ context.Context, id envelope.ID) (io.ReadCloser, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	k := m.entries[id]
+	switch {
+	case k == nil:
+		return nil, fmt.Errorf("%s: %w", id, queue.ErrNotFound)
+	case !k.entry.HasBody:
+		return nil, fmt.Errorf("%s: %w", id, queue.ErrNoBody)
+	}
+	return io.NopCloser(bytes.NewReader(k.body)), nil
+}
+
+// Get implements queue.Store.
+func (m *Memory) Get(_ context.Context, id envelope.ID) (queue.Entry, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	k := m.entries[id]
+	if k == nil {
+		return queue.Entry{}, fmt.Errorf("%s: %w", id, queue.ErrNotFound)
+	}
+	return k.copy(true), nil
+}
+
+// List implements queue.Store.
+func (m *Memory) List(_ context.Context, f queue.Filter) ([]queue.Entry, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var entries []queue.Entry
+	for id, k := range m.entries {
+		it := &k.entry.Item
+		if id > f.After && (f.Account == "" || it.Account == f.Account) && (f.State == "" || it.State() == f.State) {
+			entries = append(entries, k.copy(false))
+		}
+	}
+	slices.SortFunc(entries, func(a, b queue.Entry) int { return strings.Compare(string(a.Item.ID), string(b.Item.ID)) })
+	if f.Limit > 0 && len(entries) > f.Limit {
+		entries = entries[:f.Limit]
+	}
+	return entries, nil
+}
+
+// Counts implements queue.Store.
+func (m *Memory) Counts(context.Context) ([]queue.Count, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := make(map[queue.Count]int)
+	for _, k := range m.entries {
+		n[queue.Count{Account: k.entry.Item.Account, State: k.entry.Item.State()}]++
+	}
+	var counts []queue.Count
+	for c, n := range n {
+		c.N = n
+		counts = append(counts, c)
+	}
+	slices.SortFunc(counts, func(a, b queue.Count) int {
+		if n := strings.Compare(a.Account, b.Account); n != 0 {
+			return n
+		}
+		return strings.Compare(string(a.State), string(b.State))
+	})
+	return counts, nil
+}
+
+// Close implements queue.Store.
+func (m *Memory) Close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed = true
+	return nil
+}

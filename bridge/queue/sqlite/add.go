@@ -1,0 +1,197 @@
+package sqlite
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"postern/bridge/message"
+	"postern/bridge/queue"
+)
+
+const (
+	chunkSize = 64 << 10 // of a chunk row: larger rows gain nothing and cost memory (measured)
+	maxChunks = 16       // kept in memory at once; a message of up to so many is written in one transaction
+)
+
+var chunkPool = sync.Pool{New: func() any { return new([chunkSize]byte) }}
+
+// Add keeps a message; see queue.Store. A small one is read to its end and written in one change. A large one is written
+// piece by piece under an unfinished row, which the last change finishes, so that its slow sender holds back nobody.
+func (s *Store) Add(ctx context.Context, item queue.Item, m message.Message, body io.Reader) error {
+	docs, err := encodeDocuments(m)
+	if err != nil {
+		return err
+	}
+	a := adding{w: s.writer, item: item, docs: docs, header: int64(len(m.Header)), from: io.MultiReader(bytes.NewReader(m.Header), body)}
+	defer a.release()
+	for {
+		end, err := a.fill()
+		if err == nil && !end {
+			err = a.writePart(ctx)
+		}
+		if err == nil && end {
+			err = a.writeLast(ctx)
+		}
+		if err != nil {
+			return errors.Join(err, a.abort(ctx))
+		}
+		if end {
+			return nil
+		}
+	}
+}
+
+// documents are the parts of a message that never change.
+type documents struct{ session, envelope, plan string }
+
+func encodeDocuments(m message.Message) (d documents, err error) {
+	m.Envelope.Recipients = nil // they have rows of their own
+	for _, e := range []struct {
+		to   *string
+		from any
+	}{{&d.session, m.Session}, {&d.envelope, m.Envelope}, {&d.plan, m.Plan}} {
+		b, err := json.Marshal(e.from)
+		if err != nil {
+			return d, fmt.Errorf("document: %w", err)
+		}
+		*e.to = string(b)
+	}
+	return d, nil
+}
+
+// adding is one message on its way in.
+type adding struct {
+	w      *writer
+	item   queue.Item
+	docs   documents
+	header int64 // octets of the header block
+	from   io.Reader
+	seq    int64 // of the unfinished row; 0 while there is none
+	n      int64 // the next chunk's number
+	size   int64 // octets read so far, header and body
+
+	chunks []*[chunkSize]byte // read and not written; all but the last are full
+	last   int                // octets in the last of them
+}
+
+// fill reads until memory is full or the body ends. The sender may be slow: no transaction is open meanwhile.
+func (a *adding) fill() (end bool, err error) {
+	a.release()
+	for len(a.chunks) < maxChunks {
+		c := chunkPool.Get().(*[chunkSize]byte)
+		a.chunks = append(a.chunks, c)
+		a.last = 0
+		for a.last < chunkSize {
+			// Not io.ReadFull: it cannot tell the end from a session's io.ErrUnexpectedEOF, which is a cut message.
+			n, err := a.from.Read(c[a.last:])
+			a.last += n
+			a.size += int64(n)
+			if err == io.EOF {
+				return true, nil
+			}
+			if err != nil {
+				return false, err
+			}
+		}
+	}
+	return false, nil
+}
+
+func (a *adding) release() {
+	for _, c := range a.chunks {
+		chunkPool.Put(c)
+	}
+	a.chunks = a.chunks[:0]
+}
+
+// writePart writes what was read under the unfinished row.
+func (a *adding) writePart(ctx context.Context) error {
+	seq := a.seq
+	err := a.w.apply(ctx, len(a.chunks)*chunkSize, func(t *tx) (err error) {
+		seq = a.seq
+		if seq == 0 {
+			if seq, err = t.insert(a, unfinished); err != nil {
+				return err
+			}
+		}
+		return t.insertChunks(a, seq)
+	})
+	if err != nil {
+		return err
+	}
+	a.seq = seq
+	a.n += int64(len(a.chunks))
+	return nil
+}
+
+// writeLast makes the message the queue's.
+func (a *adding) writeLast(ctx context.Context) error {
+	return a.w.apply(ctx, len(a.chunks)*chunkSize, func(t *tx) (err error) {
+		seq := a.seq
+		if seq == 0 {
+			seq, err = t.insert(a, string(a.item.State()))
+		} else {
+			_, err = t.exec(t.finishMessage, string(a.item.State()), micro(a.item.Next()), a.size-a.header, seq)
+		}
+		if err != nil {
+			return err
+		}
+		for n, r := range a.item.Recipients {
+			if _, err := t.exec(t.insertRecipient, seq, n, r.Address.String(), string(r.State), micro(r.Next)); err != nil {
+				return err
+			}
+		}
+		return t.insertChunks(a, seq)
+	})
+}
+
+func (t *tx) insert(a *adding, state string) (seq int64, err error) {
+	next := micro(a.item.Next())
+	next.Valid = next.Valid && state != unfinished
+	r, err := t.exec(t.insertMessage, string(a.item.ID), a.item.Account, state, next, a.item.Accepted.UnixMicro(),
+		a.header, a.size-a.header, a.docs.session, a.docs.envelope, a.docs.plan)
+	if err != nil {
+		return 0, err
+	}
+	return r.LastInsertId()
+}
+
+func (t *tx) insertChunks(a *adding, seq int64) error {
+	for i, c := range a.chunks {
+		size := chunkSize
+		if i == len(a.chunks)-1 {
+			size = a.last
+		}
+		n := a.n + int64(i)
+		if n >= 1<<chunkBits {
+			return errors.New("the message is too large for the store")
+		}
+		if size == 0 {
+			continue // the body ended with the chunk before
+		}
+		if _, err := t.exec(t.insertChunk, chunkKey(seq, n), c[:size]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// abort removes what was written of a message that will not be finished. If that fails too, the next Open does it.
+func (a *adding) abort(ctx context.Context) error {
+	if a.seq == 0 {
+		return nil
+	}
+	// The session's context may be over, which is why we are here.
+	return a.w.apply(context.WithoutCancel(ctx), 0, func(t *tx) error {
+		if _, err := t.exec(t.deleteChunks, chunkKey(a.seq, 0), chunkKey(a.seq+1, 0)); err != nil {
+			return err
+		}
+		_, err := t.exec(t.deleteMessage, a.seq)
+		return err
+	})
+}

@@ -1,0 +1,270 @@
+package sqlite
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"postern/bridge/envelope"
+	"postern/bridge/message"
+	"postern/bridge/queue"
+)
+
+// loaded is an entry as it was read, its documents still text: they are decoded outside the writer.
+type loaded struct {
+	stored
+	header, body int64
+	hasBody      bool
+	docs         documents
+}
+
+func scanLoaded(r row) (l loaded, err error) {
+	var accepted int64
+	err = r.Scan(append(l.dest(&accepted), &l.header, &l.body, &l.hasBody, &l.docs.session, &l.docs.envelope, &l.docs.plan)...)
+	l.item.Accepted = fromMicro(accepted)
+	return l, err
+}
+
+// entry decodes the documents. What cannot be decoded is Entry.Damage.
+func (l loaded) entry() queue.Entry {
+	e := queue.Entry{Item: l.item, BodySize: l.body, HasBody: l.hasBody}
+	e.Message = message.Message{ID: l.item.ID, Accepted: l.item.Accepted}
+	for _, d := range []struct {
+		from string
+		to   any
+	}{{l.docs.session, &e.Message.Session}, {l.docs.envelope, &e.Message.Envelope}, {l.docs.plan, &e.Message.Plan}} {
+		if err := json.Unmarshal([]byte(d.from), d.to); err != nil {
+			e.Damage = fmt.Errorf("%w: document: %w", queue.ErrDamaged, err)
+		}
+	}
+	e.Message.Envelope.Recipients = make([]envelope.Address, len(l.item.Recipients))
+	for i, r := range l.item.Recipients {
+		e.Message.Envelope.Recipients[i] = r.Address
+	}
+	return e
+}
+
+// Claim picks due messages; see queue.Store. The writer only moves their states; documents are decoded and headers read
+// by the caller's goroutine.
+func (s *Store) Claim(ctx context.Context, c queue.Claim) ([]queue.Entry, error) {
+	var picked []loaded
+	err := s.writer.apply(ctx, 0, func(t *tx) error {
+		picked = picked[:0]
+		err := t.query(t.selectDue, func(r row) error {
+			l, err := scanLoaded(r)
+			picked = append(picked, l)
+			return err
+		}, c.Account, c.Now.UnixMicro(), c.Limit)
+		if err != nil {
+			return err
+		}
+		for i := range picked {
+			l := &picked[i]
+			if l.item.Recipients, err = t.recipients(l.seq); err != nil {
+				return err
+			}
+			if err := t.change(&l.stored, c.Take); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	entries := make([]queue.Entry, len(picked))
+	for i, l := range picked {
+		entries[i] = l.entry()
+		s.addHeader(context.WithoutCancel(ctx), &entries[i], l) // claimed: it must reach the queue
+	}
+	return entries, nil
+}
+
+// addHeader reads the header block; where that fails the entry is damaged.
+func (s *Store) addHeader(ctx context.Context, e *queue.Entry, l loaded) {
+	if !l.hasBody {
+		return
+	}
+	e.Message.Header = make([]byte, l.header)
+	r := &chunkReader{ctx: ctx, db: s.read, seq: l.seq, left: l.header + l.body}
+	if _, err := io.ReadFull(r, e.Message.Header); err != nil {
+		e.Message.Header, e.Damage = nil, fmt.Errorf("header: %w", err)
+	}
+}
+
+// Update changes one item; see queue.Store.
+func (s *Store) Update(ctx context.Context, id envelope.ID, change func(*queue.Item) error) error {
+	return s.writer.apply(ctx, 0, func(t *tx) error {
+		st, err := t.item(id)
+		if err != nil {
+			return err
+		}
+		return t.change(&st, change)
+	})
+}
+
+// NextDue returns when the account's next message is due; see queue.Store.
+func (s *Store) NextDue(ctx context.Context, account string) (time.Time, error) {
+	var next sql.NullInt64
+	err := s.read.QueryRowContext(ctx, "SELECT min(next_attempt) FROM messages WHERE account = ? AND next_attempt IS NOT NULL", account).Scan(&next)
+	if err != nil || !next.Valid {
+		return time.Time{}, named(err)
+	}
+	return fromMicro(next.Int64), nil
+}
+
+// Open returns the body; see queue.Store. No transaction is open between two reads, so a slow reader holds back nothing.
+func (s *Store) Open(ctx context.Context, id envelope.ID) (io.ReadCloser, error) {
+	var l loaded
+	err := s.read.QueryRowContext(ctx, "SELECT seq, header_size, body_size, has_body FROM messages WHERE id = ? AND state <> ?",
+		string(id), unfinished).Scan(&l.seq, &l.header, &l.body, &l.hasBody)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil, fmt.Errorf("%s: %w", id, queue.ErrNotFound)
+	case err != nil:
+		return nil, named(err)
+	case !l.hasBody:
+		return nil, fmt.Errorf("%s: %w", id, queue.ErrNoBody)
+	}
+	r := &chunkReader{ctx: ctx, db: s.read, seq: l.seq, left: l.header + l.body}
+	if _, err := io.CopyN(io.Discard, r, l.header); err != nil {
+		return nil, fmt.Errorf("%s: header: %w", id, err)
+	}
+	return r, nil
+}
+
+// chunkReader reads the chunks of one message, one query each. It has ctx as a field because io.Reader takes none.
+type chunkReader struct {
+	ctx  context.Context
+	db   *sql.DB
+	seq  int64
+	n    int64
+	left int64 // octets that must still come, those of rest included
+	rest bytes.Reader
+}
+
+func (r *chunkReader) Read(p []byte) (int, error) {
+	if r.rest.Len() == 0 {
+		if err := r.next(); err != nil {
+			return 0, err
+		}
+	}
+	n, err := r.rest.Read(p)
+	r.left -= int64(n)
+	return n, err
+}
+
+// next reads the next chunk; io.EOF only after all that was written.
+func (r *chunkReader) next() error {
+	var data []byte
+	err := r.db.QueryRowContext(r.ctx, "SELECT data FROM chunks WHERE at = ?", chunkKey(r.seq, r.n)).Scan(&data)
+	switch {
+	case errors.Is(err, sql.ErrNoRows) && r.left == 0:
+		return io.EOF
+	case errors.Is(err, sql.ErrNoRows), err == nil && int64(len(data)) > r.left:
+		return fmt.Errorf("%w: %d octets are missing or too many", queue.ErrDamaged, r.left)
+	case err != nil:
+		return named(err)
+	}
+	r.n++
+	r.rest.Reset(data)
+	return nil
+}
+
+// Close ends the reading.
+func (r *chunkReader) Close() error { return nil }
+
+// Get returns one message; see queue.Store.
+func (s *Store) Get(ctx context.Context, id envelope.ID) (queue.Entry, error) {
+	ls, err := s.load(ctx, "id = ?", []any{string(id)}, 1)
+	if err != nil {
+		return queue.Entry{}, err
+	}
+	if len(ls) == 0 {
+		return queue.Entry{}, fmt.Errorf("%s: %w", id, queue.ErrNotFound)
+	}
+	e := ls[0].entry()
+	s.addHeader(ctx, &e, ls[0])
+	return e, nil
+}
+
+// List returns messages; see queue.Store.
+func (s *Store) List(ctx context.Context, f queue.Filter) ([]queue.Entry, error) {
+	where, args := "id > ?", []any{string(f.After)}
+	if f.Account != "" {
+		where, args = where+" AND account = ?", append(args, f.Account)
+	}
+	if f.State != "" {
+		where, args = where+" AND state = ?", append(args, string(f.State))
+	}
+	limit := f.Limit
+	if limit == 0 {
+		limit = -1
+	}
+	ls, err := s.load(ctx, where, args, limit)
+	entries := make([]queue.Entry, len(ls))
+	for i, l := range ls {
+		entries[i] = l.entry()
+	}
+	return entries, err
+}
+
+// load reads entries and their recipients as they are at one moment.
+func (s *Store) load(ctx context.Context, where string, args []any, limit int) (ls []loaded, err error) {
+	tx, err := s.read.BeginTx(ctx, nil)
+	if err != nil {
+		return nil, named(err)
+	}
+	defer tx.Rollback() // it only reads
+	rows, err := tx.QueryContext(ctx, "SELECT "+entryColumns+" FROM messages WHERE "+where+" AND state <> '"+unfinished+"' ORDER BY id LIMIT ?",
+		append(args, limit)...)
+	if err != nil {
+		return nil, named(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		l, err := scanLoaded(rows)
+		if err != nil {
+			return nil, named(err)
+		}
+		ls = append(ls, l)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, named(err)
+	}
+	recipients, err := tx.PrepareContext(ctx, selectRecipients)
+	if err != nil {
+		return nil, named(err)
+	}
+	defer recipients.Close()
+	for i := range ls {
+		l := &ls[i]
+		err := queryRows(ctx, recipients, func(r row) error { return scanRecipient(r, &l.item.Recipients) }, l.seq)
+		if err != nil {
+			return nil, named(err)
+		}
+	}
+	return ls, nil
+}
+
+// Counts returns how many messages there are; see queue.Store.
+func (s *Store) Counts(ctx context.Context) (counts []queue.Count, err error) {
+	rows, err := s.read.QueryContext(ctx, "SELECT account, state, count(*) FROM messages WHERE state <> ? GROUP BY account, state ORDER BY account, state", unfinished)
+	if err != nil {
+		return nil, named(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var c queue.Count
+		if err := rows.Scan(&c.Account, &c.State, &c.N); err != nil {
+			return nil, named(err)
+		}
+		counts = append(counts, c)
+	}
+	return counts, named(rows.Err())
+}

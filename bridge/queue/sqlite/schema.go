@@ -1,0 +1,128 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	"postern/bridge/queue"
+)
+
+// version is the schema's, kept in PRAGMA user_version.
+const version = 1
+
+// schema is version 1. Times are microseconds since 1970 UTC.
+//
+// messages.state is the least final of the recipients' states, or unfinished while a large body comes in.
+// messages.next_attempt is null while a message is leased or waits for nothing that time brings; so the index messages_due
+// holds exactly what may be claimed, by account and time, however long the queue and its history are.
+//
+// chunks holds the message as it came, header block and body in one stream. Its key is messages.seq * 2^20 + n: in one
+// B-tree without a second index, chunks lie in the order in which they are read.
+const schema = `
+CREATE TABLE messages (
+	seq          INTEGER PRIMARY KEY,
+	id           TEXT    NOT NULL UNIQUE,
+	account      TEXT    NOT NULL,
+	state        TEXT    NOT NULL,
+	next_attempt INTEGER,
+	attempts     INTEGER NOT NULL DEFAULT 0,
+	lease        TEXT    NOT NULL DEFAULT '',
+	intent       INTEGER NOT NULL DEFAULT 0,
+	accepted     INTEGER NOT NULL,
+	header_size  INTEGER NOT NULL,
+	body_size    INTEGER NOT NULL,
+	has_body     INTEGER NOT NULL,
+	session      TEXT    NOT NULL,
+	envelope     TEXT    NOT NULL,
+	plan         TEXT    NOT NULL
+) STRICT;
+CREATE INDEX messages_due ON messages (account, next_attempt, seq) WHERE next_attempt IS NOT NULL;
+CREATE INDEX messages_state ON messages (account, state);
+CREATE TABLE recipients (
+	seq          INTEGER NOT NULL REFERENCES messages ON DELETE CASCADE,
+	n            INTEGER NOT NULL,
+	address      TEXT    NOT NULL,
+	state        TEXT    NOT NULL,
+	next_attempt INTEGER,
+	attempts     INTEGER NOT NULL DEFAULT 0,
+	sender_waits INTEGER NOT NULL DEFAULT 0,
+	doubts       INTEGER NOT NULL DEFAULT 0,
+	last         TEXT    NOT NULL DEFAULT '',
+	PRIMARY KEY (seq, n)
+) WITHOUT ROWID, STRICT;
+CREATE TABLE chunks (
+	at   INTEGER PRIMARY KEY,
+	data BLOB NOT NULL
+) STRICT;
+`
+
+// unfinished is the state of a message whose body is not complete. It is no queue.State: nobody but this package sees it.
+const unfinished = "unfinished"
+
+// chunkBits are the bits of a chunk's key that number it within its message.
+const chunkBits = 20
+
+// chunkKey returns the key of a message's n-th chunk; that of the next message's first ends a message's range.
+func chunkKey(seq, n int64) int64 { return seq<<chunkBits + n }
+
+// migrate brings an empty file or an older schema to version in one transaction, and refuses a newer one. (Copying an
+// old store before its first migration comes with the first migration.)
+func migrate(ctx context.Context, conn *sql.Conn) error {
+	var have int
+	if err := conn.QueryRowContext(ctx, "PRAGMA user_version").Scan(&have); err != nil {
+		return err
+	}
+	switch {
+	case have == version:
+		return nil
+	case have > version:
+		return fmt.Errorf("%w: its schema is %d, this program knows up to %d; run the version that wrote it", queue.ErrNewer, have, version)
+	}
+	tx, err := conn.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() // does nothing after Commit
+	if _, err := tx.ExecContext(ctx, schema+fmt.Sprintf("PRAGMA user_version = %d;", version)); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// removeUnfinished deletes what a process that is gone was still taking in. Nobody was told that it is kept.
+func removeUnfinished(ctx context.Context, conn *sql.Conn) error {
+	rows, err := conn.QueryContext(ctx, "SELECT seq FROM messages WHERE state = ?", unfinished)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	var seqs []int64
+	for rows.Next() {
+		var seq int64
+		if err := rows.Scan(&seq); err != nil {
+			return err
+		}
+		seqs = append(seqs, seq)
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	for _, seq := range seqs {
+		tx, err := conn.BeginTx(ctx, nil)
+		if err != nil {
+			return err
+		}
+		defer tx.Rollback() // does nothing after Commit
+		if _, err := tx.ExecContext(ctx, "DELETE FROM chunks WHERE at >= ? AND at < ?", chunkKey(seq, 0), chunkKey(seq+1, 0)); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, "DELETE FROM messages WHERE seq = ?", seq); err != nil {
+			return err
+		}
+		if err := tx.Commit(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

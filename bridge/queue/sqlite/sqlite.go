@@ -1,0 +1,179 @@
+// Package sqlite is the queue's store in one SQLite file: WAL, synchronous FULL, one goroutine that writes, others that
+// read. It knows how to keep items, documents and bodies, and nothing of states' meaning, waits or accounts: the queue
+// decides inside the functions that it hands over. The hall opens it; package queue calls it. It is the only importer
+// of modernc.org/sqlite.
+//
+// Failure looks like this: Open refuses a store that it cannot make durable or that a newer program wrote. A change
+// that fails changes nothing; a full disk is queue.ErrFull, and the next change may succeed. What cannot be read back
+// is queue.ErrDamaged (or Entry.Damage) for that message alone.
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	driver "modernc.org/sqlite" // registers "sqlite"; nothing else imports it
+	codes "modernc.org/sqlite/lib"
+
+	"postern/bridge/queue"
+)
+
+// readers is how many connections read beside the writer: bodies on their way out, listings.
+const readers = 4
+
+// Store is a queue.Store in one file. Safe for concurrent use within the one process that may open it; the hall holds
+// the lock of data_dir.
+type Store struct {
+	read   *sql.DB
+	write  *sql.DB
+	writer *writer
+}
+
+// Open opens the store at path, and makes it where there is none, readable by its owner alone. What an earlier process
+// did not finish taking in is removed. It returns an error where the file system does not give what durability needs,
+// and one that wraps queue.ErrNewer where a newer program changed the schema.
+func Open(ctx context.Context, path string) (_ *Store, err error) {
+	s := &Store{}
+	defer func() {
+		if err != nil {
+			s.closeFiles()
+			err = fmt.Errorf("queue store %s: %w", filepath.Base(path), err)
+		}
+	}()
+	if err := create(path); err != nil {
+		return nil, err
+	}
+	if s.write, err = sql.Open("sqlite", dsn(path, false)); err != nil {
+		return nil, err
+	}
+	s.write.SetMaxOpenConns(1)
+	if s.read, err = sql.Open("sqlite", dsn(path, true)); err != nil {
+		return nil, err
+	}
+	s.read.SetMaxOpenConns(readers)
+	s.read.SetMaxIdleConns(readers)
+	conn, err := s.write.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err = prepareFile(ctx, conn); err == nil {
+		s.writer, err = newWriter(ctx, conn)
+	}
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// create makes an empty file of mode 0600, or narrows the mode of the one that is there; SQLite gives the WAL the same.
+func create(path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return os.Chmod(path, 0o600)
+	}
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	return syncFolder(filepath.Dir(path))
+}
+
+// syncFolder makes the new name durable. Windows cannot sync a folder and does not need it: NTFS journals names.
+func syncFolder(path string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// dsn is the URI of the file with the settings of every connection. auto_vacuum must stand before the first table is
+// made, so that the file can shrink again without being copied.
+func dsn(path string, readOnly bool) string {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		abs = path
+	}
+	abs = filepath.ToSlash(abs)
+	if !strings.HasPrefix(abs, "/") {
+		abs = "/" + abs // C:/...
+	}
+	q := url.Values{"_busy_timeout": {"10000"}, "_auto_vacuum": {"incremental"},
+		"_pragma": {"journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "cache_size(-8000)"}}
+	if readOnly {
+		q["_pragma"] = []string{"query_only(1)", "synchronous(FULL)"}
+		q.Del("_auto_vacuum")
+	}
+	return (&url.URL{Scheme: "file", Path: abs, RawQuery: q.Encode()}).String()
+}
+
+// prepareFile asserts what durability rests on, brings the schema up, and removes what was not finished.
+func prepareFile(ctx context.Context, conn *sql.Conn) error {
+	for _, want := range []struct{ pragma, value, why string }{
+		{"journal_mode", "wal", "the file system must support shared memory; a network share does not"},
+		{"synchronous", "2", "without it an accepted message is lost in a power cut"},
+		{"foreign_keys", "1", "the schema relies on it"},
+	} {
+		var got string
+		if err := conn.QueryRowContext(ctx, "PRAGMA "+want.pragma).Scan(&got); err != nil {
+			return fmt.Errorf("%s: %w", want.pragma, err)
+		}
+		if got != want.value {
+			return fmt.Errorf("%s is %s and must be %s: %s", want.pragma, got, want.value, want.why)
+		}
+	}
+	if err := migrate(ctx, conn); err != nil {
+		return err
+	}
+	return removeUnfinished(ctx, conn)
+}
+
+// Close finishes what was handed to the writer and closes the file; SQLite then folds the WAL into it.
+func (s *Store) Close() error {
+	s.writer.close()
+	return s.closeFiles()
+}
+
+func (s *Store) closeFiles() error {
+	var errs []error
+	if s.read != nil {
+		errs = append(errs, s.read.Close())
+	}
+	if s.write != nil {
+		errs = append(errs, s.write.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// named puts the queue's words on errors of SQLite.
+func named(err error) error {
+	var e *driver.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	switch e.Code() & 0xff {
+	case codes.SQLITE_FULL:
+		return fmt.Errorf("%w: %w", queue.ErrFull, err)
+	case codes.SQLITE_CORRUPT, codes.SQLITE_NOTADB:
+		return fmt.Errorf("%w: %w", queue.ErrDamaged, err)
+	}
+	if e.Code() == codes.SQLITE_CONSTRAINT_UNIQUE {
+		return fmt.Errorf("%w: %w", queue.ErrExists, err)
+	}
+	return err
+}

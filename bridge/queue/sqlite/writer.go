@@ -1,0 +1,168 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"sync"
+
+	"postern/bridge/queue"
+)
+
+// Bounds of one transaction: one fsync for so many changes, and so much of the WAL at once.
+const (
+	maxBatch      = 256
+	maxBatchBytes = 8 << 20
+)
+
+// change is one caller's part of a transaction. do may run twice, when the transaction it was in first had to be undone.
+type change struct {
+	do    func(*tx) error
+	bytes int        // about how much it writes
+	done  chan error // holds one: how it ended, after the commit
+}
+
+// writer is the one goroutine that writes. While it commits, changes queue up; it then takes all of them into its next
+// transaction (group commit), so that the fsync is shared and nobody waits for a timer.
+type writer struct {
+	conn    *sql.Conn
+	tx      tx
+	changes chan *change
+	closing chan struct{} // closed by close: no new change is taken
+	closed  chan struct{} // closed when the goroutine has ended
+	once    sync.Once
+}
+
+func newWriter(ctx context.Context, conn *sql.Conn) (*writer, error) {
+	w := &writer{conn: conn, changes: make(chan *change, maxBatch), closing: make(chan struct{}), closed: make(chan struct{})}
+	if err := w.tx.prepare(ctx, conn); err != nil {
+		return nil, err
+	}
+	go w.run()
+	return w, nil
+}
+
+// apply hands a change over and returns how it ended, whatever becomes of ctx meanwhile. Before that ctx may end it.
+func (w *writer) apply(ctx context.Context, bytes int, do func(*tx) error) error {
+	c := &change{do: do, bytes: bytes, done: make(chan error, 1)}
+	select {
+	case <-w.closing:
+		return queue.ErrClosed
+	default:
+	}
+	select {
+	case w.changes <- c:
+	case <-w.closing:
+		return queue.ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-c.done:
+		return named(err)
+	case <-w.closed:
+	}
+	select {
+	case err := <-c.done:
+		return named(err)
+	default:
+		return queue.ErrClosed // handed over while the writer ended: it never ran
+	}
+}
+
+func (w *writer) close() {
+	w.once.Do(func() { close(w.closing) })
+	<-w.closed
+}
+
+func (w *writer) run() {
+	defer close(w.closed)
+	var batch []*change
+	for {
+		select {
+		case c := <-w.changes:
+			batch = w.gather(append(batch[:0], c))
+			w.commit(batch)
+			clear(batch)
+		case <-w.closing:
+			// What was handed over before is still done.
+			select {
+			case c := <-w.changes:
+				w.commit([]*change{c})
+				continue
+			default:
+			}
+			w.tx.close()
+			w.conn.Close()
+			return
+		}
+	}
+}
+
+// gather adds what has queued up.
+func (w *writer) gather(batch []*change) []*change {
+	bytes := batch[0].bytes
+	for len(batch) < maxBatch && bytes < maxBatchBytes {
+		select {
+		case c := <-w.changes:
+			batch = append(batch, c)
+			bytes += c.bytes
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// commit applies the batch in one transaction. Where one of several changes fails with something written, the
+// transaction is undone and each gets one of its own, so that one cannot take its neighbours with it.
+func (w *writer) commit(batch []*change) {
+	results := make([]error, len(batch))
+	spoilt, err := w.transact(batch, results)
+	if spoilt && len(batch) > 1 {
+		for _, c := range batch {
+			w.commit([]*change{c})
+		}
+		return
+	}
+	for i, c := range batch {
+		if err != nil && results[i] == nil {
+			results[i] = err
+		}
+		c.done <- results[i]
+	}
+}
+
+// transact runs the batch between BEGIN and COMMIT. It is undone where err is not nil; spoilt says that a change did it.
+// A change that fails without having written anything only has its result.
+func (w *writer) transact(batch []*change, results []error) (spoilt bool, err error) {
+	if err := w.begin(); err != nil {
+		return false, fmt.Errorf("begin: %w", err)
+	}
+	for i, c := range batch {
+		w.tx.touched = false
+		if results[i] = c.do(&w.tx); results[i] != nil && w.tx.touched {
+			w.undo()
+			return true, results[i]
+		}
+	}
+	if _, err := w.tx.commit.Exec(); err != nil {
+		w.undo()
+		return false, fmt.Errorf("commit: %w", err)
+	}
+	return false, nil
+}
+
+// begin starts a transaction; one that an undo could not end is ended first.
+func (w *writer) begin() error {
+	_, err := w.tx.begin.Exec()
+	if err != nil {
+		w.undo()
+		_, err = w.tx.begin.Exec()
+	}
+	return err
+}
+
+// undo ends the transaction without its changes. SQLite ends it by itself after some errors (a full disk, an I/O error)
+// and then calls the ROLLBACK an error; where it really failed, begin meets it again.
+func (w *writer) undo() { _, _ = w.tx.rollback.Exec() }

@@ -1,0 +1,98 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"postern/bridge/envelope"
+	"postern/bridge/message"
+)
+
+// Errors that every Store returns, wrapped.
+var (
+	ErrNotFound = errors.New("no such message in the queue")
+	ErrNoBody   = errors.New("its body was deleted")                 // of a relayed message, see Item.DropBody
+	ErrDamaged  = errors.New("its stored copy is damaged")           // what was read does not match what was written
+	ErrFull     = errors.New("the disk is full")                     // nothing was written; later it may be
+	ErrNewer    = errors.New("the store is of a newer version")      // a person must run the newer program
+	ErrClosed   = errors.New("the store is closed")                  //
+	ErrExists   = errors.New("a message of that ID is in the queue") //
+)
+
+// Entry is one message with all that the queue knows of it.
+type Entry struct {
+	Item     Item
+	Message  message.Message // its Header is only filled by Claim and Get
+	BodySize int64           // octets after the header block
+	HasBody  bool
+
+	// Damage says why the entry cannot be relayed although the store works: its documents or its header cannot be read
+	// back. The item is sound then, so that the message can be held and named; the others are not touched by it.
+	Damage error
+}
+
+// Filter selects messages. The zero value selects all.
+type Filter struct {
+	Account string
+	State   State       // the message's: the least final of its recipients'
+	After   envelope.ID // the page after this ID
+	Limit   int         // at most so many, oldest first; 0 is no limit
+}
+
+// Count says how many messages of an account are in a state.
+type Count struct {
+	Account string
+	State   State
+	N       int
+}
+
+// Store keeps messages. What a method changed is durable (it survives a power cut) when it returns nil, and nothing was
+// changed when it returns an error. One process uses a store; within it all methods are safe for concurrent use. The
+// decisions are the queue's: a store hands an Item to a function of the queue and writes down what that made of it.
+// Such a function may be called more than once for one change, sees a fresh item each time, must be quick and must not
+// call the store.
+//
+// A change that was handed to the store is carried through although ctx ends: its caller must know how it ended.
+//
+// Implementations: package sqlite, and queuetest.Memory. Package queuetest holds the suite that both pass.
+type Store interface {
+	// Add takes a new message: item as given, m with its header, and the body until io.EOF. It reads the body without
+	// holding back other changes. An error of the reader is returned wrapped and leaves nothing behind.
+	Add(ctx context.Context, item Item, m message.Message, body io.Reader) error
+
+	// Claim picks up to limit messages of the account whose Next is not after now, the earliest first, and lets take
+	// change each. It returns them as changed.
+	Claim(ctx context.Context, c Claim) ([]Entry, error)
+
+	// NextDue returns the earliest Next of the account's messages, zero where none waits for a time.
+	NextDue(ctx context.Context, account string) (time.Time, error)
+
+	// Update lets change alter one item. An error of change is returned as it is, and then nothing is changed.
+	Update(ctx context.Context, id envelope.ID, change func(*Item) error) error
+
+	// Open returns the body, a stream of BodySize octets. It ends with ErrDamaged, never with a silent io.EOF, where the
+	// stored octets are fewer or more: a cut message must not be relayed. The caller closes it.
+	Open(ctx context.Context, id envelope.ID) (io.ReadCloser, error)
+
+	// Get returns one message.
+	Get(ctx context.Context, id envelope.ID) (Entry, error)
+
+	// List returns messages by order of their IDs, which is that of acceptance, without headers.
+	List(ctx context.Context, f Filter) ([]Entry, error)
+
+	// Counts returns how many messages there are by account and state, those of a removed account too.
+	Counts(ctx context.Context) ([]Count, error)
+
+	// Close waits for what was begun and gives the store back. Later changes get ErrClosed.
+	Close() error
+}
+
+// Claim is what Store.Claim is asked for.
+type Claim struct {
+	Account string
+	Now     time.Time
+	Limit   int               // at least 1
+	Take    func(*Item) error // an error ends the whole claim, and nothing is changed
+}

@@ -1,0 +1,158 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"postern/bridge/event"
+	"postern/bridge/message"
+	"postern/bridge/reply"
+)
+
+// attempt relays a claimed message and writes down what came of it.
+func (l *lane) attempt(work context.Context, e Entry) {
+	q := l.q
+	if e.Damage != nil {
+		l.write(work, e, func(it *Item) error { return it.hold(q.lease, e.Damage.Error()) })
+		return
+	}
+	v := verdict{lease: q.lease, schedule: q.schedule, doubtWait: l.account.DoubtWait, jitter: q.jitter}
+	v.outcome = q.relay(work, e)
+	v.ended = q.now()
+	v.gateOpen = q.relayer.Gate(l.account.Name, q.clock()).Limit > 0
+	l.write(work, e, func(it *Item) error { return it.settle(v) })
+}
+
+// relay hands one attempt to the Relayer. A panic in there is its own failure: after the intent was committed nobody can
+// tell whether the message went out, before it nothing did.
+func (q *Queue) relay(work context.Context, e Entry) (o reply.Outcome) {
+	var intended atomic.Bool
+	defer func() {
+		if p := recover(); p != nil {
+			o = reply.Outcome{Verdict: reply.Deferred, Owner: reply.Process, Err: fmt.Errorf("panic in relay: %v\n%s", p, debug.Stack())}
+			if intended.Load() {
+				o.Verdict = reply.InDoubt
+			}
+		}
+	}()
+	id := e.Item.ID
+	out := message.Outgoing{Message: e.Message, Attempt: e.Item.Attempts, BodySize: e.BodySize}
+	for _, r := range e.Item.Recipients {
+		if r.State != Sending {
+			continue
+		}
+		out.Recipients = append(out.Recipients, r.Address)
+		if r.Doubts > 0 {
+			out.Resend, out.Transport = true, r.Last.Transport
+		}
+	}
+	out.Open = func(ctx context.Context) (io.ReadCloser, error) { return q.store.Open(ctx, id) }
+	out.Intent = func(ctx context.Context) error {
+		intended.Store(true) // also where the commit fails: it may have been written
+		return q.store.Update(ctx, id, func(it *Item) error { return it.intend(q.lease) })
+	}
+	return q.relayer.Relay(work, out)
+}
+
+// write changes the item at the end of its attempt, and tells. While the store cannot be written the attempt keeps its
+// lease and its place among those in flight, and the message is not sent again; until the program ends, and then it is
+// as after a crash.
+func (l *lane) write(work context.Context, e Entry, change func(*Item) error) {
+	var after Item
+	for failures := 0; ; failures++ {
+		err := l.q.store.Update(context.WithoutCancel(work), e.Item.ID, func(it *Item) error {
+			err := change(it)
+			after = it.Clone()
+			return err
+		})
+		if err == nil {
+			l.q.tell(work, e, after)
+			return
+		}
+		l.q.events.Emit(work, slog.LevelError, event.QueueFailed, slog.String("queue_id", string(e.Item.ID)),
+			slog.String("account", l.account.Name), slog.Any("err", err))
+		if errors.Is(err, errLeaseLost) || errors.Is(err, ErrMove) || errors.Is(err, ErrNotFound) || errors.Is(err, ErrClosed) {
+			return
+		}
+		t := time.NewTimer(storePause(failures))
+		select {
+		case <-t.C:
+		case <-work.Done():
+			t.Stop()
+			return
+		}
+	}
+}
+
+// tell sends one event for each state that recipients came to since e was read.
+func (q *Queue) tell(ctx context.Context, e Entry, after Item) {
+	for _, s := range []State{Relayed, Queued, Deferred, InDoubt, Held, Failed} {
+		var first *Recipient
+		var addresses []string
+		for i, r := range after.Recipients {
+			if r.State == s && e.Item.Recipients[i].State != s {
+				addresses = append(addresses, r.Address.String())
+				if first == nil {
+					first = &after.Recipients[i]
+				}
+			}
+		}
+		if first != nil {
+			level, kind := kindOf(s)
+			q.events.Emit(ctx, level, kind, q.attrs(e, after, first, addresses)...)
+		}
+	}
+}
+
+// kindOf returns how a state is told: Error where a person must act, Warn where he may need to.
+func kindOf(s State) (slog.Level, event.Kind) {
+	switch s {
+	case Relayed:
+		return slog.LevelInfo, event.MessageRelayed
+	case Queued: // its account's trouble is told by who stopped the account
+		return slog.LevelInfo, event.MessageDeferred
+	case InDoubt:
+		return slog.LevelWarn, event.MessageInDoubt
+	case Held:
+		return slog.LevelError, event.MessageHeld
+	case Failed:
+		return slog.LevelError, event.MessageFailed
+	}
+	return slog.LevelWarn, event.MessageDeferred
+}
+
+func (q *Queue) attrs(e Entry, after Item, r *Recipient, addresses []string) []slog.Attr {
+	a := []slog.Attr{
+		slog.String("queue_id", string(e.Item.ID)),
+		slog.String("message_id", e.Message.Plan.MessageID),
+		slog.String("user", e.Message.Session.User),
+		slog.String("account", e.Item.Account),
+		slog.Any("recipients", addresses),
+		slog.Int("attempt", e.Item.Attempts),
+	}
+	if r.Last.Transport != "" {
+		a = append(a, slog.String("transport", r.Last.Transport))
+	}
+	if text := r.Last.Reply.String(); text != "" {
+		a = append(a, slog.String("reply", text))
+	}
+	if !r.Next.IsZero() {
+		a = append(a, slog.Time("next_attempt", r.Next))
+	}
+	if after.State().Final() || r.State == Relayed {
+		a = append(a, slog.Duration("duration", q.now().Sub(e.Item.Accepted)))
+	}
+	if r.Last.Err != "" {
+		a = append(a, slog.String("err", r.Last.Err))
+	}
+	if r.Last.Remedy != "" {
+		a = append(a, slog.String("remedy", r.Last.Remedy))
+	}
+	return a
+}
