@@ -1,0 +1,158 @@
+package relay
+
+import (
+	"context"
+	"time"
+
+	"postern/bridge/event"
+	"postern/bridge/reply"
+)
+
+// Gate is an account's leave to send.
+type Gate struct {
+	Limit   int       // how many of its messages may be under way now; 0 closed; 1 while a probe finds out
+	Again   time.Time // when closed: when to ask again; zero: when somebody called Unpark
+	Waiting string    // why it is not open: "", "pause" or "parked"
+}
+
+// Gate says whether messages of that account may be claimed now. It does not block. An account that is not configured is
+// parked.
+func (r *Relay) Gate(account string, now time.Time) Gate {
+	a, ok := r.accounts[account]
+	if !ok {
+		return Gate{Waiting: "parked"}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	g := Gate{Waiting: "parked"}
+	for _, w := range a.ways() {
+		t, s := r.state(a, w.name, now)
+		if s == open {
+			return Gate{Limit: a.Concurrency}
+		}
+		if !t.parked {
+			g.Waiting = "pause"
+		}
+		if s == due {
+			g.Limit = 1
+		}
+		if !t.until.IsZero() && (g.Again.IsZero() || t.until.Before(g.Again)) {
+			g.Again = t.until
+		}
+	}
+	if g.Limit > 0 {
+		g.Again = time.Time{}
+	}
+	return g
+}
+
+// turnBack is the outcome of a message that no transport was open for. Mostly the account was stopped after the message
+// was claimed; it is handed back as if it had not been.
+func (r *Relay) turnBack(a Account, ways []way) reply.Outcome {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.now()
+	o := reply.Outcome{Owner: reply.Route, RetryAfter: turnedBack}
+	for i, w := range ways {
+		t, s := r.state(a, w.name, now)
+		if s != stopped { // it opened, or somebody probes
+			return reply.Outcome{Owner: reply.Route, RetryAfter: turnedBack, Transport: w.name,
+				Reply: reply.Reply{Text: "waits until another message has shown that its transport is up again"}}
+		}
+		if i == 0 {
+			o = reply.Outcome{Owner: t.outcome.Owner, Reply: t.outcome.Reply, Remedy: t.outcome.Remedy, Err: t.outcome.Err,
+				Transport: w.name, RetryAfter: lookAgain}
+		}
+		if !t.until.IsZero() {
+			o.RetryAfter = min(o.RetryAfter, max(t.until.Sub(now), turnedBack))
+		}
+	}
+	return o
+}
+
+// Unpark ends all parks of the account's login: somebody signed in again, stored a secret, or checked that all is well.
+// Pauses stay, since they end by themselves. The caller wakes the queue.
+func (r *Relay) Unpark(account string) {
+	a, ok := r.accounts[account]
+	if !ok {
+		return
+	}
+	type ended struct {
+		transport string
+		trouble   trouble
+	}
+	var all []ended
+	r.mu.Lock()
+	own, _ := a.places("")
+	for _, name := range r.names {
+		other := r.accounts[name]
+		for _, w := range other.ways() {
+			login, route := other.places(w.name)
+			if login.key != own.key {
+				continue
+			}
+			for _, at := range []place{login, route} {
+				if t := r.troubles[at]; t != nil && t.parked {
+					delete(r.troubles, at)
+					all = append(all, ended{w.name, *t})
+				}
+			}
+		}
+	}
+	r.mu.Unlock()
+	for _, e := range all {
+		r.tell(context.Background(), event.AccountResumed, e.transport, e.trouble)
+	}
+}
+
+// The conditions of a State.
+const (
+	Up     = "up"
+	Paused = "paused" // for a known time
+	Parked = "parked" // a person must act
+)
+
+// State is how one transport of an account stands, for people.
+type State struct {
+	Account   string
+	Transport string // "graph" or "smtp"
+	Condition string // Up, Paused or Parked
+	Since     time.Time
+	Until     time.Time // when a message may probe; in the past: the next one does. Zero: when a person acted
+	Why       string    // what the server said, or what happened
+	Remedy    string    // "" where nothing need be done
+}
+
+// States lists all accounts' transports in the configuration's order.
+func (r *Relay) States() []State {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []State
+	now := r.now()
+	for _, name := range r.names {
+		a := r.accounts[name]
+		for _, w := range a.ways() {
+			s := State{Account: name, Transport: w.name, Condition: Up}
+			if t, _ := r.state(a, w.name, now); t != nil {
+				s.Condition = Paused
+				if t.parked {
+					s.Condition = Parked
+				}
+				s.Since, s.Until, s.Why, s.Remedy = t.since, t.until, t.why(), t.outcome.Remedy
+			}
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// why is the server's reply, or where none came, what else is known.
+func (t *trouble) why() string {
+	if s := t.outcome.Reply.String(); s != "" {
+		return s
+	}
+	if t.outcome.Err != nil {
+		return t.outcome.Err.Error()
+	}
+	return t.outcome.Owner.String()
+}
