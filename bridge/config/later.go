@@ -1,0 +1,56 @@
+package config
+
+// This file is the one place for what the contract of the configuration has and this version has not. Each later change
+// that makes something work deletes its line or its function here.
+
+const noEffectText = "has no effect in this version"
+
+// noEffect lists the keys that are read and checked but do nothing yet; who sets one is warned.
+var noEffect = map[string]bool{
+	"bridge.sendmail_user":       true,
+	"account.drafts":             true,
+	"account.recipients_per_day": true,
+	"user.max_queued":            true,
+	"queue.warn_after":           true,
+	"queue.keep_bodies":          true,
+	"queue.min_free_disk":        true,
+	"notify.to":                  true,
+}
+
+// warnValues warns of values that do nothing yet, of keys that otherwise work.
+func warnValues(t *table, l *Listener) {
+	for i, s := range l.Tolerate {
+		if s != "plaintext-auth" {
+			t.warn(elemPath("tolerate", i), noEffectText)
+		}
+	}
+}
+
+// refuseScenario refuses every [[scenario]]: without it mail would go another way than the file says.
+func refuseScenario(t *table) {
+	t.mistake("", "this version has no scenarios yet, and mail must not be routed differently from what the file says; remove the table, or give its mail a [[user]] of its own")
+}
+
+// refuseType refuses providers that are announced.
+func refuseType(t *table, typ string) bool {
+	if typ == "google" || typ == "generic" {
+		t.mistake("type", "google and generic come in a later version; this one knows microsoft")
+		return true
+	}
+	return false
+}
+
+// refuseCertificate refuses a certificate: nobody would sign with it.
+func refuseCertificate(t *table, p *Provider) {
+	if p.Certificate != "" {
+		t.mistake("certificate", "this version cannot use a certificate yet; use client_secret")
+	}
+}
+
+// refuseWildcard refuses a mailbox for every person of a domain.
+func refuseWildcard(t *table) {
+	t.mistake("mailbox", `this version cannot send through every mailbox of a domain yet; write one [[account]] for each mailbox`)
+}
+
+// warnEventLog warns that the Windows event log is not written yet.
+func warnEventLog(t *table) { t.warn("to", "eventlog "+noEffectText+"; the log goes to stderr") }
