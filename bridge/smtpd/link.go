@@ -1,0 +1,273 @@
+package smtpd
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"postern/bridge/event"
+)
+
+// Limits of lines, in octets with the line end (RFC 5321 section 4.5.3.1, RFC 4954 section 4).
+const (
+	maxCommand = 2048   // extensions may lengthen the 512 of the RFC; 2 KB holds all that we announce
+	maxAuth    = 12_288 // a base64 line of AUTH
+	maxSkipped = 64 * 1024
+	maxText    = 1 << 20 // of the message: old applications write HTML or base64 without line ends
+)
+
+// Why a line cannot be had. Those that end the connection say so.
+var (
+	errTooLong  = errors.New("a command line is too long")
+	errEndless  = errors.New("a command line does not end")
+	errBareLF   = errors.New("a command line ends in a bare line feed")
+	errHello    = errors.New("the client speaks TLS to a listener that does not expect it; set the client to no encryption or STARTTLS, or this listener to tls = \"implicit\"")
+	errStopping = errors.New("the service is stopping")
+	errTimeout  = errors.New("the client was silent for too long")
+	errTooSlow  = errors.New("the client sent its message too slowly")
+)
+
+// link is one client's connection from accept to close. It owns every deadline and all octets in both directions; it
+// outlives the library's connection when STARTTLS makes a second one of it. Only the goroutine that serves it uses it,
+// but for interrupt, raw and gone.
+type link struct {
+	s      *Server
+	raw    net.Conn // the socket; closed by force at any time
+	conn   net.Conn // raw, or TLS over it
+	in     *bufio.Reader
+	out    []byte // replies not sent yet
+	err    error  // what ended reading or writing; nothing is read or written after it
+	secure bool   // TLS is up
+	remote netip.Addr
+	opened time.Time
+	cause  error         // why it was closed, for the log
+	gone   chan struct{} // closed when the server has forgotten it
+
+	failedLogins int
+	badCommands  int
+	linger       bool // closing while the client may still be sending
+
+	mu       sync.Mutex // guards what follows
+	idle     bool       // waiting for a command
+	stopping bool
+}
+
+func newLink(s *Server, c net.Conn, remote netip.Addr) *link {
+	return &link{
+		s: s, raw: c, conn: c, in: bufio.NewReader(c), remote: remote, opened: time.Now(), gone: make(chan struct{}),
+	}
+}
+
+// interrupt wakes a client that is idle; one that is inside DATA hears of the shutdown after it.
+func (l *link) interrupt() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stopping = true
+	if l.idle {
+		l.raw.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// await begins the wait for a command line; false once the service is stopping.
+func (l *link) await() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.stopping {
+		return false
+	}
+	l.idle = true
+	l.raw.SetReadDeadline(time.Now().Add(l.s.o.CommandTimeout))
+	return true
+}
+
+func (l *link) awake() (stopping bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.idle = false
+	return l.stopping
+}
+
+// readLine returns a command line without its line end. A line of AUTH may have limit+maxAuth octets. The deadline is for
+// the whole line, so that one octet a minute gains nothing.
+func (l *link) readLine(limit int) (string, error) {
+	if l.err != nil {
+		return "", l.err
+	}
+	l.flushUnlessPipelined()
+	if !l.await() {
+		return "", errStopping
+	}
+	line, err := l.scanLine(limit)
+	stopping := l.awake()
+	switch {
+	case err == nil || err == errTooLong || err == errBareLF || err == errEndless || err == errHello:
+		return line, err
+	case errors.Is(err, os.ErrDeadlineExceeded) && stopping:
+		return "", errStopping
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return "", errTimeout
+	}
+	l.err = err
+	return "", err
+}
+
+func (l *link) scanLine(limit int) (string, error) {
+	if b, err := l.in.Peek(1); err != nil {
+		return "", err
+	} else if b[0] == 0x16 { // a TLS record of type handshake; it may hold no line end for ever
+		return "", errHello
+	}
+	line, err := l.in.ReadSlice('\n')
+	if err == nil && len(line) <= limit {
+		return trimLine(line)
+	}
+	if err != nil && err != bufio.ErrBufferFull {
+		return "", err
+	}
+	if len(line) >= 5 && bytes.EqualFold(line[:5], []byte("AUTH ")) {
+		limit += maxAuth
+	}
+	whole := bytes.Clone(line)
+	for skipped := 0; err == bufio.ErrBufferFull; {
+		line, err = l.in.ReadSlice('\n')
+		if len(whole)+len(line) <= limit {
+			whole = append(whole, line...)
+			continue
+		}
+		whole = whole[:limit+1] // too long, whatever follows
+		if skipped += len(line); skipped > maxSkipped {
+			return "", errEndless
+		}
+	}
+	if err != nil {
+		return "", err
+	}
+	if len(whole) > limit {
+		return "", errTooLong
+	}
+	return trimLine(whole)
+}
+
+// trimLine takes the line end off. A program that writes in text mode on Windows sends CR CR LF.
+func trimLine(line []byte) (string, error) {
+	line = line[:len(line)-1]
+	n := len(line)
+	if n == 0 || line[n-1] != '\r' {
+		return "", errBareLF
+	}
+	if line = line[:n-1]; n > 1 && line[n-2] == '\r' {
+		line = line[:n-2]
+	}
+	return string(line), nil
+}
+
+// fill waits for text of the message and returns what there is, to be taken by l.in.Discard. waited is the time spent
+// waiting so far and received the octets of this message: both make the minimum rate.
+func (l *link) fill(waited *time.Duration, received int64) ([]byte, error) {
+	if l.err != nil {
+		return nil, l.err
+	}
+	if l.in.Buffered() == 0 {
+		left := l.s.o.DataGrace + time.Duration(received/l.s.o.MinDataRate)*time.Second - *waited
+		start := time.Now()
+		l.raw.SetReadDeadline(start.Add(min(l.s.o.DataTimeout, left)))
+		_, err := l.in.Peek(1)
+		*waited += time.Since(start)
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded) && left < l.s.o.DataTimeout:
+			return nil, errTooSlow
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return nil, errTimeout
+		case err == io.EOF:
+			err = io.ErrUnexpectedEOF
+			fallthrough
+		case err != nil:
+			l.err = err
+			return nil, err
+		}
+	}
+	return l.in.Peek(l.in.Buffered())
+}
+
+// say queues one line of a reply.
+func (l *link) say(line string) {
+	l.out = append(append(l.out, line...), '\r', '\n')
+}
+
+// flushUnlessPipelined sends the replies, but not while another whole command has arrived with the last one (RFC 2920
+// section 3.2).
+func (l *link) flushUnlessPipelined() {
+	if n := l.in.Buffered(); n > 0 && len(l.out) < 4096 {
+		if b, _ := l.in.Peek(n); bytes.IndexByte(b, '\n') >= 0 {
+			return
+		}
+	}
+	l.flush()
+}
+
+// flush sends the replies. After a write error nothing more is read: the library would go on, and take as a command what
+// the client meant as text.
+func (l *link) flush() {
+	if len(l.out) == 0 || l.err != nil {
+		return
+	}
+	l.raw.SetWriteDeadline(time.Now().Add(l.s.o.WriteTimeout))
+	if _, err := l.conn.Write(l.out); err != nil {
+		l.err = fmt.Errorf("write a reply: %w", err)
+	}
+	l.out = l.out[:0]
+}
+
+// handshake brings TLS up. What had arrived in clear text is not looked at again.
+func (l *link) handshake() error {
+	t := tls.Server(l.raw, l.s.o.TLSConfig)
+	ctx, cancel := context.WithTimeout(l.s.force, l.s.o.HandshakeTimeout)
+	defer cancel()
+	l.raw.SetDeadline(time.Time{})
+	if err := t.HandshakeContext(ctx); err != nil {
+		l.err = fmt.Errorf("TLS handshake: %w", err)
+		return l.err
+	}
+	l.conn, l.secure = t, true
+	l.in = bufio.NewReader(t)
+	return nil
+}
+
+// close sends what is left and closes. Called once.
+func (l *link) close() {
+	l.flush()
+	if tcp, ok := l.raw.(*net.TCPConn); ok && l.linger && l.err == nil {
+		// The client is still sending: closing now would reset the connection and take the reply with it.
+		tcp.CloseWrite()
+		tcp.SetReadDeadline(time.Now().Add(time.Second))
+		io.CopyN(io.Discard, tcp, maxSkipped)
+	}
+	if l.err != nil || l.linger {
+		l.raw.Close()
+	} else {
+		l.conn.Close()
+	}
+	if l.cause == nil && l.err != nil && !errors.Is(l.err, io.EOF) && !errors.Is(l.err, net.ErrClosed) {
+		l.cause = l.err
+	}
+	level := slog.LevelDebug
+	attrs := []slog.Attr{
+		slog.String("remote", l.remote.String()), slog.String("listener", l.s.o.Address),
+		slog.Duration("duration", time.Since(l.opened)),
+	}
+	if l.cause != nil {
+		level, attrs = slog.LevelWarn, append(attrs, slog.Any("err", l.cause))
+	}
+	l.s.o.Events.Emit(context.Background(), level, event.ConnectionClosed, attrs...)
+	l.s.release(l)
+}

@@ -1,0 +1,294 @@
+// Package smtpd is the listener: it takes the SMTP dialogue of old applications and streams each message to the desk. It
+// knows SMTP and decides nothing else: not who may send as whom, not where mail goes. The hall makes one Server per
+// listener of the configuration and hands it users and a desk. A refusal of theirs (*reply.Error) is what the client
+// reads; any other failure is 451 for the client and an event for the administrator.
+//
+// The dialogue is emersion/go-smtp's, behind a guard of ours, because the library is not safe as shipped in front of a
+// durable queue: message text becomes commands after a timeout or a refused BDAT, quoted addresses lose their quotes,
+// lines and logins have no limit, and nothing can be closed by force. The guard stands between socket and library, which
+// never sees the client: it reads a line, judges it, and either answers itself or hands the library one clean line; the
+// library's reply is only watched, and the guard's own text leaves. So every byte on the wire is ours, and the library
+// keeps the state of the dialogue, the SASL exchange and the undoing of dot-stuffing.
+package smtpd
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/emersion/go-smtp"
+
+	"postern/bridge/event"
+)
+
+// Server is one listener. Safe for concurrent use.
+type Server struct {
+	o     Options
+	lib   *smtp.Server
+	feed  *feed
+	force context.Context // ends when connections are closed by force
+	kill  context.CancelFunc
+	drain chan struct{} // closed when Shutdown begins
+	wg    sync.WaitGroup
+
+	refusals chan struct{} // one token for each refusal being written
+	buffers  sync.Pool     // of *normalizer: a connection holds one during DATA only
+
+	mu        sync.Mutex // guards what follows, and additions to wg against its Wait
+	listeners map[net.Listener]bool
+	links     map[*link]bool
+	perAddr   map[netip.Addr]int
+	started   bool
+	draining  bool
+}
+
+// maxRefusals bounds how many connections are being told that they are refused; more are closed without a word.
+const maxRefusals = 64
+
+// New checks the options. It opens nothing.
+func New(o Options) (*Server, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		o:         o,
+		feed:      newFeed(),
+		drain:     make(chan struct{}),
+		refusals:  make(chan struct{}, maxRefusals),
+		listeners: map[net.Listener]bool{},
+		links:     map[*link]bool{},
+		perAddr:   map[netip.Addr]int{},
+	}
+	s.buffers.New = func() any { return new(normalizer) }
+	s.force, s.kill = context.WithCancel(context.Background())
+	s.lib = smtp.NewServer(smtp.BackendFunc(newSession))
+	s.lib.Domain = o.Hostname
+	s.lib.AllowInsecureAuth = true // the guard decides where AUTH is offered
+	s.lib.ErrorLog = (*libraryLog)(s)
+	// Lines, sizes, recipients and time are the guard's: the library refuses a message of exactly its limit, its read
+	// timeout turns text into commands, and its line limit ends a connection for a long line of HTML.
+	s.lib.MaxLineLength, s.lib.MaxMessageBytes, s.lib.MaxRecipients = 0, 0, 0
+	return s, nil
+}
+
+// Serve takes connections from l until Shutdown, and then returns nil. It closes l.
+func (s *Server) Serve(l net.Listener) error {
+	if !s.begin(l) {
+		return l.Close()
+	}
+	defer s.wg.Done()
+	defer l.Close()
+	failures := 0
+	for {
+		c, err := l.Accept()
+		if err == nil {
+			failures = 0
+			s.admit(c)
+			continue
+		}
+		select {
+		case <-s.drain:
+			return nil
+		default:
+		}
+		// Too many open files, or a client that left before it was accepted: both pass. What does not pass ends the loop.
+		if failures++; errors.Is(err, net.ErrClosed) || failures > 100 {
+			return fmt.Errorf("accept on %s: %w", s.o.Address, err)
+		}
+		s.pause(time.Duration(failures) * 10 * time.Millisecond)
+	}
+}
+
+func (s *Server) begin(l net.Listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining {
+		return false
+	}
+	s.listeners[l] = true
+	s.wg.Add(1)
+	if !s.started {
+		s.started = true
+		s.wg.Go(func() { s.lib.Serve(s.feed) }) // ends when Shutdown closes the feed
+	}
+	return true
+}
+
+// pause waits, but not once Shutdown has begun.
+func (s *Server) pause(d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-s.drain:
+	}
+}
+
+// Shutdown stops accepting and tells idle clients 421. Sessions inside DATA may end until ctx does; then they are closed
+// by force and the context of their Submit ends. It returns after every goroutine of the server has ended: nil, or ctx's
+// error where force was needed.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	if !s.draining {
+		s.draining = true
+		close(s.drain)
+	}
+	for l := range s.listeners {
+		l.Close()
+	}
+	for l := range s.links {
+		l.interrupt()
+	}
+	s.mu.Unlock()
+
+	err := s.waitForLinks(ctx)
+	s.kill()
+	s.feed.Close()
+	s.lib.Shutdown(context.Background()) // waits for the library's goroutines, which have nothing left to do
+	s.wg.Wait()
+	return err
+}
+
+// waitForLinks waits until no connection is left, and closes them by force when ctx ends.
+func (s *Server) waitForLinks(ctx context.Context) error {
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		for {
+			s.mu.Lock()
+			var l *link
+			for l = range s.links {
+				break
+			}
+			s.mu.Unlock()
+			if l == nil {
+				return
+			}
+			<-l.gone
+		}
+	}()
+	select {
+	case <-gone:
+		return nil
+	case <-ctx.Done():
+	}
+	s.kill()
+	s.mu.Lock()
+	for l := range s.links {
+		l.raw.Close()
+	}
+	s.mu.Unlock()
+	<-gone
+	return ctx.Err()
+}
+
+// admit hands a connection to the library, or refuses it.
+func (s *Server) admit(c net.Conn) {
+	remote, err := remoteAddr(c)
+	if err != nil {
+		c.Close()
+		return
+	}
+	s.mu.Lock()
+	text, key, err := s.judge(remote)
+	if err != nil {
+		if !s.draining {
+			s.wg.Go(func() { s.refuse(c, text) })
+		} else {
+			c.Close()
+		}
+		s.mu.Unlock()
+		attrs := []slog.Attr{slog.String("remote", remote.String()), slog.String("listener", s.o.Address), slog.Any("err", err)}
+		if key != "" {
+			attrs = append(attrs, slog.String("key", key))
+		}
+		s.o.Events.Emit(context.Background(), slog.LevelWarn, event.ConnectionRefused, attrs...)
+		return
+	}
+	l := newLink(s, c, remote)
+	s.links[l] = true
+	s.perAddr[remote]++
+	s.mu.Unlock()
+	s.o.Events.Emit(context.Background(), slog.LevelDebug, event.ConnectionOpened,
+		slog.String("remote", remote.String()), slog.String("listener", s.o.Address))
+	if !s.feed.push(newGuard(l, false)) {
+		l.close()
+	}
+}
+
+// judge says why a client from remote is refused: the greeting, the configuration key to change, and the cause.
+func (s *Server) judge(remote netip.Addr) (text, key string, err error) {
+	inside := false
+	for _, p := range s.o.Networks {
+		inside = inside || p.Contains(remote)
+	}
+	switch {
+	case s.draining:
+		return "421 4.3.2 Service is stopping", "", errors.New("the service is stopping")
+	case !inside:
+		return "554 5.7.1 Connections from your address are not allowed", "networks",
+			errors.New("the address is not within the listener's networks")
+	case len(s.links) >= s.o.MaxConnections:
+		return "421 4.3.2 Too many connections, try again later", "max_connections", errors.New("too many connections")
+	case !remote.IsLoopback() && s.perAddr[remote] >= s.o.MaxConnectionsPerAddress:
+		return "421 4.7.0 Too many connections from your address", "max_connections_per_address",
+			errors.New("too many connections from this address")
+	}
+	return "", "", nil
+}
+
+// refuse greets with a refusal and closes.
+func (s *Server) refuse(c net.Conn, text string) {
+	defer c.Close()
+	select {
+	case s.refusals <- struct{}{}:
+		defer func() { <-s.refusals }()
+	default:
+		return
+	}
+	stop := context.AfterFunc(s.force, func() { c.Close() })
+	defer stop()
+	c.SetDeadline(time.Now().Add(min(s.o.WriteTimeout, s.o.HandshakeTimeout)))
+	if s.o.TLS == Implicit {
+		t := tls.Server(c, s.o.TLSConfig)
+		if t.Handshake() != nil {
+			return
+		}
+		c = t
+	}
+	c.Write([]byte(text + "\r\n"))
+}
+
+// release forgets a closed connection.
+func (s *Server) release(l *link) {
+	s.mu.Lock()
+	delete(s.links, l)
+	if s.perAddr[l.remote]--; s.perAddr[l.remote] <= 0 {
+		delete(s.perAddr, l.remote)
+	}
+	s.mu.Unlock()
+	close(l.gone)
+}
+
+// remoteAddr returns the client's address without zone, an IPv4-mapped one unmapped.
+func remoteAddr(c net.Conn) (netip.Addr, error) {
+	ap, err := netip.ParseAddrPort(c.RemoteAddr().String())
+	return ap.Addr().Unmap().WithZone(""), err
+}
+
+// libraryLog turns what the library would print into events: it recovers panics of ours and prints them there.
+type libraryLog Server
+
+func (s *libraryLog) Printf(format string, v ...any) {
+	s.o.Events.Emit(context.Background(), slog.LevelError, event.ConnectionClosed,
+		slog.String("listener", s.o.Address), slog.Any("err", fmt.Errorf(format, v...)))
+}
+
+func (s *libraryLog) Println(v ...any) { s.Printf("%s", fmt.Sprintln(v...)) }
