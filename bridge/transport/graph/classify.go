@@ -1,0 +1,272 @@
+package graph
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"postern/auth/token"
+	"postern/bridge/envelope"
+	"postern/bridge/message"
+	"postern/bridge/reply"
+)
+
+// kind is what an error code proves.
+type kind int
+
+const (
+	unknown      kind = iota
+	badMessage        // this message will never be taken
+	badSender         // no right to this From
+	badAccount        // the mailbox, its licence or the application's right to it
+	badToken          // another token is needed
+	throttled         // nothing was done, come back later; also at 503
+	weather           // something failed inside; at 5xx nobody knows whether before or after the message was taken
+	noPermission      // as badAccount: a permission is missing
+	full              // as badAccount: the mailbox is full
+	limit             // as badAccount: the day's or hour's limit of the mailbox is used up
+	noMailbox         // as badAccount: there is no such mailbox at Exchange Online
+)
+
+// kinds are Graph's error codes in lower case, as of November 2026 ("Microsoft Graph error responses" and the
+// Exchange list of response codes). A code counts whatever status it comes with, since one code is seen with several;
+// but weather is only sure of nothing.
+var kinds = map[string]kind{
+	"errormessagesizeexceeded":               badMessage,
+	"requestentitytoolarge":                  badMessage,
+	"errorcontentconversionfailed":           badMessage,
+	"errorinvalidrecipients":                 badMessage,
+	"invalidinternetmessageheader":           badMessage,
+	"invalidinternetmessageheadercollection": badMessage,
+
+	"errorsendasdenied": badSender,
+
+	"invalidauthenticationtoken": badToken,
+	"unauthenticated":            badToken,
+	"insufficient_claims":        badToken,
+
+	"erroraccessdenied":           noPermission,
+	"accessdenied":                noPermission,
+	"authorization_requestdenied": noPermission,
+
+	"errorquotaexceeded": full,
+	"quotaexceeded":      full,
+	"quotalimitreached":  full,
+
+	"errorexceededmessagelimit":    limit,
+	"errorsubmissionquotaexceeded": limit,
+
+	"erroraccountdisabled":          badAccount,
+	"erroraccountsuspend":           badAccount,
+	"errormessagesubmissionblocked": badAccount,
+
+	"mailboxnotenabledforrestapi":   noMailbox,
+	"mailboxnotsupportedforrestapi": noMailbox,
+	"errorinvaliduser":              noMailbox,
+	"resourcenotfound":              noMailbox,
+	"request_resourcenotfound":      noMailbox,
+
+	"applicationthrottled": throttled,
+	"toomanyrequests":      throttled,
+	"activitylimitreached": throttled,
+	"throttledrequest":     throttled,
+	"errorserverbusy":      throttled,
+	"servicenotavailable":  throttled,
+
+	"errorinternalservertransienterror":     weather,
+	"errorinternalservererror":              weather,
+	"generalexception":                      weather,
+	"unknownerror":                          weather,
+	"errormailboxmoveinprogress":            weather,
+	"errormailboxfailover":                  weather,
+	"errormailboxstoreunavailable":          weather,
+	"errorconnectionfailed":                 weather,
+	"errortimeoutexpired":                   weather,
+	"erroradunavailable":                    weather,
+	"errornorespondingcasindestinationsite": weather,
+	"mailboxinfostale":                      weather,
+}
+
+// kindOf looks a code up; the ErrorMimeContent family has several members.
+func kindOf(code string) kind {
+	code = strings.ToLower(code)
+	if strings.HasPrefix(code, "errormimecontent") {
+		return badMessage
+	}
+	return kinds[code]
+}
+
+// judge turns one answer into an outcome. It decides by status and code, never by the message's words.
+func (t *Transport) judge(a answer, out message.Outgoing) reply.Outcome {
+	if a.status == 0 {
+		return t.judgeSilence(a)
+	}
+	f := readFault(a.body)
+	code := f.code(func(c string) bool { return kindOf(c) != unknown })
+	o := reply.Outcome{Transport: name, Reply: reply.Reply{Code: a.status, Enhanced: oneLine(code, a.secret),
+		Text: oneLine(f.Message, a.secret), ID: requestID(a.header, f)}}
+	if a.status == http.StatusAccepted {
+		o.Verdict, o.Owner = reply.Relayed, reply.Nobody
+		o.Reply.Enhanced, o.Reply.Text = "", "accepted by Microsoft Graph"
+		return o
+	}
+	o.RetryAfter = retryAfter(a.header, t.o.Now())
+	o.Verdict, o.Owner = rule(a.status, kindOf(code), a.released)
+	if o.Reply.Text == "" {
+		o.Reply.Text = plainText(a)
+	}
+	o.Remedy = t.remedy(a.status, kindOf(code), out)
+	o.Err = fmt.Errorf("account %q: Microsoft Graph answered %s", t.o.Account, o.Reply)
+	if o.Owner == reply.Login {
+		o.Err = &token.Error{Code: "invalid_token", Person: true, Remedy: o.Remedy, Err: o.Err,
+			Text: fmt.Sprintf("Microsoft Graph refuses the access token of account %q, also a fresh one", t.o.Account)}
+	}
+	return o
+}
+
+// rule is the table of verdicts for everything that is not 202 (design.md section 6, "Whose trouble" and "In doubt").
+func rule(status int, k kind, released bool) (reply.Verdict, reply.Owner) {
+	switch {
+	case status < 300:
+		return rule2xx(status)
+	case status < 400: // not followed: a captive portal, or a wrong address
+		return reply.Deferred, reply.Route
+	case k == badMessage:
+		return reply.Failed, reply.Message
+	case k == badSender:
+		return reply.Deferred, reply.Sender
+	case k == badToken || status == http.StatusUnauthorized:
+		return reply.Deferred, reply.Login
+	case k == badAccount || k == noPermission || k == full || k == limit || k == noMailbox:
+		return reply.Deferred, reply.Account
+	case status >= 500:
+		return rule5xx(status, k, released)
+	case k == throttled || k == weather:
+		return reply.Deferred, reply.Route
+	}
+	switch status {
+	case http.StatusRequestEntityTooLarge:
+		return reply.Failed, reply.Message
+	case http.StatusTooManyRequests, http.StatusProxyAuthRequired, http.StatusRequestTimeout:
+		return reply.Deferred, reply.Route
+	case http.StatusNotFound, http.StatusMethodNotAllowed: // without a code of Graph's: the address is not Graph's
+		return reply.Deferred, reply.Account
+	}
+	return reply.Deferred, reply.Message // unknown is temporary
+}
+
+// rule2xx: 200 was seen for messages too large, which were not sent. What another 2xx stands for nobody knows.
+func rule2xx(status int) (reply.Verdict, reply.Owner) {
+	if status == http.StatusOK {
+		return reply.Failed, reply.Message
+	}
+	return reply.InDoubt, reply.Route
+}
+
+// rule5xx: the message may have been taken before the server failed, unless it says that it did nothing, or cannot have
+// had the whole message.
+func rule5xx(status int, k kind, released bool) (reply.Verdict, reply.Owner) {
+	refused := k == throttled && status == http.StatusServiceUnavailable
+	switch {
+	case status == http.StatusInsufficientStorage:
+		return reply.Deferred, reply.Account
+	case refused, !released, status == 509: // 509: bandwidth limit
+		return reply.Deferred, reply.Route
+	}
+	return reply.InDoubt, reply.Route
+}
+
+// judgeSilence is the outcome where no answer came.
+func (t *Transport) judgeSilence(a answer) reply.Outcome {
+	o := reply.Outcome{Verdict: reply.Deferred, Owner: reply.Route, Transport: name,
+		Err: fmt.Errorf("account %q: %w", t.o.Account, a.err)}
+	switch {
+	case fromSource(a.err):
+		return t.ours("the message could not be read or noted down", a.err)
+	case a.stopped:
+		o.Owner = reply.Process
+		o.Reply.Text = "stopped before the whole message had left"
+	case errors.Is(a.err, context.DeadlineExceeded):
+		o.Reply.Text = "Microsoft Graph did not answer in time"
+	default:
+		o.Reply.Text = "no connection to Microsoft Graph"
+	}
+	if a.released {
+		o.Verdict = reply.InDoubt
+		o.Reply.Text = "no answer from Microsoft Graph after the whole message may have left"
+	}
+	return o
+}
+
+// plainText stands for a message that the answer does not have.
+func plainText(a answer) string {
+	switch {
+	case a.status == http.StatusOK:
+		return "200 instead of 202: too large for Graph as MIME, or not sent; to take the large route, no retry"
+	case a.status >= 300 && a.status < 400:
+		return "a redirect, not followed: a proxy or portal in between, or a wrong Graph address"
+	}
+	text := http.StatusText(a.status)
+	if text == "" {
+		text = fmt.Sprintf("HTTP status %d", a.status)
+	}
+	if len(a.body) > 0 && readFault(a.body) == (fault{}) {
+		text += ", and the answer is no error of Graph's"
+	}
+	return text
+}
+
+// remedy is what a person can do, "" where nothing.
+func (t *Transport) remedy(status int, k kind, out message.Outgoing) string {
+	switch {
+	case k == badSender:
+		return t.grantSendAs(out)
+	case (k == badToken || status == http.StatusUnauthorized) && t.o.AppOnly:
+		return "check the app registration's secret or certificate, then run: postern check --live"
+	case k == badToken || status == http.StatusUnauthorized:
+		return "run: postern signin " + t.o.Account
+	case k == noPermission && t.o.AppOnly:
+		return fmt.Sprintf("grant the application permission Mail.Send with admin consent, and let the application access "+
+			"policy or RBAC scope include %s", t.urlMailbox(out))
+	case k == noPermission:
+		return "consent to the permission Mail.Send (Mail.Send.Shared for a shared mailbox), then run: postern signin " + t.o.Account
+	case k == full || status == http.StatusInsufficientStorage:
+		return fmt.Sprintf("make room in the mailbox %s: Sent Items and Drafts count too", t.limited(out))
+	case k == limit:
+		return fmt.Sprintf("the sending limit of %s is used up: wait, spread the mail over more accounts, or raise the limit", t.limited(out))
+	case k == noMailbox:
+		return fmt.Sprintf("give %s an Exchange Online licence and mailbox; one on premises cannot be used", t.limited(out))
+	case k == badAccount:
+		return fmt.Sprintf("enable the account %s in the Microsoft 365 admin center (Defender lists restricted entities)", t.limited(out))
+	case k == badMessage, status == http.StatusOK, status == http.StatusRequestEntityTooLarge:
+		return ""
+	case status == http.StatusProxyAuthRequired:
+		return "the HTTP proxy wants credentials: set proxy of [bridge]"
+	case status == http.StatusNotFound || status == http.StatusMethodNotAllowed || status >= 300 && status < 400:
+		return "check the provider's graph address and the proxy"
+	}
+	return ""
+}
+
+// limited is the mailbox whose limits and rights count: that of the URL, or of who signed in.
+func (t *Transport) limited(out message.Outgoing) envelope.Address {
+	if t.o.AppOnly || t.o.Login.IsNull() {
+		return t.urlMailbox(out)
+	}
+	return t.o.Login
+}
+
+// grantSendAs is the line of Exchange Online PowerShell that gives the missing right. It takes up to two hours.
+func (t *Transport) grantSendAs(out message.Outgoing) string {
+	return fmt.Sprintf("in Exchange Online PowerShell: Add-RecipientPermission -Identity %s -Trustee %s -AccessRights SendAs",
+		quotePowerShell(out.Plan.HeaderFrom.String()), quotePowerShell(t.limited(out).String()))
+}
+
+// quotePowerShell makes one argument of s: an address comes from the application, and must not become a command. All of
+// these end a single-quoted string in PowerShell, and doubled stand for themselves.
+func quotePowerShell(s string) string {
+	return "'" + strings.NewReplacer("'", "''", "\u2018", "\u2018\u2018", "\u2019", "\u2019\u2019",
+		"\u201a", "\u201a\u201a", "\u201b", "\u201b\u201b").Replace(s) + "'"
+}
