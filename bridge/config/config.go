@@ -176,6 +176,7 @@ func defaultListener() Listener {
 	return Listener{
 		TLS: "none", MinTLS: "1.2", Auth: "required",
 		Networks:       []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")},
+		Tolerate:       []string{},
 		MaxConnections: 200, MaxConnectionsPerAddress: 50,
 	}
 }

@@ -7,20 +7,25 @@ const noEffectText = "has no effect in this version"
 
 // noEffect lists the keys that are read and checked but do nothing yet; who sets one is warned.
 var noEffect = map[string]bool{
-	"bridge.sendmail_user":       true,
-	"account.drafts":             true,
-	"account.recipients_per_day": true,
-	"user.max_queued":            true,
-	"queue.warn_after":           true,
-	"queue.keep_bodies":          true,
-	"queue.min_free_disk":        true,
-	"notify.to":                  true,
+	"bridge.sendmail_user":           true,
+	"provider.client_secret_expires": true,
+	"account.drafts":                 true,
+	"account.recipients_per_day":     true,
+	"user.rate_per_minute":           true,
+	"user.max_queued":                true,
+	"queue.warn_after":               true,
+	"queue.park_limit":               true,
+	"queue.keep_history":             true,
+	"queue.keep_failed":              true,
+	"queue.keep_bodies":              true,
+	"queue.min_free_disk":            true,
+	"notify.to":                      true,
 }
 
 // warnValues warns of values that do nothing yet, of keys that otherwise work.
 func warnValues(t *table, l *Listener) {
 	for i, s := range l.Tolerate {
-		if s != "plaintext-auth" {
+		if s == "bare-cr" || s == "crcrlf-end" {
 			t.warn(elemPath("tolerate", i), noEffectText)
 		}
 	}

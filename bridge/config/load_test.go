@@ -161,7 +161,7 @@ func TestLoadReadsEveryKey(t *testing.T) {
 		Log: Log{Level: -4, Format: "json", To: "file", File: filepath.Join(dir, "logs", "p.log"), MaxSize: 1 << 20, Keep: 3},
 		Listeners: []Listener{
 			{Address: "127.0.0.1:25", TLS: "none", MinTLS: "1.2", Auth: "optional", Networks: defaultListener().Networks,
-				MaxConnections: 200, MaxConnectionsPerAddress: 50},
+				Tolerate: []string{}, MaxConnections: 200, MaxConnectionsPerAddress: 50},
 			{Address: ":587", TLS: "starttls", TLSCert: filepath.Join(dir, "cert.pem"), TLSKey: filepath.Join(dir, "key.pem"),
 				MinTLS: "1.0", Auth: "required", Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")},
 				Tolerate: []string{"old-tls", "plaintext-auth"}, MaxConnections: 20, MaxConnectionsPerAddress: 5},
