@@ -37,6 +37,7 @@ import (
 	"fmt"
 	"io"
 	mathrand "math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -285,7 +286,7 @@ func (q *Queue) row(e Entry) Row {
 	switch {
 	case r.State == InDoubt:
 		r.WaitingFor = "doubt"
-	case r.State == Deferred && e.Item.Recipients[0].SenderWaits > 0:
+	case r.State == Deferred && slices.ContainsFunc(e.Item.Recipients, func(r Recipient) bool { return r.State == Deferred && r.SenderWaits > 0 }):
 		r.WaitingFor = "sender"
 	case r.State == Queued || r.State == Deferred:
 		if l := q.lanes[e.Item.Account]; l != nil && !r.NextAttempt.After(q.now()) {

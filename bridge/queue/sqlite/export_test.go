@@ -1,0 +1,4 @@
+package sqlite
+
+// SelectDue is the query of a claim, for the test of its plan.
+const SelectDue = selectDue
