@@ -45,7 +45,7 @@ func Open(ctx context.Context, path string) (_ *Store, err error) {
 	defer func() {
 		if err != nil {
 			s.closeFiles()
-			err = fmt.Errorf("queue store %s: %w", filepath.Base(path), err)
+			err = fmt.Errorf("queue store %s: %w", filepath.Base(path), named(err))
 		}
 	}()
 	if err := create(path); err != nil {

@@ -155,8 +155,8 @@ func TestDamagedMessage(t *testing.T) {
 	}{
 		{"a chunk is gone", "DELETE FROM chunks WHERE at = (1 << 20) + 1", false},
 		{"the last chunk is short", "UPDATE chunks SET data = substr(data, 1, 5) WHERE at = (1 << 20) + 3", false},
-		{"a chunk is too long", "UPDATE chunks SET data = data || 'x' WHERE at = (1 << 20) + 3", false},
-		{"a chunk follows the last", "INSERT INTO chunks VALUES ((1 << 20) + 4, 'x')", false},
+		{"a chunk is too long", "UPDATE chunks SET data = zeroblob(100000) WHERE at = (1 << 20) + 3", false},
+		{"a chunk follows the last", "INSERT INTO chunks VALUES ((1 << 20) + 4, x'78')", false},
 		{"all chunks are gone", "DELETE FROM chunks WHERE at < 2 << 20", true},
 		{"the plan is no JSON", "UPDATE messages SET plan = 'plan' WHERE seq = 1", true},
 	} {
