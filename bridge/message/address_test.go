@@ -205,7 +205,7 @@ func checkEntry(t *testing.T, e Entry) {
 		t.Fatalf("With gives %q", with)
 	}
 	again := ParseAddressList([]byte(with)).Entries()
-	if len(again) != 1 || again[0].Err != nil || again[0].Address != a || !again[0].Plain && !strings.Contains(with, ".") {
+	if len(again) != 1 || again[0].Err != nil || again[0].Address != a || !again[0].Plain {
 		t.Fatalf("With gives %q, which reads %+v", with, again)
 	}
 	if e.Err != nil && !e.Address.IsNull() {

@@ -104,8 +104,8 @@ func NewMessageID(id envelope.ID, hostname string) string {
 	return fmt.Sprintf("<%s@%s>", id, hostname)
 }
 
-// MessageID returns the message's Message-ID as written, with its angle brackets, or "" where there is none that a
-// field can hold.
+// MessageID returns the message's Message-ID as written, with its angle brackets, or "" where there is none, or
+// none that could be found again.
 func (h Header) MessageID() string {
 	id := h.Get("Message-ID")
 	if start := strings.IndexByte(id, '<'); start >= 0 {
@@ -113,7 +113,7 @@ func (h Header) MessageID() string {
 			id = id[start : start+n+1]
 		}
 	}
-	if !isPrintable(id) || len(id) > maxLine-len("Message-ID: ") {
+	if id == "<>" || !isPrintable(id) || len(id) > maxLine-len("Message-ID: ") {
 		return ""
 	}
 	return id

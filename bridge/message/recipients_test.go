@@ -197,6 +197,7 @@ func TestMessageID(t *testing.T) {
 		{"without brackets it is what stands there", "Message-Id: abc", "abc"},
 		{"none", "Subject: s", ""},
 		{"empty", "Message-ID: ", ""},
+		{"brackets alone", "Message-ID: <>", ""},
 		{"8-bit", "Message-ID: <\xe4@b>", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
