@@ -163,8 +163,8 @@ type Sender struct {
 	// Name is the display name. Default: "", it stays.
 	Name string
 
-	// ReplyTo is none (nothing is added), original (the application's From, where there is no Reply-To), or an address.
-	// Default: none.
+	// ReplyTo is original (the application's From, where there is no Reply-To), none (a Reply-To is removed), or an
+	// address. Default: "", the field stays as it is.
 	ReplyTo string
 
 	// Otherwise says what happens to a sender that MaySendAs does not allow: refuse, or account: replaced by the account's
@@ -207,6 +207,6 @@ func defaultAccount() Account {
 
 func defaultUser() User { return User{MaySendTo: []string{"*"}} }
 
-func defaultSender() Sender { return Sender{ReplyTo: "none", Otherwise: "refuse"} }
+func defaultSender() Sender { return Sender{Otherwise: "refuse"} }
 
 func defaultScenario() Scenario { return Scenario{SaveToSent: true} }

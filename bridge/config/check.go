@@ -96,8 +96,9 @@ func (l *loader) checkSets() {
 		return ""
 	})
 	l.checkUserNetworks()
-	if len(l.listeners) == 0 && l.main != nil {
-		l.missing("listener", `there is none, and applications could not hand in mail; add [[listener]] with address = "127.0.0.1:25"`)
+	if len(l.listeners) == 0 {
+		l.missing("listener", `there is none, and applications could not hand in mail; `+
+			`add [[listener]] with address = "127.0.0.1:25"`)
 	}
 	if len(l.accounts) == 0 {
 		l.missing("account", "there is none, and mail could go nowhere; add [[provider]] and [[account]]")
@@ -140,7 +141,8 @@ func checkListener(t *table, l Listener) {
 	if t.good("tls", "tls_cert", "tls_key") {
 		checkListenerTLS(t, l)
 	}
-	if old := l.MinTLS == "1.0" || l.MinTLS == "1.1"; old && t.good("min_tls", "tolerate") && !slices.Contains(l.Tolerate, "old-tls") {
+	old := l.MinTLS == "1.0" || l.MinTLS == "1.1"
+	if old && t.good("min_tls", "tolerate") && !slices.Contains(l.Tolerate, "old-tls") {
 		t.mistake("min_tls", `TLS before 1.2 is broken; for devices that know no other write tolerate = ["old-tls"]`)
 	}
 	if l.Address == "" || !t.good("address", "tls", "auth", "networks", "tolerate") {
@@ -157,11 +159,13 @@ func checkListener(t *table, l Listener) {
 	safe := l.TLS != "none" && l.Auth == "required"
 	switch {
 	case !safe && !t.set("networks"):
-		t.mistake("address", `other machines can reach this address; write tls = "starttls" or "implicit" and auth = "required", or name in networks who may connect, or listen on 127.0.0.1`)
+		t.mistake("address", `other machines can reach this address; write tls = "starttls" or "implicit" and `+
+			`auth = "required", or name in networks who may connect, or listen on 127.0.0.1`)
 	case !t.set("networks"):
 		t.warn("address", "only this machine can connect, because networks is not set; name there who may connect")
 	case l.TLS == "none" && l.Auth == "required" && !slices.Contains(l.Tolerate, "plaintext-auth"):
-		t.warn("auth", `other machines cannot log in, because that is not offered without TLS; set tls, or write tolerate = ["plaintext-auth"]`)
+		t.warn("auth", `other machines cannot log in, because that is not offered without TLS; `+
+			`set tls, or write tolerate = ["plaintext-auth"]`)
 	}
 }
 
@@ -281,7 +285,7 @@ func (l *loader) checkAccount(t *table, a Account) {
 		checkAppOnly(t, p)
 	}
 	if a.Transport == "smtp" && p.v.SMTP == "" && clouds[p.v.Cloud].smtp == "" && p.t.good("cloud", "smtp") {
-		t.mistake("transport", "no SMTP host of the provider's cloud is known; set smtp at %s, or use graph", p.t.place(""))
+		t.mistake("transport", "its provider's cloud has no SMTP host that is known; set smtp at %s, or use graph", p.t.place(""))
 	}
 }
 
@@ -291,7 +295,8 @@ func checkAppOnly(t *table, p entry[Provider]) {
 		t.mistake("signin", "app-only needs one tenant; write its GUID or domain as tenant of %s", p.t.place(""))
 	}
 	if p.t.good("client_secret", "certificate") && p.v.ClientSecret.Kind == "" && p.v.Certificate == "" {
-		t.mistake("signin", "app-only needs a client_secret at %s; run: postern secret set %s, and write there client_secret = \"vault:%s\"", p.t.place(""), p.v.Name, p.v.Name)
+		t.mistake("signin", `app-only needs a client_secret at %s; run: postern secret set %s, `+
+			`and write there client_secret = "vault:%s"`, p.t.place(""), p.v.Name, p.v.Name)
 	}
 	if t.set("login") {
 		t.warn("login", "nobody signs in with app-only; remove it")

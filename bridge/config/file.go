@@ -20,8 +20,9 @@ const maxFile = 1 << 20
 const (
 	curlyQuotes = "\u201c\u201d\u201e\u201f\u2018\u2019\u201a\u201b\u00ab\u00bb"
 	curlyText   = `curly quotes, as a word processor or a web page makes them; replace them by straight ones (")`
-	escapeText  = `a backslash in double quotes starts an escape, and this one is unknown; write a Windows path in single quotes, such as 'C:\ProgramData\Postern'`
-	tooDeep     = "nested too deeply; no key of Postern is"
+	escapeText  = `a backslash in double quotes starts an escape, and this one is unknown; ` +
+		`write a Windows path in single quotes, such as 'C:\ProgramData\Postern'`
+	tooDeep = "nested too deeply; no key of Postern is"
 )
 
 // file is one configuration file while it is read.
@@ -101,7 +102,8 @@ func decodeText(data []byte) (string, *trap) {
 	switch {
 	case len(data) > maxFile:
 		return "", &trap{line: 1, text: "larger than 1 MiB; this is no configuration file"}
-	case bytes.HasPrefix(data, []byte("\xff\xfe")), bytes.HasPrefix(data, []byte("\xfe\xff")), bytes.IndexByte(data[:min(len(data), 4)], 0) >= 0:
+	case bytes.HasPrefix(data, []byte("\xff\xfe")), bytes.HasPrefix(data, []byte("\xfe\xff")),
+		bytes.IndexByte(data[:min(len(data), 4)], 0) >= 0:
 		return "", &trap{line: 1, text: `encoded in UTF-16 ("Unicode" in Notepad); save it as UTF-8`}
 	}
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))

@@ -33,7 +33,8 @@ func warnValues(t *table, l *Listener) {
 
 // refuseScenario refuses every [[scenario]]: without it mail would go another way than the file says.
 func refuseScenario(t *table) {
-	t.mistake("", "this version has no scenarios yet, and mail must not be routed differently from what the file says; remove the table, or give its mail a [[user]] of its own")
+	t.mistake("", "this version has no scenarios yet, and mail must not be routed differently from what the file says; "+
+		"remove the table, or give its mail a [[user]] of its own")
 }
 
 // refuseType refuses providers that are announced.

@@ -136,7 +136,8 @@ func (t *table) asText(key string, v any) (string, bool) {
 		return "", false
 	}
 	if strings.ContainsFunc(s, unicode.IsControl) {
-		t.mistake(key, `has a control character: in double quotes a backslash starts an escape (\t is a tab, \n a line feed); write it in single quotes`)
+		t.mistake(key, `has a control character: in double quotes a backslash starts an escape (\t is a tab, \n a line feed); `+
+			`write it in single quotes`)
 		return "", false
 	}
 	return s, true
@@ -291,7 +292,8 @@ func (t *table) asPath(key string, v any) (string, bool) {
 		t.mistake(key, "is %s; must be a path in single quotes", kindOf(v))
 		return "", false
 	case strings.ContainsFunc(s, unicode.IsControl):
-		t.mistake(key, `has a control character: in double quotes \t is a tab and \n a line feed; write the path in single quotes, such as 'C:\temp\new.pem'`)
+		t.mistake(key, `has a control character: in double quotes \t is a tab and \n a line feed; `+
+			`write the path in single quotes, such as 'C:\temp\new.pem'`)
 		return "", false
 	}
 	return t.abs(s), true
@@ -382,7 +384,8 @@ func (t *table) secret(key string, dst *SecretRef, entry string) {
 	case "file":
 		name = t.abs(name)
 	default:
-		t.mistake(key, `the secret itself must not stand in this file; run: postern secret set %s, and write here: "vault:%s" ("env:NAME" and "file:PATH" work too)`, entry, entry)
+		t.mistake(key, `the secret itself must not stand in this file; run: postern secret set %s, `+
+			`and write here: "vault:%s" ("env:NAME" and "file:PATH" work too)`, entry, entry)
 		return
 	}
 	if name == "" || err != nil {

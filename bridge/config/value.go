@@ -249,7 +249,8 @@ const (
 
 // checkHash checks an argon2id hash in PHC form: $argon2id$v=19$m=12288,t=3,p=1$salt$hash.
 func checkHash(s string) error {
-	bad := errors.New(`not an argon2id hash, and a password itself must not stand in this file; run: postern passwd, and write what it prints in single quotes`)
+	bad := errors.New(`not an argon2id hash, and a password itself must not stand in this file; ` +
+		`run: postern passwd, and write what it prints in single quotes`)
 	part := strings.Split(s, "$")
 	if len(part) != 6 || part[0] != "" || part[1] != "argon2id" || part[2] != "v=19" {
 		return bad
