@@ -63,7 +63,7 @@ type rule struct {
 	verdict    reply.Verdict
 	owner      reply.Owner
 	retryAfter time.Duration
-	remedy     string // {account}, {login} and {from} are filled in
+	remedy     string // {login} and {from} are filled in
 }
 
 // status is an enhanced status code (RFC 3463), or a range of its last number.
@@ -82,7 +82,8 @@ const (
 		"is granted, that {login} is the one who signed in, and that SMTP AUTH is on for it"
 )
 
-// rules has what vendors are known to say (facts/microsoft.md C3 and D1, read November 2026); the first that matches
+// rules has what vendors are known to say ("Fix issues with printers, scanners and LOB applications",
+// "Continuous error throttling for SMTP AUTH submissions", the NDR pages and captured dialogues, read November 2026); the first that matches
 // counts. What stands not here is judged by its step and its first digit.
 var rules = []rule{
 	{at: anywhere, text: "smtpclientauthentication is disabled for the tenant", owner: reply.Account,
@@ -256,8 +257,8 @@ func (t *Transport) replyTrouble(at step, r reply.Reply, from string) *trouble {
 	tr.outcome.Verdict = u.verdict
 	tr.outcome.Reply = r
 	tr.outcome.RetryAfter = u.retryAfter
-	tr.outcome.Remedy = strings.NewReplacer("{account}", t.o.Account, "{login}", pasteable(t.o.Login, "LOGIN"),
-		"{from}", pasteable(from, "SENDER")).Replace(u.remedy)
+	tr.outcome.Remedy = strings.NewReplacer("{login}", pasteable(t.o.Login, "LOGIN"), "{from}", pasteable(from, "SENDER")).
+		Replace(u.remedy)
 	// 5.7.139 names its cause: no token helps.
 	tr.badToken = at == auth && r.Code == 535 && !exactly(5, 7, 139).has(r.Enhanced)
 	return tr

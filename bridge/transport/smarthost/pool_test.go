@@ -212,3 +212,22 @@ func TestProbe(t *testing.T) {
 		}
 	})
 }
+
+// TestTalkativeServerIsNotReused: an answer that nobody asked for would be taken for the next command's.
+func TestTalkativeServerIsNotReused(t *testing.T) {
+	r := start(t, Script{On: Once(Dot, Action{Reply: "250 2.0.0 OK <1@smarthost.test>\r\n250 and more\r\n"})})
+	for i := range 2 {
+		if o := r.send(t, outgoing(t, plainBody, bob)); o.Verdict != reply.Relayed {
+			t.Fatalf("message %d = %+v", i+1, o)
+		}
+	}
+	mails := 0
+	for _, c := range r.server.Commands() {
+		if strings.HasPrefix(c, "MAIL") {
+			mails++
+		}
+	}
+	if mails != 2 || r.server.Connections() != 2 {
+		t.Errorf("%d MAIL commands on %d connections, want 2 on 2", mails, r.server.Connections())
+	}
+}

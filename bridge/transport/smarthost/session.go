@@ -118,9 +118,11 @@ func (t *Transport) startTLS(ctx context.Context, w *wire) (greeting string, tr 
 	if err != nil {
 		return "", t.stepTrouble(ctx, hello, err)
 	}
-	if !slices.ContainsFunc(strings.Split(text, "\n"), func(l string) bool { return strings.EqualFold(strings.TrimSpace(l), "STARTTLS") }) {
+	isStartTLS := func(line string) bool { return strings.EqualFold(strings.TrimSpace(line), "STARTTLS") }
+	if !slices.ContainsFunc(strings.Split(text, "\n"), isStartTLS) {
 		tr := deferred(reply.Route, errors.New("smarthost does not offer STARTTLS; nothing was sent in clear text"))
-		tr.outcome.Remedy = `check that no firewall inspects SMTP and strips STARTTLS, or set smtp_tls = "implicit" if the port is one for TLS`
+		tr.outcome.Remedy = "check that no firewall inspects SMTP and strips STARTTLS; for a port that begins with TLS set " +
+			`smtp_tls = "implicit"`
 		return "", tr
 	}
 	fmt.Fprint(w, "STARTTLS\r\n")
@@ -140,7 +142,8 @@ func (t *Transport) authenticate(ctx context.Context, client *smtp.Client, w *wi
 	if !client.SupportsAuth(xoauth2) {
 		if mechanism = oauthBearer; !client.SupportsAuth(oauthBearer) {
 			_, offered := client.Extension("AUTH")
-			tr := deferred(reply.Account, fmt.Errorf("smarthost offers neither XOAUTH2 nor OAUTHBEARER, only %q; no token was sent", oneLine(offered)))
+			tr := deferred(reply.Account,
+				fmt.Errorf("smarthost offers neither XOAUTH2 nor OAUTHBEARER, only %q; no token was sent", oneLine(offered)))
 			tr.outcome.Remedy = "check the provider's smtp address: Exchange Online's is smtp.office365.com:587"
 			return tr
 		}
