@@ -100,7 +100,7 @@ func (l Timeouts) withDefaults() Timeouts {
 }
 
 // Transport relays for one account. Safe for concurrent use; how many at once is the caller's decision (Exchange Online
-// allows three submissions per mailbox; "How to set up a multifunction device", read November 2026).
+// allows three submissions per mailbox).
 type Transport struct {
 	o    Options
 	host string
@@ -259,8 +259,7 @@ func tokenTrouble(ctx context.Context, err error) *trouble {
 }
 
 // wirePath returns the address for MAIL or RCPT, "" for the null reverse-path. go-smtp writes what it is given, so that
-// a blank or a bracket would become a parameter or a second recipient (facts/libraries.md 1.2): what does not parse as
-// exactly itself is refused, although envelope.Address was checked when it was made.
+// a blank or a bracket would become a parameter or a second recipient: what does not parse as exactly itself is refused, although envelope.Address was checked when it was made.
 func wirePath(a envelope.Address) (string, error) {
 	if a.IsNull() {
 		return "", nil
