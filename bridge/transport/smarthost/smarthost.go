@@ -259,7 +259,8 @@ func tokenTrouble(ctx context.Context, err error) *trouble {
 }
 
 // wirePath returns the address for MAIL or RCPT, "" for the null reverse-path. go-smtp writes what it is given, so that
-// a blank or a bracket would become a parameter or a second recipient: what does not parse as exactly itself is refused, although envelope.Address was checked when it was made.
+// a blank or a bracket would become a parameter or a second recipient: what does not parse as exactly itself is refused,
+// although envelope.Address was checked when it was made.
 func wirePath(a envelope.Address) (string, error) {
 	if a.IsNull() {
 		return "", nil
