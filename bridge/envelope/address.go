@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/net/idna"
@@ -201,7 +202,15 @@ func (a Address) Key() string {
 	if err != nil { // an address literal
 		d = a.Domain
 	}
-	return quoteLocal(strings.ToLower(a.Local)) + "@" + strings.ToLower(d)
+	return quoteLocal(strings.Map(lower, a.Local)) + "@" + strings.ToLower(d)
+}
+
+// lower is unicode.ToLower but for what would turn into US-ASCII: the Kelvin sign is another local part than a "k".
+func lower(r rune) rune {
+	if l := unicode.ToLower(r); l >= 0x80 || r < 0x80 {
+		return l
+	}
+	return r
 }
 
 // ASCII reports whether the address can go to a server without SMTPUTF8, given as Wire gives it.

@@ -108,6 +108,7 @@ func TestAddressForms(t *testing.T) {
 		{"the key is lower case, the wire form as written", "Ann@Example.Test", "ann@example.test", "Ann@example.test", true},
 		{"an international domain is IDNA", "a@B\u00dcCHER.test", "a@xn--bcher-kva.test", "a@xn--bcher-kva.test", true},
 		{"an international local part cannot be ASCII", "J\u00fcrgen@example.test", "j\u00fcrgen@example.test", "J\u00fcrgen@example.test", false},
+		{"a Kelvin sign is no k", "\u212aARL@example.test", "\u212aarl@example.test", "\u212aARL@example.test", false},
 		{"quotes stay where they are needed", `"A b"@example.test`, `"a b"@example.test`, `"A b"@example.test`, true},
 		{"quotes leave where they are not", `"ab"@example.test`, "ab@example.test", "ab@example.test", true},
 		{"fullwidth letters are the same domain", "a@\uff45xample.test", "a@example.test", "a@example.test", true},
