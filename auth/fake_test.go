@@ -209,7 +209,8 @@ func (c *cabinet) token(account string, r token.Resource) (string, *token.Error)
 	}
 	var e *token.Error
 	if !errors.As(err, &e) {
-		c.t.Fatalf("Token: %T (%v); want *token.Error", err, err)
+		c.t.Errorf("Token: %T (%v); want *token.Error", err, err)
+		e = &token.Error{Err: err}
 	}
 	return "", e
 }
@@ -228,5 +229,5 @@ func (c *cabinet) kept() string {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	return s.Refresh
+	return s.Refresh.Reveal()
 }

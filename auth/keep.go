@@ -14,23 +14,25 @@ import (
 // saveWait is how long a store that could not be written is left alone.
 const saveWait = 30 * time.Second
 
-// signIn is what the vault keeps of one login. It is never printed: it goes into the vault as JSON, and nowhere else.
+// signIn is a person's sign-in: what the vault keeps of one login.
 type signIn struct {
-	Refresh  string    `json:"refresh"`
-	SignedIn time.Time `json:"signed_in"`      // when the person signed in
-	Received time.Time `json:"received"`       // when this refresh token came
-	User     string    `json:"user,omitempty"` // who signed in, where the provider said it
+	Refresh  token.Secret
+	SignedIn time.Time // when the person signed in
+	Received time.Time // when this refresh token came
+	User     string    // who signed in, where the provider said it
 }
 
-// String keeps a sign-in out of every log.
-func (s signIn) String() string { return "sign-in [redacted]" }
-
-// GoString does the same for %#v.
-func (s signIn) GoString() string { return s.String() }
+// stored is a sign-in as it stands in the vault; nothing else may encode a secret.
+type stored struct {
+	Refresh  string    `json:"refresh"`
+	SignedIn time.Time `json:"signed_in"`
+	Received time.Time `json:"received"`
+	User     string    `json:"user,omitempty"`
+}
 
 // rotated is the sign-in with the refresh token that came in a grant.
 func (s signIn) rotated(g token.Grant) signIn {
-	s.Refresh = g.Refresh.Reveal()
+	s.Refresh = g.Refresh
 	s.Received = later(g.Fetched, s.Received)
 	if g.User != "" {
 		s.User = g.User
@@ -66,15 +68,16 @@ type unsaved struct {
 func (k loginKey) entry() string { return "token/" + k.provider + "/" + k.login }
 
 // readSignIn returns what the store has, and its revision also with vault.ErrDamaged.
-func readSignIn(store Store, entry string) (s signIn, rev uint64, err error) {
+func readSignIn(store Store, entry string) (signIn, uint64, error) {
 	value, rev, err := store.Get(entry)
 	if err != nil {
 		return signIn{}, rev, err
 	}
-	if json.Unmarshal(value, &s) != nil || s.Refresh == "" {
+	var has stored
+	if json.Unmarshal(value, &has) != nil || has.Refresh == "" {
 		return signIn{}, rev, fmt.Errorf("entry %q is no sign-in: %w", entry, vault.ErrDamaged)
 	}
-	return s, rev, nil
+	return signIn{token.Secret(has.Refresh), has.SignedIn, has.Received, has.User}, rev, nil
 }
 
 // keep stores the sign-in, or holds it in memory until the store takes it. The turn must be held.
@@ -108,7 +111,7 @@ func notStored(err error) *token.Error {
 
 // save writes the sign-in unless the store has a newer one, which another process put there; then that one stands.
 func (l *login) save(s signIn) error {
-	value, err := json.Marshal(s)
+	value, err := json.Marshal(stored{s.Refresh.Reveal(), s.SignedIn, s.Received, s.User})
 	if err != nil {
 		return err
 	}

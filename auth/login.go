@@ -177,7 +177,7 @@ func (l *login) ask(ctx context.Context, r token.Resource) (token.Grant, *token.
 	if err != nil {
 		return token.Grant{}, err, nil
 	}
-	if grant.Refresh == "" || grant.Refresh.Reveal() == was.Refresh {
+	if grant.Refresh == "" || grant.Refresh == was.Refresh {
 		return grant, nil, nil
 	}
 	// The new refresh token is on the disk before the access token is used: on a server that revokes the old one, a
@@ -186,7 +186,7 @@ func (l *login) ask(ctx context.Context, r token.Resource) (token.Grant, *token.
 }
 
 func (l *login) refresh(ctx context.Context, s signIn, r token.Resource) (token.Grant, *token.Error) {
-	grant, err := l.provider.Refresh(ctx, token.Secret(s.Refresh), r)
+	grant, err := l.provider.Refresh(ctx, s.Refresh, r)
 	return grant, asError(err)
 }
 

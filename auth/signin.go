@@ -61,7 +61,7 @@ func (a *Accounts) delegated(account string) (Account, *login, error) {
 // signIn does it. The turn must be held.
 func (l *login) signIn(ctx context.Context, acc Account, refresh token.Secret) (Result, []Change, *token.Error) {
 	result := Result{Failed: map[token.Resource]*token.Error{}, Scopes: map[token.Resource][]string{}}
-	s := signIn{Refresh: refresh.Reveal()}
+	s := signIn{Refresh: refresh}
 	grants := map[token.Resource]token.Grant{}
 	var first *token.Error
 	for _, r := range acc.Resources {
