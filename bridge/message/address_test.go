@@ -96,6 +96,7 @@ func TestEntryIn(t *testing.T) {
 		{"a full address keeps its domain", "a@example.test", "other.test", "a@example.test"},
 		{"a local part gets the default domain", "Cron <root>", "example.test", "root@example.test"},
 		{"without a default domain it stays alone", "root", "", ""},
+		{"a quote whose end is escaped gets none", `"a\"`, "example.test", ""},
 		{"two words get none", "Office Scanner", "example.test", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
