@@ -54,7 +54,7 @@ func (s *Sandbox) serveLocal(w http.ResponseWriter, r *http.Request, first, rest
 		w.Header().Set("Allow", "GET, HEAD")
 		http.Error(w, "only GET", http.StatusMethodNotAllowed)
 	case first == "" && rest == "":
-		s.servePage(w)
+		s.servePage(w, r)
 	case first == "mail":
 		s.serveSource(w, r, rest)
 	default:

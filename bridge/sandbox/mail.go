@@ -33,7 +33,7 @@ type Received struct {
 	Sender       string   // who sent it on behalf of From; "" when From itself did
 	EnvelopeFrom string   // SMTP's reverse-path; "" for null and for Graph, which has none
 	Recipients   []string // who really gets it, in order, each once
-	MessageID    string   // as delivered, with angle brackets
+	MessageID    string   // the service's, with angle brackets: the message's own but for ReplaceMessageID and where it had none
 	Raw          []byte   // as delivered
 	Sent         []byte   // the copy in Sent Items
 	SMTPUTF8     bool     // what MAIL said
@@ -125,13 +125,13 @@ func (s *Sandbox) judge(l *letter) (outcome, error) {
 	if fault != nil && fault.Drop {
 		o = outcomes["drop-before"]
 	}
+	s.logf("%s: message from %s to %d recipients: %s", l.Via, l.From, len(l.Recipients), strings.TrimPrefix(name, "+"))
 	if o.slow {
 		s.pause(slow)
 	}
 	if l.Via == ViaSMTP {
 		o = o.forSMTP()
 	}
-	s.logf("%s: message from %s to %d recipients: %s", l.Via, l.From, len(l.Recipients), strings.TrimPrefix(name, "+"))
 	if !o.accept {
 		return o, nil
 	}
@@ -234,7 +234,10 @@ func (s *Sandbox) keep(l *letter) error {
 	}
 	if replace || l.MessageID == "" {
 		l.MessageID = "<" + strings.ToUpper(random(24)) + "@" + backendHost + ">"
-		l.text = l.text.with("Message-ID", l.MessageID)
+		// Exchange adds a missing one at SMTP too, but there we keep what came, octet for octet.
+		if l.Via == ViaGraph || replace {
+			l.text = l.text.with("Message-ID", l.MessageID)
+		}
 	}
 	if l.Via == ViaGraph && l.Sender != "" && len(l.text.all("Sender")) == 0 {
 		l.text = l.text.with("Sender", l.Sender)

@@ -32,15 +32,16 @@ type person struct{ Name, Address string }
 type pageData struct {
 	Nonce, Dir, Config, SMTP, Graph, Authority string
 	Count                                      int
+	How                                        bool // show the instructions, and do not reload under the reader
 	Rows                                       []row
 	Logins                                     []person
 }
 
 // servePage writes the list of received mail, newest first. It has no script and reloads itself.
-func (s *Sandbox) servePage(w http.ResponseWriter) {
+func (s *Sandbox) servePage(w http.ResponseWriter, r *http.Request) {
 	received := s.Received()
 	d := pageData{Nonce: random(16), Dir: s.dir, Config: s.ConfigTOML("sandbox", PublicClientID),
-		SMTP: s.SMTPAddr(), Graph: s.GraphURL(), Authority: s.Authority(), Count: len(received)}
+		SMTP: s.SMTPAddr(), Graph: s.GraphURL(), Authority: s.Authority(), Count: len(received), How: r.URL.RawQuery == "how"}
 	for _, m := range slices.Backward(received) {
 		if len(d.Rows) == pageRows {
 			break

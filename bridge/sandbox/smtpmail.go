@@ -260,10 +260,6 @@ func (tx *transaction) add(b []byte) {
 	}
 }
 
-func (tx *transaction) endsCRLF() bool {
-	return tx.over || bytes.HasSuffix(tx.raw.Bytes(), []byte("\r\n"))
-}
-
 // bdat is RFC 3030: the octets of a refused chunk are read all the same, so that they never become commands.
 func (c *session) bdat(arg string) {
 	size, last, _ := strings.Cut(arg, " ")
