@@ -155,7 +155,7 @@ func (g *guard) greet() {
 	switch {
 	case g.upgraded: // the second greeting of the library, which the client must not see
 	case g.s.o.TLS == Implicit && g.handshake() != nil:
-		g.mode = ended
+		g.end("", g.err)
 	default:
 		g.say("220 " + g.s.o.Hostname + " ESMTP Postern")
 	}

@@ -30,12 +30,17 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fakeUsers has one user, nav with the password "secret", and may know him by his address.
-type fakeUsers struct{ at netip.Prefix }
+type fakeUsers struct {
+	at     netip.Prefix
+	panics bool
+}
 
 func (f *fakeUsers) Login(ctx context.Context, name, password string) (string, error) {
 	switch {
 	case strings.EqualFold(name, "nav") && password == "secret":
 		return "nav", nil
+	case name == "panic":
+		panic("the users broke")
 	case name == "unreachable":
 		return "", errors.New("the directory at ldap://secret-host is down")
 	case name == "slow":
@@ -45,7 +50,12 @@ func (f *fakeUsers) Login(ctx context.Context, name, password string) (string, e
 	return "", &reply.Error{Code: 535, Enhanced: "5.7.8", Text: "Authentication credentials invalid"}
 }
 
-func (f *fakeUsers) At(a netip.Addr) (string, bool) { return "nav", f.at.IsValid() && f.at.Contains(a) }
+func (f *fakeUsers) At(a netip.Addr) (string, bool) {
+	if f.panics {
+		panic("the networks broke")
+	}
+	return "nav", f.at.IsValid() && f.at.Contains(a)
+}
 
 // message is what the fake desk was handed.
 type message struct {

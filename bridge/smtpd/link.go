@@ -100,10 +100,9 @@ func (l *link) awake() (stopping bool) {
 // readLine returns a command line without its line end. A line of AUTH may have limit+maxAuth octets. The deadline is for
 // the whole line, so that one octet a minute gains nothing.
 func (l *link) readLine(limit int) (string, error) {
-	if l.err != nil {
+	if l.flushUnlessPipelined(); l.err != nil {
 		return "", l.err
 	}
-	l.flushUnlessPipelined()
 	if !l.await() {
 		return "", errStopping
 	}
@@ -137,22 +136,19 @@ func (l *link) scanLine(limit int) (string, error) {
 	if len(line) >= 5 && bytes.EqualFold(line[:5], []byte("AUTH ")) {
 		limit += maxAuth
 	}
-	whole := bytes.Clone(line)
+	whole, tooLong := bytes.Clone(line), len(line) > limit
 	for skipped := 0; err == bufio.ErrBufferFull; {
 		line, err = l.in.ReadSlice('\n')
-		if len(whole)+len(line) <= limit {
+		if tooLong = tooLong || len(whole)+len(line) > limit; !tooLong {
 			whole = append(whole, line...)
-			continue
-		}
-		whole = whole[:limit+1] // too long, whatever follows
-		if skipped += len(line); skipped > maxSkipped {
+		} else if skipped += len(line); skipped > maxSkipped {
 			return "", errEndless
 		}
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return "", err
-	}
-	if len(whole) > limit {
+	case tooLong:
 		return "", errTooLong
 	}
 	return trimLine(whole)
@@ -257,16 +253,18 @@ func (l *link) close() {
 	} else {
 		l.conn.Close()
 	}
-	if l.cause == nil && l.err != nil && !errors.Is(l.err, io.EOF) && !errors.Is(l.err, net.ErrClosed) {
-		l.cause = l.err
-	}
 	level := slog.LevelDebug
 	attrs := []slog.Attr{
 		slog.String("remote", l.remote.String()), slog.String("listener", l.s.o.Address),
 		slog.Duration("duration", time.Since(l.opened)),
 	}
-	if l.cause != nil {
+	switch {
+	case l.cause != nil && l.cause != errTimeout:
 		level, attrs = slog.LevelWarn, append(attrs, slog.Any("err", l.cause))
+	case l.cause != nil: // idle between two messages, as some applications always are
+		attrs = append(attrs, slog.Any("err", l.cause))
+	case l.err != nil && l.err != io.EOF: // gone without QUIT, between two messages
+		attrs = append(attrs, slog.Any("err", l.err))
 	}
 	l.s.o.Events.Emit(context.Background(), level, event.ConnectionClosed, attrs...)
 	l.s.release(l)

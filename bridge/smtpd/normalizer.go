@@ -214,10 +214,11 @@ func (n *normalizer) put(b ...byte) {
 	n.outMid = !bytes.HasSuffix(b, []byte{'\n'})
 }
 
-// finish puts the end, which the library must see even where the rest was not put.
+// finish puts the end, which the library must see even where the rest was not put. A line that was cut short gets a blank:
+// it may be a dot alone.
 func (n *normalizer) finish() {
 	if n.outMid {
-		n.out = append(n.out, '\r', '\n')
+		n.out = append(n.out, " \r\n"...)
 	}
 	n.out = append(n.out, '.', '\r', '\n')
 }

@@ -81,7 +81,8 @@ func New(o Options) (*Server, error) {
 // Serve takes connections from l until Shutdown, and then returns nil. It closes l.
 func (s *Server) Serve(l net.Listener) error {
 	if !s.begin(l) {
-		return l.Close()
+		l.Close()
+		return nil
 	}
 	defer s.wg.Done()
 	defer l.Close()
@@ -199,17 +200,13 @@ func (s *Server) admit(c net.Conn) {
 	s.mu.Lock()
 	text, key, err := s.judge(remote)
 	if err != nil {
-		if !s.draining {
-			s.wg.Go(func() { s.refuse(c, text) })
-		} else {
-			c.Close()
-		}
 		s.mu.Unlock()
 		attrs := []slog.Attr{slog.String("remote", remote.String()), slog.String("listener", s.o.Address), slog.Any("err", err)}
 		if key != "" {
 			attrs = append(attrs, slog.String("key", key))
 		}
 		s.o.Events.Emit(context.Background(), slog.LevelWarn, event.ConnectionRefused, attrs...)
+		s.wg.Go(func() { s.refuse(c, text) }) // Serve, which runs this, is counted too: Wait is not at zero
 		return
 	}
 	l := newLink(s, c, remote)
