@@ -137,10 +137,10 @@ func (c *choice) editFrom(was original, name string) {
 	}
 }
 
-// editSender lets no foreign Sender out. On behalf it is who signs in, as Exchange would write it (facts: Graph fills it
-// so itself). Else the next server adds one where its rights ask for it, and ours would only make "on behalf of" of a
-// Send As; so a Sender stays only if it is the From that leaves, or in the modes that keep the application's own From
-// the account.
+// editSender lets no foreign Sender out. On behalf it is who signs in, as Graph fills it in too ("Send Outlook messages
+// from another user", read in November 2026). Else the next server adds one where its rights ask for it, and ours would
+// only make "on behalf of" of a Send As; so a Sender stays only if it is the From that leaves, or the account in the
+// modes that keep the application's own From.
 func (c *choice) editSender(h message.Header, u *user) {
 	fields := h.All("Sender")
 	principal := u.account.Login
