@@ -1,0 +1,166 @@
+package queuetest
+
+import (
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"postern/bridge/envelope"
+	"postern/bridge/queue"
+)
+
+// The part of the suite about finding messages: claims, listings, counts.
+
+func testClaimOrder(t *testing.T, open Opener) {
+	s := open(t)
+	defer s.Close()
+	third := add(t, s, "erp", start.Add(3*time.Second), "3")
+	first := add(t, s, "erp", start.Add(1*time.Second), "1")
+	add(t, s, "crm", start, "another account's")
+	second := add(t, s, "erp", start.Add(2*time.Second), "2")
+	later := add(t, s, "erp", start.Add(time.Hour), "later")
+	if next, err := s.NextDue(t.Context(), "erp"); err != nil || !next.Equal(first.Accepted) {
+		t.Errorf("NextDue = %v, %v; want %v", next, err, first.Accepted)
+	}
+	var got []envelope.ID
+	for range 3 {
+		es, err := s.Claim(t.Context(), queue.Claim{Account: "erp", Now: start.Add(time.Minute), Limit: 2, Take: take})
+		if err != nil {
+			t.Fatalf("Claim: %v", err)
+		}
+		for _, e := range es {
+			got = append(got, e.Item.ID)
+			if e.Item.Lease != "suite" || e.Item.State() != queue.Sending || len(e.Message.Header) == 0 || e.Message.Plan.Account != "erp" {
+				t.Errorf("claimed: %+v", e)
+			}
+		}
+	}
+	if d := cmp.Diff([]envelope.ID{first.ID, second.ID, third.ID}, got); d != "" {
+		t.Errorf("claimed (-want +got):\n%s", d)
+	}
+	if next, err := s.NextDue(t.Context(), "erp"); err != nil || !next.Equal(later.Accepted) {
+		t.Errorf("NextDue = %v, %v; want %v", next, err, later.Accepted)
+	}
+	if next, err := s.NextDue(t.Context(), "nobody"); err != nil || !next.IsZero() {
+		t.Errorf("NextDue of an account without mail = %v, %v; want zero", next, err)
+	}
+}
+
+func testClaimFails(t *testing.T, open Opener) {
+	s := open(t)
+	defer s.Close()
+	add(t, s, "erp", start, "1")
+	add(t, s, "erp", start.Add(time.Second), "2")
+	wrong := errors.New("wrong")
+	calls := 0
+	_, err := s.Claim(t.Context(), queue.Claim{Account: "erp", Now: start.Add(time.Minute), Limit: 2, Take: func(it *queue.Item) error {
+		if calls++; calls%2 == 0 {
+			return wrong
+		}
+		return take(it)
+	}})
+	if !errors.Is(err, wrong) {
+		t.Errorf("Claim: %v, want %v", err, wrong)
+	}
+	if l, err := s.List(t.Context(), queue.Filter{State: queue.Queued}); err != nil || len(l) != 2 {
+		t.Errorf("queued after it: %d, %v; want both", len(l), err)
+	}
+}
+
+func testConcurrentClaims(t *testing.T, open Opener) {
+	s := open(t)
+	defer s.Close()
+	const messages = 60
+	for n := range messages {
+		add(t, s, "erp", start.Add(time.Duration(n)*time.Millisecond), "body")
+	}
+	var mu sync.Mutex // guards seen
+	seen := make(map[envelope.ID]int)
+	var all sync.WaitGroup
+	for range 6 {
+		all.Go(func() {
+			for {
+				es, err := s.Claim(t.Context(), queue.Claim{Account: "erp", Now: start.Add(time.Minute), Limit: 3, Take: take})
+				if err != nil {
+					t.Errorf("Claim: %v", err)
+				}
+				if len(es) == 0 {
+					return
+				}
+				mu.Lock()
+				for _, e := range es {
+					seen[e.Item.ID]++
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
+	for id, n := range seen {
+		if n != 1 {
+			t.Errorf("%s was claimed %d times", id, n)
+		}
+	}
+	if len(seen) != messages {
+		t.Errorf("%d messages were claimed, want %d", len(seen), messages)
+	}
+}
+
+func testList(t *testing.T, open Opener) {
+	s := open(t)
+	defer s.Close()
+	a := add(t, s, "erp", start.Add(1*time.Second), "a")
+	b := add(t, s, "crm", start.Add(2*time.Second), "b")
+	c := add(t, s, "erp", start.Add(3*time.Second), "c")
+	if _, err := s.Claim(t.Context(), queue.Claim{Account: "erp", Now: start.Add(time.Minute), Limit: 1, Take: take}); err != nil {
+		t.Fatalf("Claim: %v", err)
+	}
+	for _, tc := range []struct {
+		name   string
+		filter queue.Filter
+		want   []envelope.ID
+	}{
+		{"everything", queue.Filter{}, []envelope.ID{a.ID, b.ID, c.ID}},
+		{"one account", queue.Filter{Account: "erp"}, []envelope.ID{a.ID, c.ID}},
+		{"one state", queue.Filter{State: queue.Sending}, []envelope.ID{a.ID}},
+		{"both", queue.Filter{Account: "crm", State: queue.Sending}, nil},
+		{"the first page", queue.Filter{Limit: 2}, []envelope.ID{a.ID, b.ID}},
+		{"the second page", queue.Filter{Limit: 2, After: b.ID}, []envelope.ID{c.ID}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			l, err := s.List(t.Context(), tc.filter)
+			if err != nil {
+				t.Fatalf("List: %v", err)
+			}
+			var got []envelope.ID
+			for _, e := range l {
+				got = append(got, e.Item.ID)
+				if len(e.Item.Recipients) != 1 || e.Message.Session.User != "nav" {
+					t.Errorf("entry %+v", e)
+				}
+			}
+			if d := cmp.Diff(tc.want, got); d != "" {
+				t.Errorf("(-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
+func testCounts(t *testing.T, open Opener) {
+	s := open(t)
+	defer s.Close()
+	add(t, s, "erp", start, "a")
+	add(t, s, "erp", start.Add(time.Second), "b")
+	add(t, s, "crm", start, "c")
+	if _, err := s.Claim(t.Context(), queue.Claim{Account: "erp", Now: start, Limit: 1, Take: take}); err != nil {
+		t.Fatalf("Claim: %v", err)
+	}
+	got, err := s.Counts(t.Context())
+	want := []queue.Count{{Account: "crm", State: queue.Queued, N: 1}, {Account: "erp", State: queue.Queued, N: 1}, {Account: "erp", State: queue.Sending, N: 1}}
+	if d := cmp.Diff(want, got); err != nil || d != "" {
+		t.Errorf("Counts: %v (-want +got):\n%s", err, d)
+	}
+}
