@@ -115,7 +115,10 @@ func TestCloseCutsWhatIsUnderWay(t *testing.T) {
 }
 
 func TestConfigTOML(t *testing.T) {
-	s := start(t, Options{Dir: filepath.Join(t.TempDir(), `back\slash "q"`)})
+	if got := tomlString(`C:\temp\"x"`); got != `"C:\\temp\\\"x\""` {
+		t.Errorf("tomlString = %s", got)
+	}
+	s := start(t, Options{Dir: filepath.Join(t.TempDir(), "it's a folder")})
 	var conf struct {
 		Provider []map[string]any `toml:"provider"`
 	}
