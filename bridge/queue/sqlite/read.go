@@ -91,7 +91,7 @@ func (s *Store) addHeader(ctx context.Context, e *queue.Entry, l loaded) {
 		return
 	}
 	e.Message.Header = make([]byte, l.header)
-	r := &chunkReader{ctx: ctx, db: s.read, seq: l.seq, left: l.header + l.body}
+	r := &chunkReader{ctx: ctx, chunk: s.selectChunk, seq: l.seq, left: l.header + l.body}
 	if _, err := io.ReadFull(r, e.Message.Header); err != nil {
 		e.Message.Header, e.Damage = nil, fmt.Errorf("header: %w", err)
 	}
@@ -111,7 +111,7 @@ func (s *Store) Update(ctx context.Context, id envelope.ID, change func(*queue.I
 // NextDue returns when the account's next message is due; see queue.Store.
 func (s *Store) NextDue(ctx context.Context, account string) (time.Time, error) {
 	var next sql.NullInt64
-	err := s.read.QueryRowContext(ctx, "SELECT min(next_attempt) FROM messages WHERE account = ? AND next_attempt IS NOT NULL", account).Scan(&next)
+	err := s.selectNext.QueryRowContext(ctx, account).Scan(&next)
 	if err != nil || !next.Valid {
 		return time.Time{}, named(err)
 	}
@@ -121,8 +121,7 @@ func (s *Store) NextDue(ctx context.Context, account string) (time.Time, error) 
 // Open returns the body; see queue.Store. No transaction is open between two reads, so a slow reader holds back nothing.
 func (s *Store) Open(ctx context.Context, id envelope.ID) (io.ReadCloser, error) {
 	var l loaded
-	err := s.read.QueryRowContext(ctx, "SELECT seq, header_size, body_size, has_body FROM messages WHERE id = ? AND state <> ?",
-		string(id), unfinished).Scan(&l.seq, &l.header, &l.body, &l.hasBody)
+	err := s.selectSizes.QueryRowContext(ctx, string(id)).Scan(&l.seq, &l.header, &l.body, &l.hasBody)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return nil, fmt.Errorf("%s: %w", id, queue.ErrNotFound)
@@ -131,7 +130,7 @@ func (s *Store) Open(ctx context.Context, id envelope.ID) (io.ReadCloser, error)
 	case !l.hasBody:
 		return nil, fmt.Errorf("%s: %w", id, queue.ErrNoBody)
 	}
-	r := &chunkReader{ctx: ctx, db: s.read, seq: l.seq, left: l.header + l.body}
+	r := &chunkReader{ctx: ctx, chunk: s.selectChunk, seq: l.seq, left: l.header + l.body}
 	if _, err := io.CopyN(io.Discard, r, l.header); err != nil {
 		return nil, fmt.Errorf("%s: header: %w", id, err)
 	}
@@ -140,12 +139,12 @@ func (s *Store) Open(ctx context.Context, id envelope.ID) (io.ReadCloser, error)
 
 // chunkReader reads the chunks of one message, one query each. It has ctx as a field because io.Reader takes none.
 type chunkReader struct {
-	ctx  context.Context
-	db   *sql.DB
-	seq  int64
-	n    int64
-	left int64 // octets that must still come, those of rest included
-	rest bytes.Reader
+	ctx   context.Context
+	chunk *sql.Stmt
+	seq   int64
+	n     int64
+	left  int64 // octets that must still come, those of rest included
+	rest  bytes.Reader
 }
 
 func (r *chunkReader) Read(p []byte) (int, error) {
@@ -162,7 +161,7 @@ func (r *chunkReader) Read(p []byte) (int, error) {
 // next reads the next chunk; io.EOF only after all that was written.
 func (r *chunkReader) next() error {
 	var data []byte
-	err := r.db.QueryRowContext(r.ctx, "SELECT data FROM chunks WHERE at = ?", chunkKey(r.seq, r.n)).Scan(&data)
+	err := r.chunk.QueryRowContext(r.ctx, chunkKey(r.seq, r.n)).Scan(&data)
 	switch {
 	case errors.Is(err, sql.ErrNoRows) && r.left == 0:
 		return io.EOF

@@ -35,6 +35,9 @@ type Store struct {
 	read   *sql.DB
 	write  *sql.DB
 	writer *writer
+
+	// What each message on its way out asks for, prepared on the connections of read.
+	selectChunk, selectSizes, selectNext *sql.Stmt
 }
 
 // Open opens the store at path, and makes it where there is none, readable by its owner alone. What an earlier process
@@ -65,6 +68,9 @@ func Open(ctx context.Context, path string) (_ *Store, err error) {
 		return nil, err
 	}
 	if err = prepareFile(ctx, conn); err == nil {
+		err = s.prepareReads(ctx)
+	}
+	if err == nil {
 		s.writer, err = newWriter(ctx, conn)
 	}
 	if err != nil {
@@ -72,6 +78,17 @@ func Open(ctx context.Context, path string) (_ *Store, err error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+func (s *Store) prepareReads(ctx context.Context) (err error) {
+	s.selectChunk, err = s.read.PrepareContext(ctx, "SELECT data FROM chunks WHERE at = ?")
+	if err == nil {
+		s.selectSizes, err = s.read.PrepareContext(ctx, "SELECT seq, header_size, body_size, has_body FROM messages WHERE id = ? AND state <> '"+unfinished+"'")
+	}
+	if err == nil {
+		s.selectNext, err = s.read.PrepareContext(ctx, "SELECT min(next_attempt) FROM messages WHERE account = ? AND next_attempt IS NOT NULL")
+	}
+	return err
 }
 
 // create makes an empty file of mode 0600, or narrows the mode of the one that is there; SQLite gives the WAL the same.
@@ -151,6 +168,11 @@ func (s *Store) Close() error {
 
 func (s *Store) closeFiles() error {
 	var errs []error
+	for _, stmt := range []*sql.Stmt{s.selectChunk, s.selectSizes, s.selectNext} {
+		if stmt != nil {
+			errs = append(errs, stmt.Close())
+		}
+	}
 	if s.read != nil {
 		errs = append(errs, s.read.Close())
 	}
