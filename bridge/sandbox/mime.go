@@ -6,8 +6,6 @@ import (
 	"mime"
 	"net/mail"
 	"strings"
-
-	"golang.org/x/text/encoding/htmlindex"
 )
 
 // This is a header reader of the sandbox's own, so that it does not share the faults of the bridge's.
@@ -128,13 +126,32 @@ func (m mailText) decoded(name string) string {
 	return v
 }
 
-// wordDecoder knows every charset that browsers do.
+// windows1252 is what the octets 0x80 to 0x9f mean there; Latin-1 has controls in their place.
+const windows1252 = "\u20ac\ufffd\u201a\u0192\u201e\u2026\u2020\u2021\u02c6\u2030\u0160\u2039\u0152\ufffd\u017d\ufffd" +
+	"\ufffd\u2018\u2019\u201c\u201d\u2022\u2013\u2014\u02dc\u2122\u0161\u203a\u0153\ufffd\u017e\u0178"
+
+// wordDecoder adds windows-1252, which old applications write, to what package mime knows. Of another charset the ASCII
+// stays and the rest is shown as U+FFFD: a name that cannot be read must not make an address unreadable.
 func wordDecoder() *mime.WordDecoder {
 	return &mime.WordDecoder{CharsetReader: func(charset string, r io.Reader) (io.Reader, error) {
-		enc, err := htmlindex.Get(charset)
+		raw, err := io.ReadAll(r)
 		if err != nil {
 			return nil, err
 		}
-		return enc.NewDecoder().Reader(r), nil
+		high := []rune(windows1252)
+		var b strings.Builder
+		for _, c := range raw {
+			switch {
+			case c < 0x80:
+				b.WriteByte(c)
+			case charset != "windows-1252":
+				b.WriteRune('\ufffd')
+			case c < 0xa0:
+				b.WriteRune(high[c-0x80])
+			default:
+				b.WriteRune(rune(c))
+			}
+		}
+		return strings.NewReader(b.String()), nil
 	}}
 }

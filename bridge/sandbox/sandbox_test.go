@@ -266,6 +266,20 @@ func TestPageShowsTheNewest(t *testing.T) {
 	}
 }
 
+func TestCharsets(t *testing.T) {
+	for in, want := range map[string]string{
+		"=?Windows-1252?Q?=80_=FC?= <a@example.test>": "\u20ac \u00fc",
+		"=?iso-8859-1?Q?=FC?= <a@example.test>":       "\u00fc",
+		"=?koi8-r?Q?A=C1?= <a@example.test>":          "A\ufffd",
+		"\u00c4nne <a@example.test>":                  "\u00c4nne",
+	} {
+		list, err := parseMail([]byte("From: " + in + "\r\n\r\n")).addresses("From")
+		if err != nil || len(list) != 1 || list[0].Name != want || list[0].Address != "a@example.test" {
+			t.Errorf("%q: %v, %v; want %q", in, list, err, want)
+		}
+	}
+}
+
 func FuzzParseMail(f *testing.F) {
 	for _, seed := range []string{"", "\r\n", crlf(mimeErp), "a: b\r\n c\r\n\r\nx", " x\r\na:b", "a\nb: c\n\n", "From: =?x?Q?a?= <a@b>\r\nTo: a:;\r\n"} {
 		f.Add([]byte(seed))
