@@ -19,7 +19,8 @@ const (
 
 // passingWaits are the waits after failures that pass by themselves, while the current token still works; the last
 // repeats. Without a working token the wait is always the first: mail is waiting.
-var passingWaits = []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 15 * time.Minute}
+var passingWaits = []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute,
+	15 * time.Minute}
 
 // cell is the place of one resource's access token. The login's mu guards it.
 type cell struct {
@@ -59,7 +60,8 @@ func (c *cell) due(now time.Time) bool {
 // set takes a new token in. A token that is too short-lived to be handed out is refused.
 func (c *cell) set(g token.Grant, now time.Time) *token.Error {
 	if l := left(g.Token, now); l < leastLeft {
-		return &token.Error{Text: fmt.Sprintf("the token endpoint gave a token that is good for %v only", max(l, 0).Round(time.Second))}
+		text := fmt.Sprintf("the token endpoint gave a token that is good for %v only", max(l, 0).Round(time.Second))
+		return &token.Error{Text: text}
 	}
 	after := g.Expiry.Sub(g.Fetched) / 10 * 8
 	if g.RefreshIn > 0 {

@@ -215,7 +215,8 @@ func (l *login) load() (signIn, *token.Error) {
 	case err == nil:
 		return s, nil
 	case errors.Is(err, vault.ErrDamaged):
-		return s, &token.Error{Person: true, Text: fmt.Sprintf("the sign-in of %s is damaged", l.shown), Remedy: signInRemedy, Err: err}
+		text := fmt.Sprintf("the sign-in of %s is damaged in the vault", l.shown)
+		return s, &token.Error{Person: true, Text: text, Remedy: signInRemedy, Err: err}
 	case errors.Is(err, vault.ErrNotFound):
 		return s, &token.Error{Person: true, Text: "needs sign-in", Remedy: signInRemedy, Err: err}
 	}

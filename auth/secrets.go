@@ -118,7 +118,8 @@ func SecretRemedy(ref string) string {
 func (s Secrets) Set(name string, value token.Secret) error {
 	switch {
 	case !secretName.MatchString(name):
-		return errors.New("a secret's name has up to 100 letters, digits, dots, dashes and underscores, beginning with a letter or digit")
+		return errors.New("a secret's name has up to 100 letters, digits, dots, dashes and underscores, and begins with one of " +
+			"the first two")
 	case value == "":
 		return fmt.Errorf("secret %s is empty", name)
 	case len(value) > maxSecretBytes:

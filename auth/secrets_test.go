@@ -104,3 +104,24 @@ func TestSetListRemoveSecrets(t *testing.T) {
 		}
 	}
 }
+
+func TestAccountsKeepSecrets(t *testing.T) {
+	c := newCabinet(t, newServer(), false)
+	if err := c.SetSecret("contoso", "one"); err != nil {
+		t.Fatal(err)
+	}
+	if l := c.ListSecrets(); len(l) != 1 || l[0].Name != "contoso" {
+		t.Errorf("ListSecrets() = %v; want contoso", l)
+	}
+	c.disk.full = errFull
+	if err := c.SetSecret("contoso", "two"); !errors.Is(err, errFull) {
+		t.Errorf("SetSecret on a full disk = %v", err)
+	}
+	c.disk.full = nil
+	if got, err := c.secrets.Resolve("vault:contoso"); err != nil || got.Reveal() != "one" {
+		t.Errorf("after it: %v, %v; want the former secret", got, err)
+	}
+	if err := c.RemoveSecret("contoso"); err != nil || len(c.ListSecrets()) != 0 {
+		t.Errorf("RemoveSecret = %v, left %v", err, c.ListSecrets())
+	}
+}

@@ -44,7 +44,8 @@ var table = []row{
 		"give provider {provider} a client_secret"},
 	{[]int{700025}, "invalid_client", "the app is registered as a public client, and a client secret was sent",
 		"remove client_secret from provider {provider}, or register the redirect URI under the platform Web"},
-	{[]int{700027, 5000611}, "invalid_client", "the certificate's signature is not accepted: it is not registered, or its key is another's",
+	{[]int{700027, 5000611}, "invalid_client",
+		"the certificate's signature is not accepted: it is not registered, or its key is another's",
 		"upload the certificate under Certificates & secrets of the app registration, and compare its thumbprint"},
 	{[]int{700024}, "invalid_client", "the signed assertion is outside its time of validity", "set this machine's clock right"},
 	{[]int{50013, 500133}, "invalid_grant", "the signed assertion is invalid or has expired",
@@ -122,14 +123,16 @@ var table = []row{
 
 	// The life of a sign-in.
 	{[]int{70000}, "invalid_grant", "the refresh token is malformed, or was made for another app or cloud", signInRemedy},
-	{[]int{70008, 700082, 700081, 700083}, "invalid_grant", "the refresh token has expired, as it does after 90 days without use", signInRemedy},
+	{[]int{70008, 700082, 700081, 700083}, "invalid_grant",
+		"the refresh token has expired, as it does after 90 days without use", signInRemedy},
 	{[]int{700084}, "invalid_grant", "the refresh token came from a single-page redirect URI, and such tokens live for 24 hours",
 		"register the redirect URI under Mobile and desktop applications instead, then " + signInRemedy},
 	{[]int{70043}, "invalid_grant", "the sign-in frequency of a Conditional Access policy has ended the sign-in",
 		"exclude the account from that policy or use app-only, then " + signInRemedy},
 
 	// The flows.
-	{[]int{54005, 501481, 50147, 501491, 700005}, "invalid_grant", "the sign-in's code was used before, or belongs to another sign-in",
+	{[]int{54005, 501481, 50147, 501491, 700005}, "invalid_grant",
+		"the sign-in's code was used before, or belongs to another sign-in",
 		"start again: " + signInRemedy},
 	{[]int{50011, 900971, 70004}, "", "the redirect URI is not registered for the app",
 		"register http://localhost under Authentication, Mobile and desktop applications, then " + signInRemedy},

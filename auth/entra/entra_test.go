@@ -312,6 +312,8 @@ func TestFaults(t *testing.T) {
 		{"an empty reply", answer(200, ""), want{false, "", 0, 0, "cannot be used", ""}},
 		{"JSON that is a list", answer(200, `["canary"]`), want{false, "", 0, 0, "cannot be used", ""}},
 		{"ten megabytes", answer(200, `{"pad":"`+strings.Repeat("canary ", 10<<20/7)+`"}`), want{false, "", 0, 0, "too large", ""}},
+		{"a token reply of half a megabyte", answer(200, tokenReply(map[string]any{"pad": strings.Repeat("x", 1<<19)})),
+			want{false, "", 0, 0, "too large", ""}},
 		{"a reset", func(w http.ResponseWriter, _ *http.Request) { panic(http.ErrAbortHandler) }, want{false, "", 0, 0, "cannot be reached", ""}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -83,10 +83,17 @@ func decode(data []byte) (*contents, error) {
 	if c.Format != format {
 		return nil, fmt.Errorf("format %d is not known to this version", c.Format)
 	}
+	const maxRev = 1 << 62 // one more must never be 0, which means that there is no entry
+	if c.Rev > maxRev {
+		return nil, errors.New("its revision is out of range")
+	}
 	seen := map[string]bool{}
 	for i, e := range c.Entries {
 		if e == nil || checkName(e.Name) != nil {
 			return nil, fmt.Errorf("entry %d has no readable name", i+1)
+		}
+		if e.Rev == 0 || e.Rev > maxRev {
+			return nil, fmt.Errorf("entry %q has a revision out of range", e.Name)
 		}
 		if seen[e.Name] {
 			return nil, fmt.Errorf("entry %q is there twice", e.Name)

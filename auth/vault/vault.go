@@ -84,8 +84,9 @@ type entry struct {
 }
 
 // Open opens the vault of the folder, which must exist. A vault without a file is empty; the file comes with the first
-// Swap. The key is the first of these that fits: the systemd credential vault.key, o.Key, the file vault.key in the folder. Where there is neither a vault nor a key, the last is made. It never makes a key beside an existing vault: that
-// would look like a lost sign-in.
+// Swap. The key is the first of these that fits: the systemd credential vault.key, o.Key, the file vault.key in the
+// folder. Where there is neither a vault nor a key, the last is made. It never makes a key beside an existing vault: that
+// would look like a lost sign-in. Errors are ErrKey, ErrDamaged, or what the disk said, with the file and a remedy.
 func Open(dir string, o Options) (*Vault, error) {
 	return open(dir, o, osDisk{})
 }
