@@ -51,6 +51,7 @@ var guests = map[string][]string{
 	"github.com/alexedwards/argon2id":       {"bridge/users"},
 	"github.com/spf13/cobra":                {"cmd/postern"},
 	"github.com/spf13/pflag":                {"cmd/postern"},
+	"gopkg.in/natefinch/lumberjack.v2":      {"bridge"},
 	"golang.org/x/term":                     {"cmd/postern"},
 	"golang.org/x/sys":                      {"auth/vault", "bridge", "bridge/control", "cmd/postern"},
 	"golang.org/x/sync":                     {"auth"},

@@ -34,6 +34,8 @@ const (
 	AccountSignedIn  Kind = "account signed in"
 	TokenRefreshed   Kind = "token refreshed"
 	TokenFailed      Kind = "token failed"
+	TokenNotStored   Kind = "token not stored"
+	TokenStored      Kind = "token stored"
 	SmarthostOpened  Kind = "smarthost connected"
 	SmarthostFailed  Kind = "smarthost failed"
 	GraphCalled      Kind = "graph called"

@@ -71,7 +71,6 @@ type Transport struct {
 	base    string // without a trailing slash
 	host    string
 	client  *http.Client
-	owned   bool // the client is ours to close
 	adapter *kiotahttp.NetHttpRequestAdapter
 }
 
@@ -94,7 +93,7 @@ func New(o Options) (*Transport, error) {
 	if o.Timeout <= 0 {
 		o.Timeout = defaultTimeout
 	}
-	t := &Transport{o: o, base: strings.TrimRight(o.BaseURL, "/"), host: u.Host, owned: o.HTTP == nil}
+	t := &Transport{o: o, base: strings.TrimRight(o.BaseURL, "/"), host: u.Host}
 	t.client = newClient(o.HTTP)
 	// The adapter only turns the SDK's request into a *http.Request; it has neither our client nor the token.
 	t.adapter, err = kiotahttp.NewNetHttpRequestAdapterWithParseNodeFactoryAndSerializationWriterFactoryAndHttpClient(
@@ -126,11 +125,10 @@ func newClient(from *http.Client) *http.Client {
 	return &c
 }
 
-// Close closes the idle connections of the transport's own client. Messages under way are not disturbed.
+// Close closes the idle connections of the client, also of one that the hall handed in. Messages under way are not
+// disturbed.
 func (t *Transport) Close() error {
-	if t.owned {
-		t.client.CloseIdleConnections()
-	}
+	t.client.CloseIdleConnections()
 	return nil
 }
 

@@ -1,0 +1,276 @@
+// Package bridge is the hall: it reads a Config, opens the rooms, hands each what it needs, starts them, and stops them
+// in reverse. It is the only one who knows them all, and the only one who reads a Config. It must decide nothing about
+// mail. cmd/postern calls it. A failure to start is an error with the cause and the remedy, and then nothing runs and
+// nothing is held; a wrong value that only the rooms could find is an error too.
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"sync"
+
+	"postern/auth"
+	"postern/auth/token"
+	"postern/bridge/config"
+	"postern/bridge/control"
+	"postern/bridge/event"
+	"postern/bridge/queue"
+	"postern/bridge/queue/sqlite"
+	"postern/bridge/relay"
+	"postern/bridge/smtpd"
+)
+
+// Options are what the hall needs beside the configuration.
+type Options struct {
+	Log   *slog.Logger // nil: nothing is logged
+	Sinks []event.Sink // hear every event, after the log
+}
+
+// Bridge is a running Postern, or one about to run.
+type Bridge struct {
+	cfg    *config.Config
+	events *event.Bus
+
+	listeners []net.Listener
+	servers   []*smtpd.Server
+	store     *sqlite.Store
+	queue     *queue.Queue
+	relay     *relay.Relay
+	accounts  *auth.Accounts
+	admin     *admin
+	control   *control.Server
+	socket    net.Listener
+
+	closers []func() error // in the order of opening
+}
+
+// New opens everything and starts nothing: when it returns, the ports are bound, data_dir is locked, and nobody is
+// served. Call Run, which also closes.
+func New(ctx context.Context, cfg *config.Config, o Options) (b *Bridge, err error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	b = &Bridge{cfg: cfg, events: event.NewBus(append([]event.Sink{logSink{o.Log}}, o.Sinks...)...)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, b.close())
+		}
+	}()
+	key, err := unitKey()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := openDataDir(cfg.Bridge.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	b.closers = append(b.closers, dir.Close)
+	if err := b.bind(); err != nil {
+		return nil, err
+	}
+	// After the ports, because those below 1024 need root; before the files, because they must be the owner's.
+	if err := dir.takeIdentity(); err != nil {
+		return nil, err
+	}
+	if err := b.openBack(ctx, key); err != nil {
+		return nil, err
+	}
+	if err := b.openFront(); err != nil {
+		return nil, err
+	}
+	return b, b.openControl()
+}
+
+// bind takes every port before anything else is touched, so that a port in use leaves nothing half-started.
+func (b *Bridge) bind() error {
+	for _, l := range b.cfg.Listeners {
+		ln, err := net.Listen("tcp", l.Address)
+		if err != nil {
+			return fmt.Errorf("listener %s cannot listen: %w; is another mail server running there?", l.Address, listenReason(err))
+		}
+		b.listeners = append(b.listeners, ln)
+		b.closers = append(b.closers, func() error { return ignoreClosed(ln.Close()) })
+	}
+	return nil
+}
+
+// listenReason takes "listen tcp 127.0.0.1:25:" off the error, because the text before names the address.
+func listenReason(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Err
+	}
+	return err
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// openBack opens what keeps and relays: vault and accounts, transports, store and queue.
+func (b *Bridge) openBack(ctx context.Context, key token.Secret) (err error) {
+	if b.accounts, err = openAccounts(b.cfg, key, b.events); err != nil {
+		return err
+	}
+	b.closers = append(b.closers, b.closeAccounts)
+	routes, closeRoutes, err := openTransports(b.cfg, b.accounts, b.events)
+	if err != nil {
+		return err
+	}
+	b.closers = append(b.closers, closeRoutes)
+	if b.relay, err = relay.New(relay.Options{Accounts: routes, Events: b.events}); err != nil {
+		return err
+	}
+	if b.store, err = openStore(ctx, b.cfg); err != nil {
+		return err
+	}
+	b.closers = append(b.closers, b.store.Close)
+	b.queue = queue.New(queueOptions(b.cfg, b.store, b.relay, b.events))
+	b.admin = &admin{cfg: b.cfg, accounts: b.accounts, counts: b.queue.Counts, states: b.relay.States, freed: b.freed}
+	return nil
+}
+
+// closeAccounts waits for a refresh under way: one that is cut off may lose a rotated token.
+func (b *Bridge) closeAccounts() error {
+	ctx, cancel := context.WithTimeout(context.Background(), b.cfg.Queue.StopGrace)
+	defer cancel()
+	b.accounts.Close(ctx)
+	return nil
+}
+
+// freed lets the mail of an account go that waited for a sign-in or a secret.
+func (b *Bridge) freed(account string) {
+	b.relay.Unpark(account)
+	b.queue.Wake("") // accounts of one login share the sign-in
+}
+
+// openFront opens what applications talk to.
+func (b *Bridge) openFront() error {
+	local, err := openUsers(b.cfg)
+	if err != nil {
+		return err
+	}
+	desk, err := openDesk(b.cfg, b.queue, b.events)
+	if err != nil {
+		return err
+	}
+	for i, l := range b.cfg.Listeners {
+		o, err := listenerOptions(b.cfg, l)
+		if err != nil {
+			return err
+		}
+		o.Users, o.Desk, o.Events = local, desk, b.events
+		s, err := smtpd.New(o)
+		if err != nil {
+			return fmt.Errorf("listener[%d] %s: %w", i, l.Address, err)
+		}
+		b.servers = append(b.servers, s)
+	}
+	return nil
+}
+
+func (b *Bridge) openControl() (err error) {
+	var key token.Secret
+	if b.socket, key, err = control.Listen(b.cfg.Bridge.DataDir); err != nil {
+		return err
+	}
+	b.closers = append(b.closers, func() error { return ignoreClosed(b.socket.Close()) })
+	b.control = control.NewServer(b.admin, key)
+	return nil
+}
+
+// Addrs returns the bound addresses in the file's order, for a port that was given as 0.
+func (b *Bridge) Addrs() []net.Addr {
+	var all []net.Addr
+	for _, l := range b.listeners {
+		all = append(all, l.Addr())
+	}
+	return all
+}
+
+// SignIn signs an account in, as the command line does through control.
+func (b *Bridge) SignIn(ctx context.Context, account string, refresh token.Secret) (control.SignedIn, error) {
+	return b.admin.SignIn(ctx, account, refresh)
+}
+
+// Accounts returns the accounts' states, as the command line shows them.
+func (b *Bridge) Accounts(ctx context.Context) ([]control.Account, error) {
+	return b.admin.Accounts(ctx)
+}
+
+// Run serves until ctx ends or a room cannot go on, stops in reverse within stop_grace, and closes everything. It
+// returns nil when ctx ended it and all went well. It is called once.
+func (b *Bridge) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var rooms sync.WaitGroup
+	var mu sync.Mutex // guards failed
+	var failed []error
+	room := func(name string, run func() error) {
+		rooms.Go(func() {
+			defer stop() // one room that ends ends the house
+			if err := run(); err != nil {
+				mu.Lock()
+				failed = append(failed, fmt.Errorf("%s: %w", name, err))
+				mu.Unlock()
+			}
+		})
+	}
+	room("queue", func() error { return b.queue.Run(ctx) })
+	room("tokens", func() error { return keepTokens(ctx, b.accounts) })
+	room("control", func() error { return b.control.Serve(b.socket) })
+	for i, s := range b.servers {
+		room("listener "+b.cfg.Listeners[i].Address, func() error { return s.Serve(b.listeners[i]) })
+		b.events.Emit(ctx, slog.LevelInfo, event.ListenerStarted, slog.String("listener", b.listeners[i].Addr().String()))
+	}
+	b.events.Emit(ctx, slog.LevelInfo, event.ServiceStarted, slog.Int("accounts", len(b.cfg.Accounts)))
+	<-ctx.Done()
+	err := b.shutDown()
+	rooms.Wait()
+	err = errors.Join(append(failed, err, b.close())...)
+	level := slog.LevelInfo
+	if err != nil {
+		level = slog.LevelError
+	}
+	b.events.Emit(context.WithoutCancel(ctx), level, event.ServiceStopped, slog.Any("err", err))
+	return err
+}
+
+// shutDown ends the listeners and control; the queue ends by its context. A session that hands a message in meanwhile
+// still gets it kept, because the store closes last.
+func (b *Bridge) shutDown() error {
+	ctx, cancel := context.WithTimeout(context.Background(), b.cfg.Queue.StopGrace)
+	defer cancel()
+	errs := make([]error, len(b.servers))
+	var wg sync.WaitGroup
+	for i, s := range b.servers {
+		wg.Go(func() {
+			// Sessions that had to be cut are no failure: what they had not handed in whole was not accepted.
+			if err := s.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+				errs[i] = err
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(append(errs, b.control.Shutdown(ctx))...)
+}
+
+// close closes in reverse order of opening.
+func (b *Bridge) close() error {
+	var errs []error
+	for i := len(b.closers) - 1; i >= 0; i-- {
+		errs = append(errs, b.closers[i]())
+	}
+	b.closers = nil
+	return errors.Join(errs...)
+}
+
+// storeFile is the queue's file in data_dir.
+func storeFile(cfg *config.Config) string { return filepath.Join(cfg.Bridge.DataDir, "queue.db") }

@@ -1,0 +1,149 @@
+package bridge
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"software.sslmate.com/src/go-pkcs12"
+
+	"postern/bridge/config"
+)
+
+// certificate is a listener's key pair, read again when its files change, so that a renewal needs no restart.
+type certificate struct {
+	cert, key string // paths; key is "" for PFX
+
+	mu      sync.Mutex // guards what follows
+	current *tls.Certificate
+	read    [2]time.Time // the files' times when current was read
+	checked time.Time
+}
+
+// recheck is how often the files are looked at, at most.
+const recheck = 10 * time.Second
+
+func openCertificate(cert, key string) (*certificate, error) {
+	c := &certificate{cert: cert, key: key}
+	times, err := c.times()
+	if err != nil {
+		return nil, err
+	}
+	if c.current, err = c.load(); err != nil {
+		return nil, err
+	}
+	c.read, c.checked = times, time.Now()
+	return c, nil
+}
+
+// get is tls.Config.GetCertificate. Files that cannot be read, or are being written, leave the old pair in use.
+func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if time.Since(c.checked) < recheck {
+		return c.current, nil
+	}
+	c.checked = time.Now()
+	if times, err := c.times(); err == nil && times != c.read {
+		if fresh, err := c.load(); err == nil {
+			c.current, c.read = fresh, times
+		}
+	}
+	return c.current, nil
+}
+
+func (c *certificate) times() (times [2]time.Time, err error) {
+	for i, path := range []string{c.cert, c.key} {
+		if path == "" {
+			continue
+		}
+		fi, err := os.Stat(path)
+		if err != nil {
+			return times, fmt.Errorf("certificate file %s cannot be read: %w", path, reason(err))
+		}
+		times[i] = fi.ModTime()
+	}
+	return times, nil
+}
+
+func (c *certificate) load() (*tls.Certificate, error) {
+	if c.key == "" && slices.Contains([]string{".pfx", ".p12"}, strings.ToLower(filepath.Ext(c.cert))) {
+		return loadPFX(c.cert)
+	}
+	key := c.key
+	if key == "" {
+		key = c.cert // one PEM file with both
+	}
+	pair, err := tls.LoadX509KeyPair(c.cert, key)
+	if err != nil {
+		return nil, fmt.Errorf("certificate file %s: %w", c.cert, reason(err))
+	}
+	return &pair, nil
+}
+
+// loadPFX reads a PKCS #12 file without a password: the file's permissions guard the key, as they do for PEM.
+func loadPFX(path string) (*tls.Certificate, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("certificate file %s cannot be read: %w", path, reason(err))
+	}
+	key, leaf, chain, err := pkcs12.DecodeChain(b, "")
+	if errors.Is(err, pkcs12.ErrIncorrectPassword) {
+		return nil, fmt.Errorf("certificate file %s has a password; export it without one and guard the file instead", path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("certificate file %s is not a PFX file: %w", path, err)
+	}
+	pair := &tls.Certificate{PrivateKey: key, Leaf: leaf, Certificate: [][]byte{leaf.Raw}}
+	for _, c := range chain {
+		pair.Certificate = append(pair.Certificate, c.Raw)
+	}
+	return pair, nil
+}
+
+// serverTLS is the listener's TLS.
+func serverTLS(l config.Listener) (*tls.Config, error) {
+	c, err := openCertificate(l.TLSCert, l.TLSKey)
+	if err != nil {
+		return nil, err
+	}
+	t := &tls.Config{GetCertificate: c.get, MinVersion: map[string]uint16{
+		"1.0": tls.VersionTLS10, "1.1": tls.VersionTLS11, "1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}[l.MinTLS]}
+	if t.MinVersion == 0 {
+		t.MinVersion = tls.VersionTLS12
+	}
+	if slices.Contains(l.Tolerate, "old-tls") {
+		// Devices of the TLS 1.0 time know RSA key exchange and AES-CBC with SHA-1 alone; 3DES stays out.
+		for _, s := range tls.CipherSuites() {
+			t.CipherSuites = append(t.CipherSuites, s.ID)
+		}
+		t.CipherSuites = append(t.CipherSuites, tls.TLS_RSA_WITH_AES_128_CBC_SHA, tls.TLS_RSA_WITH_AES_256_CBC_SHA)
+	}
+	return t, nil
+}
+
+// rootCAs is the system's pool with the authorities of a provider's ca_file added; nil where there is none.
+func rootCAs(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("ca_file %s cannot be read: %w", file, reason(err))
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(b) {
+		return nil, fmt.Errorf("ca_file %s has no certificate in PEM", file)
+	}
+	return pool, nil
+}

@@ -1,0 +1,72 @@
+package bridge
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// ErrInUse says that another process holds data_dir.
+var ErrInUse = errors.New("another postern runs on it")
+
+// dataDir is the folder that keeps queue, tokens and secrets, locked for this process.
+type dataDir struct {
+	path string
+	lock *os.File
+}
+
+// openDataDir makes the folder where it is missing (0700), proves that it can be written, and locks it. The lock ends
+// with the process, however that ends.
+func openDataDir(path string) (*dataDir, error) {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, fmt.Errorf("data_dir %s cannot be made: %w", path, reason(err))
+	}
+	lock, err := os.OpenFile(filepath.Join(path, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("data_dir %s cannot be written: %w; it must belong to the user that postern runs as", path, reason(err))
+	}
+	if err := giveToOwner(path, lock); err != nil {
+		lock.Close()
+		return nil, err
+	}
+	if err := lockFile(lock); err != nil {
+		lock.Close()
+		if errors.Is(err, ErrInUse) {
+			return nil, fmt.Errorf("data_dir %s is in use: %w; stop it first, or give this one a data_dir of its own", path, err)
+		}
+		return nil, fmt.Errorf("lock data_dir %s: %w", path, err)
+	}
+	if err := tryWrite(path); err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("data_dir %s cannot be written: %w", path, reason(err))
+	}
+	return &dataDir{path: path, lock: lock}, nil
+}
+
+// tryWrite makes and removes a file: a read-only file system lets an existing lock file be opened by root.
+func tryWrite(dir string) error {
+	f, err := os.CreateTemp(dir, "try-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString("postern")
+	return errors.Join(err, f.Close(), os.Remove(f.Name()))
+}
+
+// takeIdentity gives up root for the folder's owner: what a command line of root's makes on a stopped daemon's folder
+// must be the daemon's own. Ports below 1024 are bound before.
+func (d *dataDir) takeIdentity() error { return becomeOwner(d.path) }
+
+// Close gives the folder free.
+func (d *dataDir) Close() error { return d.lock.Close() }
+
+// reason takes the path off an error that names it already.
+func reason(err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
+}

@@ -1,0 +1,239 @@
+package bridge
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"postern/auth"
+	"postern/bridge/config"
+	"postern/bridge/envelope"
+	"postern/bridge/event"
+	"postern/bridge/message"
+	"postern/bridge/queue"
+	"postern/bridge/queue/sqlite"
+	"postern/bridge/relay"
+	"postern/bridge/reply"
+	"postern/bridge/smtpd"
+	"postern/bridge/submission"
+	"postern/bridge/transport/graph"
+	"postern/bridge/transport/smarthost"
+	"postern/bridge/users"
+)
+
+// listenerOptions is one [[listener]] for smtpd, without the rooms it calls.
+func listenerOptions(cfg *config.Config, l config.Listener) (o smtpd.Options, err error) {
+	o = smtpd.Options{
+		Address: l.Address, Hostname: cfg.Bridge.Hostname, DefaultDomain: cfg.Bridge.DefaultDomain,
+		TLS:                      map[string]smtpd.Mode{"none": smtpd.None, "starttls": smtpd.StartTLS, "implicit": smtpd.Implicit}[l.TLS],
+		Auth:                     map[string]smtpd.AuthMode{"required": smtpd.Required, "optional": smtpd.Optional, "none": smtpd.NoAuth}[l.Auth],
+		Networks:                 l.Networks,
+		PlaintextAuth:            slices.Contains(l.Tolerate, "plaintext-auth"),
+		MaxConnections:           l.MaxConnections,
+		MaxConnectionsPerAddress: l.MaxConnectionsPerAddress,
+	}
+	// SIZE is the largest that any account carries; the desk refuses what the message's own account does not.
+	for _, a := range cfg.Accounts {
+		o.MaxMessage = max(o.MaxMessage, a.MaxMessage)
+	}
+	if o.TLS != smtpd.None {
+		o.TLSConfig, err = serverTLS(l)
+	}
+	return o, err
+}
+
+func openUsers(cfg *config.Config) (*users.Users, error) {
+	var list []users.User
+	for _, u := range cfg.Users {
+		list = append(list, users.User{Name: u.Name, Hashes: u.Passwords, Networks: u.Networks})
+	}
+	return users.New(users.Options{Users: list})
+}
+
+func openDesk(cfg *config.Config, q submission.Enqueuer, events *event.Bus) (*submission.Desk, error) {
+	o := submission.Options{Hostname: cfg.Bridge.Hostname, DefaultDomain: cfg.Bridge.DefaultDomain, Queue: q, Events: events}
+	var errs []error
+	address := func(what, s string) envelope.Address {
+		if s == "" {
+			return envelope.Address{}
+		}
+		a, err := envelope.ParseAddress(s)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s %q: %w", what, s, err))
+		}
+		return a
+	}
+	for _, a := range cfg.Accounts {
+		o.Accounts = append(o.Accounts, submission.Account{Name: a.Name, Mailbox: address("mailbox", a.Mailbox),
+			Login: address("login", a.Login), MaxMessage: a.MaxMessage})
+		if a.Default || len(cfg.Accounts) == 1 {
+			o.Default = a.Name
+		}
+	}
+	for _, u := range cfg.Users {
+		su := submission.User{Name: u.Name, Account: u.Account, Address: address("address", u.Address),
+			MaySendAs: u.MaySendAs, MaySendTo: u.MaySendTo, MaxMessage: u.MaxMessage, MaxRecipients: u.MaxRecipients}
+		if s := u.Sender; s != nil {
+			su.Sender = &submission.Sender{Mode: submission.Mode(s.Mode), Address: address("sender", s.Address),
+				Name: s.Name, ReplyTo: s.ReplyTo, Otherwise: submission.Otherwise(s.Otherwise)}
+		}
+		o.Users = append(o.Users, su)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return submission.New(o)
+}
+
+func openStore(ctx context.Context, cfg *config.Config) (*sqlite.Store, error) {
+	s, err := sqlite.Open(ctx, storeFile(cfg))
+	if err != nil {
+		return nil, fmt.Errorf("the queue in data_dir %s cannot be opened: %w", cfg.Bridge.DataDir, err)
+	}
+	return s, nil
+}
+
+func queueOptions(cfg *config.Config, s queue.Store, r *relay.Relay, events *event.Bus) queue.Options {
+	o := queue.Options{Store: s, Relayer: relayer{r}, GiveUpAfter: cfg.Queue.GiveUpAfter, StopGrace: cfg.Queue.StopGrace, Events: events}
+	for _, a := range cfg.Accounts {
+		doubt := queue.Resend
+		if a.OnDoubt == "hold" {
+			doubt = queue.Hold
+		}
+		o.Accounts = append(o.Accounts, queue.Account{Name: a.Name, Concurrency: a.Concurrency, RatePerMinute: a.RatePerMinute,
+			OnDoubt: doubt, DoubtWait: a.DoubtWait})
+	}
+	return o
+}
+
+// relayer shows relay to the queue, which has a Gate of its own, because rooms do not import rooms.
+type relayer struct{ room *relay.Relay }
+
+// Gate implements queue.Relayer.
+func (r relayer) Gate(account string, now time.Time) queue.Gate {
+	return queue.Gate(r.room.Gate(account, now))
+}
+
+// Relay implements queue.Relayer.
+func (r relayer) Relay(ctx context.Context, out message.Outgoing) reply.Outcome {
+	return r.room.Relay(ctx, out)
+}
+
+// providerOf finds the account's provider; the configuration has checked that it is there.
+func providerOf(cfg *config.Config, a config.Account) config.Provider {
+	i := slices.IndexFunc(cfg.Providers, func(p config.Provider) bool { return p.Name == a.Provider })
+	return cfg.Providers[i]
+}
+
+// webClient speaks HTTP to a provider: through the proxy of the file or of the environment, trusting ca_file too.
+func webClient(cfg *config.Config, p config.Provider) (*http.Client, error) {
+	roots, err := rootCAs(p.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	proxy := http.ProxyFromEnvironment
+	if cfg.Bridge.Proxy != "" {
+		u, err := url.Parse(cfg.Bridge.Proxy)
+		if err != nil {
+			return nil, errors.New("proxy is not a URL")
+		}
+		proxy = http.ProxyURL(u)
+	}
+	return &http.Client{Transport: &http.Transport{
+		Proxy: proxy, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true,
+		TLSHandshakeTimeout: 15 * time.Second, ResponseHeaderTimeout: 5 * time.Minute, IdleConnTimeout: 90 * time.Second,
+		MaxIdleConnsPerHost: 8,
+	}}, nil
+}
+
+// openTransports makes each account's transports and returns what closes them.
+func openTransports(cfg *config.Config, accounts *auth.Accounts, events *event.Bus) (list []relay.Account, closeAll func() error, err error) {
+	var closers []func() error
+	closeAll = func() error {
+		var errs []error
+		for _, c := range closers {
+			errs = append(errs, c())
+		}
+		return errors.Join(errs...)
+	}
+	for _, a := range cfg.Accounts {
+		p := providerOf(cfg, a)
+		r := relay.Account{Name: a.Name, Mode: relay.Mode(a.Transport), Concurrency: a.Concurrency,
+			Login: loginKey(a), Mailbox: mailboxKey(a)}
+		if usesGraph(a) {
+			g, err := openGraph(cfg, a, p, accounts.Source(a.Name), events)
+			if err != nil {
+				return nil, nil, errors.Join(fmt.Errorf("account %q: %w", a.Name, err), closeAll())
+			}
+			r.Graph, closers = g, append(closers, g.Close)
+		}
+		if usesSMTP(a, p) {
+			s, err := openSmarthost(cfg, a, p, accounts.Source(a.Name), events)
+			if err != nil {
+				return nil, nil, errors.Join(fmt.Errorf("account %q: %w", a.Name, err), closeAll())
+			}
+			r.SMTP, closers = s, append(closers, s.Close)
+		}
+		list = append(list, r)
+	}
+	return list, closeAll, nil
+}
+
+func usesGraph(a config.Account) bool { return a.Transport != "smtp" }
+
+func usesSMTP(a config.Account, p config.Provider) bool {
+	return a.Transport != "graph" && p.SMTP != ""
+}
+
+// loginKey names whose token it is; mailboxKey whose limits count: the mailbox that authenticates or stands in the URL.
+func loginKey(a config.Account) string {
+	if a.SignIn == "app-only" {
+		return a.Provider
+	}
+	return a.Provider + " " + strings.ToLower(a.Login)
+}
+
+func mailboxKey(a config.Account) string {
+	if a.SignIn == "app-only" {
+		return a.Provider + " " + strings.ToLower(a.Mailbox)
+	}
+	return loginKey(a)
+}
+
+func openGraph(cfg *config.Config, a config.Account, p config.Provider, tokens *auth.Source, events *event.Bus) (*graph.Transport, error) {
+	mailbox, err := envelope.ParseAddress(a.Mailbox)
+	if err != nil {
+		return nil, fmt.Errorf("mailbox: %w", err)
+	}
+	o := graph.Options{Account: a.Name, BaseURL: p.Graph, Mailbox: mailbox, AppOnly: a.SignIn == "app-only", Tokens: tokens, Events: events}
+	if !o.AppOnly {
+		if o.Login, err = envelope.ParseAddress(a.Login); err != nil {
+			return nil, fmt.Errorf("login: %w", err)
+		}
+	}
+	if o.HTTP, err = webClient(cfg, p); err != nil {
+		return nil, err
+	}
+	return graph.New(o)
+}
+
+func openSmarthost(cfg *config.Config, a config.Account, p config.Provider, tokens *auth.Source, events *event.Bus) (*smarthost.Transport, error) {
+	roots, err := rootCAs(p.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	o := smarthost.Options{Account: a.Name, Address: p.SMTP, RootCAs: roots, Login: a.Login, Hostname: cfg.Bridge.Hostname, Tokens: tokens, Events: events}
+	if a.SignIn == "app-only" {
+		o.Login = a.Mailbox // the application has no address; XOAUTH2 names the mailbox
+	}
+	if p.SMTPTLS == "implicit" {
+		o.TLS = smarthost.Implicit
+	}
+	return smarthost.New(o), nil
+}

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"postern/bridge"
+	"postern/bridge/control"
+)
+
+// service reaches the running daemon, or opens data_dir itself where none runs.
+func (c *cli) service(ctx context.Context) (control.Service, func() error, error) {
+	cfg, err := c.load()
+	if err != nil {
+		return nil, nil, err
+	}
+	return bridge.Admin(ctx, cfg)
+}
+
+func (c *cli) printJSON(v any, err error) error {
+	if err != nil {
+		return err
+	}
+	e := json.NewEncoder(c.out)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}
+
+func needVerb(cmd *cobra.Command) error {
+	var verbs []string
+	for _, sub := range cmd.Commands() {
+		verbs = append(verbs, sub.Name())
+	}
+	return usageError{fmt.Errorf("%s what? one of: %s", cmd.CommandPath(), strings.Join(verbs, ", "))}
+}
+
+func (c *cli) accounts() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "accounts",
+		Short: "Show each account's state",
+		Long: `Shows for each account who is signed in, its transports with the age of their
+tokens, what is parked and why, and what to do.`,
+		Example: `  postern accounts
+  postern accounts --json`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			svc, done, err := c.service(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer done()
+			list, err := svc.Accounts(cmd.Context())
+			if err != nil || asJSON {
+				return c.printJSON(list, err)
+			}
+			return printAccounts(c.out, list, time.Now())
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func printAccounts(out io.Writer, list []control.Account, now time.Time) error {
+	var errs []error
+	line := func(format string, args ...any) {
+		_, err := fmt.Fprintf(out, format+"\n", args...)
+		errs = append(errs, err)
+	}
+	for i, a := range list {
+		if i > 0 {
+			line("")
+		}
+		line("%s  %s", a.Name, a.Mailbox)
+		line("  sign-in  %s", signInLine(a, now))
+		for _, t := range a.Transports {
+			line("  %-7s  %s", t.Name, transportLine(t, now))
+			if t.Remedy != "" && t.Remedy != a.Remedy {
+				line("           %s", t.Remedy)
+			}
+		}
+		line("  waiting  %d %s", a.Waiting, plural(a.Waiting, "message"))
+	}
+	return errors.Join(errs...)
+}
+
+func signInLine(a control.Account, now time.Time) string {
+	switch {
+	case a.Trouble != "" && a.Remedy != "":
+		return a.Trouble + ": " + strings.Replace(a.Remedy, "run: ", "run ", 1)
+	case a.Trouble != "":
+		return a.Trouble
+	case a.SignIn == "app-only":
+		return "app-only, no person signs in"
+	case a.SignedInAs != "":
+		return fmt.Sprintf("as %s, %s ago", a.SignedInAs, span(now.Sub(a.Since)))
+	}
+	return fmt.Sprintf("as %s, %s ago", a.Login, span(now.Sub(a.Since)))
+}
+
+func transportLine(t control.Transport, now time.Time) string {
+	s := t.State
+	if t.Why != "" {
+		s += ": " + t.Why
+	}
+	switch {
+	case !t.Until.IsZero():
+		s += ", tried again in " + span(t.Until.Sub(now))
+	case t.TokenTrouble != "" && t.Why == "":
+		s += ", token: " + t.TokenTrouble
+	case t.TokenFetched.IsZero():
+		s += ", no token yet"
+	default:
+		s += fmt.Sprintf(", token %s old, next refresh in %s", span(now.Sub(t.TokenFetched)), span(t.NextRefresh.Sub(now)))
+	}
+	return s
+}
+
+// span prints a duration in its two largest units: 41m, 3h20m, 12d4h.
+func span(d time.Duration) string {
+	d = max(0, d)
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", int(d.Minutes()))
+	case d < 24*time.Hour:
+		return fmt.Sprintf("%dh%dm", int(d.Hours()), int(d.Minutes())%60)
+	}
+	return fmt.Sprintf("%dd%dh", int(d.Hours())/24, int(d.Hours())%24)
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return noun
+	}
+	return noun + "s"
+}

@@ -1,0 +1,314 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"net/smtp"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"postern/bridge/sandbox"
+	"postern/bridge/users"
+)
+
+const password = "correct horse battery"
+
+// daemon is the real program in a process of its own.
+type daemon struct {
+	t    *testing.T
+	cmd  *exec.Cmd
+	addr string // of its listener
+
+	mu  sync.Mutex
+	log bytes.Buffer
+	end chan struct{} // closed when its standard error ended
+}
+
+func program(args ...string) *exec.Cmd {
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(), "POSTERN_TEST_MAIN=1")
+	return cmd
+}
+
+var started = regexp.MustCompile(`msg="listener started" listener=(\S+)`)
+
+// startDaemon runs `postern run` and returns when it serves.
+func startDaemon(t *testing.T, file string) *daemon {
+	t.Helper()
+	d := &daemon{t: t, cmd: program("run", "--config", file), end: make(chan struct{})}
+	pipe, err := d.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	serving := make(chan struct{})
+	go func() {
+		defer close(d.end)
+		announced := sync.OnceFunc(func() { close(serving) })
+		for s := bufio.NewScanner(pipe); s.Scan(); {
+			d.mu.Lock()
+			fmt.Fprintln(&d.log, s.Text())
+			if m := started.FindStringSubmatch(s.Text()); m != nil {
+				d.addr = m[1]
+			}
+			d.mu.Unlock()
+			if strings.Contains(s.Text(), `msg="service started"`) {
+				announced()
+			}
+		}
+	}()
+	t.Cleanup(func() { d.kill() })
+	select {
+	case <-serving:
+	case <-d.end:
+		t.Fatalf("the daemon did not start:\n%s", d.text())
+	}
+	return d
+}
+
+func (d *daemon) text() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.log.String()
+}
+
+// kill is SIGKILL, or nothing where the daemon has ended.
+func (d *daemon) kill() {
+	d.cmd.Process.Kill()
+	<-d.end
+	d.cmd.Wait()
+}
+
+// terminate is SIGTERM; it returns the exit status.
+func (d *daemon) terminate() int {
+	d.cmd.Process.Signal(syscall.SIGTERM)
+	<-d.end
+	d.cmd.Wait()
+	return d.cmd.ProcessState.ExitCode()
+}
+
+// install writes a configuration with one account of that transport on the sandbox, in a folder of its own.
+func install(t *testing.T, box *sandbox.Sandbox, transport string) string {
+	t.Helper()
+	// Not t.TempDir: with the test's name in it the control socket's path is too long.
+	dir, err := os.MkdirTemp("", "pd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	hash, err := users.Hash(password)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "postern.toml")
+	text := fmt.Sprintf("[bridge]\nhostname = \"bridge.contoso.test\"\ndata_dir = \"data\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n%s\n"+
+		"[[account]]\nname = \"erp\"\nprovider = \"contoso\"\nmailbox = \"erp@contoso.test\"\ntransport = %q\nrate_per_minute = 0\ndoubt_wait = \"1s\"\n"+
+		"[[user]]\nname = \"nav\"\npassword = '%s'\nsender = { mode = \"account\" }\n", box.ConfigTOML("contoso", sandbox.PublicClientID), transport, hash)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func startSandbox(t *testing.T) *sandbox.Sandbox {
+	t.Helper()
+	box, err := sandbox.Start(sandbox.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { box.Close() })
+	return box
+}
+
+// send hands one message in; nil means that the program answered 250.
+func (d *daemon) send(subject string) error {
+	auth := smtp.PlainAuth("", "nav", password, "127.0.0.1")
+	return smtp.SendMail(d.addr, auth, "nav@contoso.test", []string{"customer@example.test"},
+		[]byte("From: nav@contoso.test\r\nTo: customer@example.test\r\nSubject: "+subject+"\r\n\r\n"+strings.Repeat("invoice\r\n", 500)))
+}
+
+// outcome runs the program to its end and returns what it wrote and its exit status.
+func outcome(t *testing.T, input string, args ...string) (string, int) {
+	t.Helper()
+	cmd := program(args...)
+	cmd.Stdin = strings.NewReader(input)
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
+	return string(out), cmd.ProcessState.ExitCode()
+}
+
+// TestDaemonAndCommandLine: the verbs talk to the running daemon; mail that waited flows once somebody has signed in.
+func TestDaemonAndCommandLine(t *testing.T) {
+	box := startSandbox(t)
+	file := install(t, box, "auto")
+	d := startDaemon(t, file)
+	if err := d.send("waits"); err != nil {
+		t.Fatal(err)
+	}
+	out, status := outcome(t, "", "accounts", "--config", file)
+	if status != 0 || !strings.Contains(out, "needs sign-in: run postern signin erp") || !strings.Contains(out, "1 message") {
+		t.Errorf("accounts = %d\n%s", status, out)
+	}
+	out, status = outcome(t, "no such token\n", "signin", "erp", "--refresh-token", "-", "--config", file)
+	if status != exitFailed || !strings.Contains(out, "postern: ") {
+		t.Errorf("signin with a wrong token = %d\n%s", status, out)
+	}
+	out, status = outcome(t, box.RefreshToken("erp@contoso.test").Reveal()+"\n", "signin", "erp", "--refresh-token", "-", "--config", file)
+	if status != 0 || !strings.Contains(out, "works: graph, smtp; mail goes by graph") {
+		t.Errorf("signin = %d\n%s", status, out)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := box.Wait(ctx, 1); err != nil {
+		t.Fatalf("the message that waited did not flow: %v\n%s", err, d.text())
+	}
+	out, status = outcome(t, "", "accounts", "--config", file)
+	if status != 0 || strings.Contains(out, "needs sign-in") || !strings.Contains(out, "erp@contoso.test") {
+		t.Errorf("accounts after the sign-in = %d\n%s", status, out)
+	}
+	if out, status = outcome(t, "s3cr3t\n", "secret", "set", "contoso", "--config", file); status != 0 {
+		t.Errorf("secret set = %d\n%s", status, out)
+	}
+	if status := d.terminate(); status != 0 {
+		t.Errorf("exit status after SIGTERM = %d; want 0\n%s", status, d.text())
+	}
+	if strings.Contains(d.text(), "s3cr3t") {
+		t.Error("the log has the secret")
+	}
+}
+
+// TestDaemonRefusesToStart: one clear line, exit status 1, nothing half-started.
+func TestDaemonRefusesToStart(t *testing.T) {
+	box := startSandbox(t)
+	file := install(t, box, "graph")
+	d := startDaemon(t, file)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Dir(file)
+	variant := func(name, old, now string) string {
+		path := filepath.Join(dir, name+".toml")
+		if err := os.WriteFile(path, []byte(strings.Replace(string(text), old, now, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for _, tc := range []struct{ name, file, want string }{
+		{"a second daemon on the same data_dir", file, "is in use: another postern runs on it"},
+		{"a listener address in use", variant("busy", "127.0.0.1:0", d.addr), "listener " + d.addr + " cannot listen"},
+		{"a data_dir that cannot be made", variant("dir", `"data"`, `"postern.toml/data"`), "data_dir"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if tc.name != "a second daemon on the same data_dir" {
+				tc.file = strings.TrimSuffix(tc.file, ".toml") + ".toml"
+			}
+			out, status := outcome(t, "", "run", "--config", tc.file)
+			if status != exitFailed || !strings.Contains(out, tc.want) || strings.Count(strings.TrimSpace(out), "\n") != 0 {
+				t.Errorf("exit status %d; want 1 and one line with %q:\n%s", status, tc.want, out)
+			}
+		})
+	}
+}
+
+// TestKillAnyTime: SIGKILL in the middle of the load, again and again; no message that was answered with 250 is gone.
+func TestKillAnyTime(t *testing.T) {
+	for _, transport := range []string{"graph", "smtp"} {
+		t.Run(transport, func(t *testing.T) {
+			box := startSandbox(t)
+			file := install(t, box, transport)
+			d := startDaemon(t, file)
+			if out, status := outcome(t, box.RefreshToken("erp@contoso.test").Reveal(), "signin", "erp", "--refresh-token", "-", "--config", file); status != 0 {
+				t.Fatal(out)
+			}
+			const kills, senders = 4, 3
+			acked := map[string]bool{}
+			for round := range kills {
+				for _, s := range d.sendUntilKilled(round, senders) {
+					acked[s] = true
+				}
+				d = startDaemon(t, file)
+			}
+			if len(acked) < kills*senders {
+				t.Fatalf("only %d messages were accepted; the test proves nothing", len(acked))
+			}
+			copies := arrivals(t, box, acked, d)
+			extra := 0
+			for s := range acked {
+				extra += copies[s] - 1
+			}
+			t.Logf("%s: %d kills, %d acked, 0 lost, %d extra copies", transport, kills, len(acked), extra)
+		})
+	}
+}
+
+// sendUntilKilled lets the senders send until some messages were accepted, kills the daemon, and returns the subjects
+// that were answered with 250.
+func (d *daemon) sendUntilKilled(round, senders int) []string {
+	var mu sync.Mutex
+	var acked []string
+	var wg sync.WaitGroup
+	enough := make(chan struct{})
+	for s := range senders {
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				subject := fmt.Sprintf("r%d s%d m%d", round, s, i)
+				if d.send(subject) != nil {
+					return // killed
+				}
+				mu.Lock()
+				if acked = append(acked, subject); len(acked) == 8+5*round {
+					close(enough)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	<-enough
+	d.kill()
+	wg.Wait()
+	return acked
+}
+
+// arrivals waits until every acked message has arrived, and returns how often each did.
+func arrivals(t *testing.T, box *sandbox.Sandbox, acked map[string]bool, d *daemon) map[string]int {
+	t.Helper()
+	subject := regexp.MustCompile(`(?m)^Subject: (.*?)\r$`)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	for n := len(acked); ; n++ {
+		got, err := box.Wait(ctx, n)
+		copies := map[string]int{}
+		for _, r := range got {
+			if m := subject.FindSubmatch(r.Raw); m != nil {
+				copies[string(m[1])]++
+			}
+		}
+		lost := 0
+		for s := range acked {
+			if copies[s] == 0 {
+				lost++
+			}
+		}
+		if lost == 0 {
+			return copies
+		}
+		if err != nil {
+			t.Fatalf("%d of %d accepted messages are lost: %v\n%.6000s", lost, len(acked), err, d.text())
+		}
+		n = max(n, len(got))
+	}
+}

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"postern/bridge/sandbox"
+)
+
+func (c *cli) sandbox() *cobra.Command {
+	var dir, http, smtp string
+	cmd := &cobra.Command{
+		Use:   "sandbox",
+		Short: "Run the small Microsoft 365 alone",
+		Long: `Runs our own Entra ID, Graph and Exchange Online SMTP on loopback, prints the
+[[provider]] that points a bridge at it and a refresh token to sign in with, and
+keeps what it receives as .eml files. Nothing leaves this machine.`,
+		Example: `  postern sandbox
+  postern sandbox --dir ./mail --http 127.0.0.1:8025 --smtp 127.0.0.1:1587`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			s, err := sandbox.Start(sandbox.Options{Dir: dir, HTTP: http, SMTP: smtp})
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			c.printSandbox(s)
+			<-ctx.Done()
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&dir, "dir", "", "`FOLDER` for received mail; default a temporary one, removed at the end")
+	cmd.Flags().StringVar(&http, "http", "127.0.0.1:0", "`ADDRESS` of Entra, Graph and the page")
+	cmd.Flags().StringVar(&smtp, "smtp", "127.0.0.1:0", "`ADDRESS` of SMTP submission")
+	return cmd
+}
+
+func (c *cli) printSandbox(s *sandbox.Sandbox) {
+	fmt.Fprintf(c.out, `# Put this into a postern.toml:
+
+%s
+# Mailboxes that sign in:`, s.ConfigTOML("sandbox", sandbox.PublicClientID))
+	for _, m := range sandbox.DefaultMailboxes() {
+		if !m.Shared {
+			fmt.Fprintf(c.out, " %s", m.Address)
+		}
+	}
+	first := sandbox.DefaultMailboxes()[0].Address
+	fmt.Fprintf(c.out, `
+# A refresh token of %s, for: postern signin ACCOUNT --refresh-token -
+#   %s
+# Mail that arrived: %s   (files in %s)
+# Ctrl-C ends it.
+`, first, s.RefreshToken(first).Reveal(), s.PageURL(), s.Dir())
+}
