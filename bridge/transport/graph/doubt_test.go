@@ -80,7 +80,7 @@ func TestSilence(t *testing.T) {
 			s := graphtest.New(t, tc.answer)
 			b := newBench(t, s.URL, func(o *Options) {
 				if tc.answer.Hang {
-					o.Timeout = 300 * time.Millisecond
+					o.Timeout = 1500 * time.Millisecond
 				}
 			})
 			m := mail(t, tc.body)
