@@ -50,39 +50,41 @@ type Bridge struct {
 
 // New opens everything and starts nothing: when it returns, the ports are bound, data_dir is locked, and nobody is
 // served. Call Run, which also closes.
-func New(ctx context.Context, cfg *config.Config, o Options) (b *Bridge, err error) {
+func New(ctx context.Context, cfg *config.Config, o Options) (*Bridge, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	b = &Bridge{cfg: cfg, events: event.NewBus(append([]event.Sink{logSink{o.Log}}, o.Sinks...)...)}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, b.close())
-		}
-	}()
+	b := &Bridge{cfg: cfg, events: event.NewBus(append([]event.Sink{logSink{o.Log}}, o.Sinks...)...)}
+	if err := b.open(ctx); err != nil {
+		return nil, errors.Join(err, b.close())
+	}
+	return b, nil
+}
+
+func (b *Bridge) open(ctx context.Context) error {
 	key, err := unitKey()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	dir, err := openDataDir(cfg.Bridge.DataDir)
+	dir, err := openDataDir(b.cfg.Bridge.DataDir)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	b.closers = append(b.closers, dir.Close)
 	if err := b.bind(); err != nil {
-		return nil, err
+		return err
 	}
 	// After the ports, because those below 1024 need root; before the files, because they must be the owner's.
 	if err := dir.takeIdentity(); err != nil {
-		return nil, err
+		return err
 	}
 	if err := b.openBack(ctx, key); err != nil {
-		return nil, err
+		return err
 	}
 	if err := b.openFront(); err != nil {
-		return nil, err
+		return err
 	}
-	return b, b.openControl()
+	return b.openControl()
 }
 
 // bind takes every port before anything else is touched, so that a port in use leaves nothing half-started.
@@ -216,7 +218,8 @@ func (b *Bridge) Run(ctx context.Context) error {
 	room := func(name string, run func() error) {
 		rooms.Go(func() {
 			defer stop() // one room that ends ends the house
-			if err := run(); err != nil {
+			// A stop that comes while a room still starts is no failure of the room.
+			if err := run(); err != nil && !(errors.Is(err, context.Canceled) && ctx.Err() != nil) {
 				mu.Lock()
 				failed = append(failed, fmt.Errorf("%s: %w", name, err))
 				mu.Unlock()

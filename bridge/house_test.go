@@ -52,10 +52,11 @@ var guests = map[string][]string{
 	"github.com/spf13/cobra":                {"cmd/postern"},
 	"github.com/spf13/pflag":                {"cmd/postern"},
 	"gopkg.in/natefinch/lumberjack.v2":      {"bridge"},
+	"software.sslmate.com/src/go-pkcs12":    {"bridge"},
+	"golang.org/x/crypto/argon2":            {"bridge/users"}, // argon2id cannot check a hash without it
 	"golang.org/x/term":                     {"cmd/postern"},
 	"golang.org/x/sys":                      {"auth/vault", "bridge", "bridge/control", "cmd/postern"},
 	"golang.org/x/sync":                     {"auth"},
-	"golang.org/x/crypto":                   {"auth/vault"},
 	"golang.org/x/text":                     {"bridge/message"},
 	"golang.org/x/net/idna":                 {"bridge/envelope"},
 }

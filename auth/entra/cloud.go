@@ -30,18 +30,21 @@ func CloudNamed(name string) (Cloud, bool) {
 	return Cloud{}, false
 }
 
-// delegated returns the scopes of a refresh, or nil.
+// delegated returns the scopes of a refresh, the widest set first, or nil.
 //
-// Only the one scope that every account needs is asked for: a refresh that names a scope nobody consented to is refused
-// whole (invalid_grant, AADSTS65001), and Mail.ReadWrite and Mail.Send.Shared are optional; scopes of two resources in one
-// request are refused too (AADSTS70011); and .default, which would mean "whatever was consented", may not stand beside
-// named ones. offline_access keeps the refresh token coming, openid the name of who signed in.
-func (c Cloud) delegated(r token.Resource) []string {
+// A refresh that names a scope nobody consented to is refused whole (invalid_grant, AADSTS65001), and Mail.Send.Shared is
+// optional (and unknown to personal accounts), so the caller goes on to the set that every account needs. Scopes of two
+// resources in one request are refused (AADSTS70011), and .default, which would mean "whatever was consented", may not
+// stand beside named ones. Whether a token carries consented scopes that were not asked for is in no fact, so nothing
+// relies on it. offline_access keeps the refresh token coming, openid the name of who signed in.
+func (c Cloud) delegated(r token.Resource) [][]string {
+	oidc := []string{"offline_access", "openid", "profile"}
 	switch {
 	case r == token.Graph && c.Graph != "":
-		return []string{c.Graph + "/Mail.Send", "offline_access", "openid", "profile"}
+		send, shared := c.Graph+"/Mail.Send", c.Graph+"/Mail.Send.Shared"
+		return [][]string{append([]string{send, shared}, oidc...), append([]string{send}, oidc...)}
 	case r == token.SMTP && c.SMTP != "":
-		return []string{c.SMTP + "/SMTP.Send", "offline_access", "openid", "profile"}
+		return [][]string{append([]string{c.SMTP + "/SMTP.Send"}, oidc...)}
 	}
 	return nil
 }

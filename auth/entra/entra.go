@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -76,11 +77,27 @@ func New(c Config) (*Client, error) {
 // Refresh redeems a refresh token for an access token to one resource. The grant's Refresh is the token to use from now
 // on, "" where the server sent none or the same. Errors are *token.Error.
 func (c *Client) Refresh(ctx context.Context, refresh token.Secret, r token.Resource) (token.Grant, error) {
-	scopes := c.config.Cloud.delegated(r)
-	if scopes == nil {
+	sets := c.config.Cloud.delegated(r)
+	if sets == nil {
 		return token.Grant{}, c.noResource(r)
 	}
-	return c.ask(ctx, request{scopes: scopes, refresh: refresh})
+	var grant token.Grant
+	var err error
+	for _, scopes := range sets {
+		grant, err = c.ask(ctx, request{scopes: scopes, refresh: refresh})
+		if !perhapsNotConsented(err) {
+			break
+		}
+	}
+	return grant, err
+}
+
+// perhapsNotConsented reports an answer that asking for less could change. invalid_grant also means a dead token, and
+// only the number tells which; numbers decide nothing (Microsoft: "numbers may change"), so a dead token costs one
+// request more. A refused refresh uses no token up.
+func perhapsNotConsented(err error) bool {
+	var e *token.Error
+	return errors.As(err, &e) && e.Person && slices.Contains([]string{"invalid_grant", "interaction_required", "consent_required", "invalid_scope"}, e.Code)
 }
 
 // ClientCredentials gets an access token for the app itself. Errors are *token.Error.

@@ -135,10 +135,10 @@ func TestRequests(t *testing.T) {
 		ask    func(*Client) (token.Grant, error)
 		want   url.Values
 	}{
-		{"a refresh for Graph asks for what every account has", nil,
+		{"a refresh for Graph asks for other senders too", nil,
 			func(c *Client) (token.Grant, error) { return c.Refresh(ctx, refreshCanary, token.Graph) },
 			url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refreshCanary}, "client_id": {"1111-2222"},
-				"client_secret": {secretCanary}, "scope": {"https://graph.microsoft.com/Mail.Send offline_access openid profile"}}},
+				"client_secret": {secretCanary}, "scope": {"https://graph.microsoft.com/Mail.Send https://graph.microsoft.com/Mail.Send.Shared offline_access openid profile"}}},
 		{"a refresh for SMTP asks for one resource only", nil,
 			func(c *Client) (token.Grant, error) { return c.Refresh(ctx, refreshCanary, token.SMTP) },
 			url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refreshCanary}, "client_id": {"1111-2222"},
@@ -146,7 +146,7 @@ func TestRequests(t *testing.T) {
 		{"a public client sends no secret", public,
 			func(c *Client) (token.Grant, error) { return c.Refresh(ctx, refreshCanary, token.Graph) },
 			url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refreshCanary}, "client_id": {"1111-2222"},
-				"scope": {"https://graph.microsoft.com/Mail.Send offline_access openid profile"}}},
+				"scope": {"https://graph.microsoft.com/Mail.Send https://graph.microsoft.com/Mail.Send.Shared offline_access openid profile"}}},
 		{"app-only for Graph", nil,
 			func(c *Client) (token.Grant, error) { return c.ClientCredentials(ctx, token.Graph) },
 			url.Values{"grant_type": {"client_credentials"}, "client_id": {"1111-2222"}, "client_secret": {secretCanary},
@@ -177,6 +177,42 @@ func TestRequests(t *testing.T) {
 			}
 			if path != "/contoso.test/oauth2/v2.0/token" {
 				t.Errorf("path %q", path)
+			}
+		})
+	}
+}
+
+// TestRefreshAsksForLess: Mail.Send.Shared is optional, and a refresh that names a scope without consent is refused whole.
+func TestRefreshAsksForLess(t *testing.T) {
+	notConsented := `{"error":"invalid_grant","error_description":"AADSTS65001: The user or administrator has not consented","error_codes":[65001],"suberror":"consent_required"}`
+	for _, tc := range []struct {
+		name     string
+		handler  func(scope string) http.HandlerFunc
+		requests int
+		fails    bool
+	}{
+		{"without consent to Mail.Send.Shared the refresh is for Mail.Send", func(scope string) http.HandlerFunc {
+			if strings.Contains(scope, "Shared") {
+				return answer(400, notConsented)
+			}
+			return answer(200, tokenReply(nil))
+		}, 2, false},
+		{"a dead token is refused twice and no more", func(string) http.HandlerFunc {
+			return answer(400, `{"error":"invalid_grant","error_codes":[700082]}`)
+		}, 2, true},
+		{"a wrong client secret is asked about once", func(string) http.HandlerFunc {
+			return answer(401, `{"error":"invalid_client","error_codes":[7000215]}`)
+		}, 1, true},
+		{"a server that is down is asked once", func(string) http.HandlerFunc { return answer(503, `{"error":"invalid_grant"}`) }, 1, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			e := newEndpoint(t, func(w http.ResponseWriter, r *http.Request) { tc.handler(r.PostFormValue("scope"))(w, r) })
+			grant, err := newClient(t, e.URL, nil).Refresh(context.Background(), refreshCanary, token.Graph)
+			if (err != nil) != tc.fails || !tc.fails && grant.Access != accessCanary {
+				t.Errorf("Refresh = %v, %v; want a failure: %v", grant, err, tc.fails)
+			}
+			if n := len(e.forms()); n != tc.requests {
+				t.Errorf("%d requests; want %d", n, tc.requests)
 			}
 		})
 	}
@@ -318,7 +354,7 @@ func TestFaults(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			server := newEndpoint(t, tc.handler)
-			_, err := newClient(t, server.URL, nil).Refresh(context.Background(), refreshCanary, token.Graph)
+			_, err := newClient(t, server.URL, nil).Refresh(context.Background(), refreshCanary, token.SMTP)
 			e := fault(t, err)
 			got := want{e.Person, e.Code, e.Number, e.RetryAfter, e.Text, e.Remedy}
 			if !strings.Contains(got.text, tc.want.text) || !strings.Contains(got.remedy, tc.want.remedy) {

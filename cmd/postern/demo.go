@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"net/mail"
 	"os"
 	"os/signal"
 	"strings"
@@ -96,8 +98,21 @@ func printArrived(out io.Writer, got []sandbox.Received) {
 	fmt.Fprintf(out, "%d messages were handed in over SMTP, and this is what arrived:\n\n", len(got))
 	for _, r := range got {
 		fmt.Fprintf(out, "  %-6s from     %s\n         to       %s\n         mailbox  %s, %d bytes\n\n",
-			r.Via, r.From, strings.Join(r.Recipients, ", "), r.Mailbox, len(r.Raw))
+			r.Via, peopleRead(r), strings.Join(r.Recipients, ", "), r.Mailbox, len(r.Raw))
 	}
+}
+
+// peopleRead is the header From as a mail program shows it.
+func peopleRead(r sandbox.Received) string {
+	m, err := mail.ReadMessage(bytes.NewReader(r.Raw))
+	if err != nil {
+		return r.From
+	}
+	list, err := m.Header.AddressList("From")
+	if err != nil || len(list) != 1 || list[0].Name == "" {
+		return r.From
+	}
+	return list[0].Name + " <" + list[0].Address + ">"
 }
 
 func (c *cli) printDemo(d *bridge.Demo) {

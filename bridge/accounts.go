@@ -1,0 +1,107 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"runtime"
+	"strings"
+
+	"postern/auth"
+	"postern/auth/entra"
+	"postern/auth/token"
+	"postern/auth/vault"
+	"postern/bridge/config"
+	"postern/bridge/event"
+)
+
+// unitKeyFile is what the unit's LoadCredential=vault.key names (systemd.exec(5)); root alone can read it.
+const unitKeyFile = "/etc/postern/vault.key"
+
+// unitKey reads that file where it is there and may be read: the command line of root needs it, because only the
+// service has the credential. It is read before data_dir's owner is put on.
+func unitKey() (token.Secret, error) {
+	if runtime.GOOS == "windows" {
+		return "", nil
+	}
+	key, err := vault.ReadKey(unitKeyFile)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return "", nil
+	}
+	return key, err
+}
+
+// openAccounts opens the vault and the key cabinet. events may be nil.
+func openAccounts(cfg *config.Config, key token.Secret, events *event.Bus) (*auth.Accounts, error) {
+	v, err := vault.Open(cfg.Bridge.DataDir, vault.Options{Key: key})
+	if err != nil {
+		return nil, err
+	}
+	secrets := auth.Secrets{Store: v}
+	o := auth.Options{Providers: map[string]auth.Provider{}, Vault: v, Notify: func(ctx context.Context, c auth.Change) { tell(ctx, events, c) }}
+	for _, p := range cfg.Providers {
+		if o.Providers[p.Name], err = openProvider(cfg, p, secrets); err != nil {
+			return nil, fmt.Errorf("provider %q: %w", p.Name, err)
+		}
+	}
+	for _, a := range cfg.Accounts {
+		acc := auth.Account{Name: a.Name, Provider: a.Provider, Login: a.Login, AppOnly: a.SignIn == "app-only"}
+		if usesGraph(a) {
+			acc.Resources = append(acc.Resources, token.Graph)
+		}
+		if usesSMTP(a, providerOf(cfg, a)) {
+			acc.Resources = append(acc.Resources, token.SMTP)
+		}
+		o.Accounts = append(o.Accounts, acc)
+	}
+	return auth.New(o)
+}
+
+func openProvider(cfg *config.Config, p config.Provider, secrets auth.Secrets) (auth.Provider, error) {
+	web, err := webClient(cfg, p)
+	if err != nil {
+		return nil, err
+	}
+	c := entra.Config{
+		Provider: p.Name, Authority: p.Authority, Tenant: p.Tenant, ClientID: p.ClientID, HTTP: web,
+		Cloud: entra.Cloud{Authority: p.Authority, Graph: p.GraphResource, SMTP: p.SMTPScopeHost, ExchangeApps: p.SMTPScopeHostAppOnly},
+	}
+	if p.ClientSecret.Kind != "" {
+		ref := p.ClientSecret.Kind + ":" + p.ClientSecret.Name
+		c.Secret = func() (token.Secret, error) { return secrets.Resolve(ref) }
+		c.SecretRemedy = auth.SecretRemedy(ref)
+	}
+	return entra.New(c)
+}
+
+// tell turns what happened to a token into an event.
+func tell(ctx context.Context, events *event.Bus, c auth.Change) {
+	attrs := []slog.Attr{slog.String("account", strings.Join(c.Accounts, ",")), slog.String("provider", c.Provider)}
+	if c.Login != "" {
+		attrs = append(attrs, slog.String("login", c.Login))
+	}
+	if c.Resource != "" {
+		attrs = append(attrs, slog.String("resource", string(c.Resource)))
+	}
+	if c.Err != nil {
+		attrs = append(attrs, slog.String("err", c.Err.Error()))
+	}
+	switch c.Kind {
+	case auth.SignedIn:
+		events.Emit(ctx, slog.LevelInfo, event.AccountSignedIn, append(attrs, slog.String("user", c.User))...)
+	case auth.Refreshed:
+		events.Emit(ctx, slog.LevelInfo, event.TokenRefreshed, append(attrs, slog.Time("expiry", c.Expiry))...)
+	case auth.NotStored:
+		events.Emit(ctx, slog.LevelError, event.TokenNotStored, attrs...)
+	case auth.Stored:
+		events.Emit(ctx, slog.LevelInfo, event.TokenStored, attrs...)
+	case auth.Failed:
+		level := slog.LevelWarn
+		if c.Err != nil && c.Err.Person {
+			level = slog.LevelError
+		}
+		events.Emit(ctx, level, event.TokenFailed, attrs...)
+	}
+}

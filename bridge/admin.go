@@ -1,0 +1,206 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"postern/auth"
+	"postern/auth/token"
+	"postern/auth/vault"
+	"postern/bridge/config"
+	"postern/bridge/control"
+	"postern/bridge/queue"
+	"postern/bridge/queue/sqlite"
+	"postern/bridge/relay"
+)
+
+// Admin reaches the daemon that runs on cfg's data_dir; where none runs it opens data_dir itself, under its lock. Call
+// done when finished.
+func Admin(ctx context.Context, cfg *config.Config) (svc control.Service, done func() error, err error) {
+	client, err := control.Dial(ctx, cfg.Bridge.DataDir)
+	if err == nil {
+		return client, client.Close, nil
+	}
+	if !errors.Is(err, control.ErrNotRunning) {
+		return nil, nil, err
+	}
+	return openStopped(ctx, cfg)
+}
+
+// openStopped opens what the command line needs of a stopped daemon.
+func openStopped(ctx context.Context, cfg *config.Config) (svc control.Service, done func() error, err error) {
+	key, err := unitKey()
+	if err != nil {
+		return nil, nil, err
+	}
+	dir, err := openDataDir(cfg.Bridge.DataDir)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := dir.takeIdentity(); err != nil {
+		return nil, nil, errors.Join(err, dir.Close())
+	}
+	accounts, err := openAccounts(cfg, key, nil)
+	if err != nil {
+		return nil, nil, errors.Join(err, dir.Close())
+	}
+	done = func() error {
+		accounts.Close(ctx)
+		return dir.Close()
+	}
+	return &admin{cfg: cfg, accounts: accounts, counts: storedCounts(cfg), freed: func(string) {}}, done, nil
+}
+
+// storedCounts counts in the store of a stopped daemon. It is opened only for that: `secret` and `signin` must work
+// where the queue is damaged.
+func storedCounts(cfg *config.Config) func(context.Context) ([]queue.Count, error) {
+	return func(ctx context.Context) (list []queue.Count, err error) {
+		s, err := sqlite.Open(ctx, storeFile(cfg))
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, s.Close()) }()
+		return s.Counts(ctx)
+	}
+}
+
+// admin answers the command line, in the daemon and on a stopped one.
+type admin struct {
+	cfg      *config.Config
+	accounts *auth.Accounts
+	counts   func(context.Context) ([]queue.Count, error)
+	states   func() []relay.State // nil where no daemon runs
+	freed    func(account string)
+}
+
+// Accounts implements control.Service.
+func (a *admin) Accounts(ctx context.Context) ([]control.Account, error) {
+	counts, err := a.counts(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("count the queue: %w", err)
+	}
+	waiting := map[string]int{}
+	for _, c := range counts {
+		if c.State != queue.Relayed && c.State != queue.Failed {
+			waiting[c.Account] += c.N
+		}
+	}
+	var routes []relay.State
+	if a.states != nil {
+		routes = a.states()
+	}
+	states := a.accounts.States(ctx)
+	list := make([]control.Account, 0, len(states))
+	for i, s := range states {
+		c := a.cfg.Accounts[i] // both are in the file's order
+		acc := control.Account{Name: c.Name, Mailbox: c.Mailbox, Login: s.Login, SignIn: c.SignIn, SignedIn: s.SignedIn,
+			Since: s.Since, SignedInAs: s.User, Waiting: waiting[c.Name]}
+		if s.Trouble != nil {
+			acc.Trouble, acc.Remedy = s.Trouble.Text, s.Trouble.Remedy
+		}
+		for _, r := range s.Resources {
+			acc.Transports = append(acc.Transports, transportState(c.Name, r, routes))
+		}
+		list = append(list, acc)
+	}
+	return list, nil
+}
+
+func transportState(account string, r auth.ResourceState, routes []relay.State) control.Transport {
+	t := control.Transport{Name: string(r.Resource), State: "up", TokenFetched: r.Fetched, TokenExpires: r.Expiry, NextRefresh: r.NextRefresh}
+	if r.Trouble != nil {
+		t.TokenTrouble, t.Remedy = r.Trouble.Text, r.Trouble.Remedy
+	}
+	i := slices.IndexFunc(routes, func(s relay.State) bool { return s.Account == account && s.Transport == t.Name })
+	if i >= 0 && routes[i].Condition != relay.Up {
+		t.State, t.Until, t.Why = string(routes[i].Condition), routes[i].Until, routes[i].Why
+		if routes[i].Remedy != "" {
+			t.Remedy = routes[i].Remedy
+		}
+	}
+	return t
+}
+
+// SignIn implements control.Service.
+func (a *admin) SignIn(ctx context.Context, account string, refresh token.Secret) (control.SignedIn, error) {
+	if err := a.known(account); err != nil {
+		return control.SignedIn{}, err
+	}
+	result, err := a.accounts.SignIn(ctx, account, refresh)
+	if err != nil {
+		return control.SignedIn{}, err
+	}
+	in := control.SignedIn{As: result.User, Works: []string{}, Refused: []string{}}
+	for _, r := range result.Works {
+		in.Works = append(in.Works, string(r))
+	}
+	for r, err := range result.Failed {
+		in.Refused = append(in.Refused, fmt.Sprintf("%s: %v", r, err))
+	}
+	slices.Sort(in.Refused)
+	in.Transport = in.Works[0] // in the order of preference; SignIn fails where nothing works
+	a.freed(account)
+	return in, nil
+}
+
+func (a *admin) known(account string) error {
+	var names []string
+	for _, c := range a.cfg.Accounts {
+		if c.Name == account {
+			return nil
+		}
+		names = append(names, c.Name)
+	}
+	return fmt.Errorf("there is no account %.60q; accounts: %s", account, strings.Join(names, ", "))
+}
+
+// Secrets implements control.Service.
+func (a *admin) Secrets(context.Context) ([]control.Secret, error) {
+	list := []control.Secret{}
+	for _, s := range a.accounts.ListSecrets() {
+		list = append(list, control.Secret{Name: s.Name, Set: s.Set})
+	}
+	return list, nil
+}
+
+// SetSecret implements control.Service.
+func (a *admin) SetSecret(_ context.Context, name string, value token.Secret) error {
+	if err := a.accounts.SetSecret(name, value); err != nil {
+		return err
+	}
+	for _, c := range a.cfg.Accounts {
+		a.freed(c.Name) // whoever used it, and a login that waited for it, may go on
+	}
+	return nil
+}
+
+// RemoveSecret implements control.Service.
+func (a *admin) RemoveSecret(_ context.Context, name string) error {
+	err := a.accounts.RemoveSecret(name)
+	if errors.Is(err, vault.ErrNotFound) {
+		return fmt.Errorf("there is no secret %.60q; see: postern secret list", name)
+	}
+	return err
+}
+
+// keepEvery is how often a refresh token that the vault could not take is written again.
+const keepEvery = 30 * time.Second
+
+// keepTokens writes again what the vault could not take, until ctx ends, and once more then.
+func keepTokens(ctx context.Context, accounts *auth.Accounts) error {
+	t := time.NewTicker(keepEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			// The failure was told when the token came; accounts shows it until it is over.
+			_ = accounts.Keep(ctx)
+		case <-ctx.Done():
+			return accounts.Keep(context.WithoutCancel(ctx))
+		}
+	}
+}
