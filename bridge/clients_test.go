@@ -8,9 +8,11 @@ import (
 	"mime"
 	"net"
 	"net/mail"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -55,7 +57,7 @@ var clients = []client{
 	{name: "swaks, AUTH LOGIN", needs: "swaks", command: func(_ *testing.T, j job) *exec.Cmd { return swaks(j, "LOGIN") }},
 	{name: "swaks, no AUTH", needs: "swaks", anonymous: true, command: func(_ *testing.T, j job) *exec.Cmd { return swaks(j, "") }},
 	{name: "Python smtplib", needs: "python3", command: func(_ *testing.T, j job) *exec.Cmd {
-		return script(j, "python3", "testdata/clients/smtplib.py")
+		return script(j, "python3", "testdata/clients/with_smtplib.py")
 	}},
 	{name: "msmtp", needs: "msmtp", command: func(t *testing.T, j job) *exec.Cmd {
 		secret := filepath.Join(t.TempDir(), "password")
@@ -68,8 +70,8 @@ var clients = []client{
 		return cmd
 	}},
 	{name: "s-nail", needs: "s-nail", command: func(_ *testing.T, j job) *exec.Cmd {
-		cmd := exec.Command("s-nail", "-n", "-:/", "-Sv15-compat", "-Sttycharset=utf-8", "-Ssendcharsets=utf-8", "-Ssendwait",
-			"-Smta=smtp://"+j.user+":"+j.password+"@"+j.server(), "-Ssmtp-config=-starttls", "-Ssmtp-auth=login",
+		cmd := exec.Command("s-nail", "-:/", "-Sv15-compat", "-Sttycharset=utf-8", "-Ssendcharsets=utf-8", "-Ssendwait",
+			"-Smta=smtp://"+url.UserPassword(j.user, j.password).String()+"@"+j.server(), "-Ssmtp-config=-starttls", "-Ssmtp-auth=login",
 			"-Sfrom=Buchhaltung Größe <"+j.from+">", "-r", j.from, "-s", j.subject, "-a", j.file, j.to)
 		cmd.Stdin = strings.NewReader("Grüße aus der Buchhaltung.\n.\nEine Zeile mit Punkt steht darüber.\n")
 		return cmd
@@ -297,14 +299,17 @@ func (p *tap) sent() string {
 	return p.buf.String()
 }
 
+var dataCommand = regexp.MustCompile(`(?i)\r\nDATA\r\n`)
+
 // data returns the message that the client wrote after DATA, with its dots unstuffed (RFC 5321 section 4.5.2).
 func (p *tap) data(t *testing.T) []byte {
 	t.Helper()
 	s := p.sent()
-	_, rest, ok := strings.Cut(s, "\r\nDATA\r\n")
-	if !ok {
+	at := dataCommand.FindStringIndex(s) // Python's smtplib writes it in lower case
+	if at == nil {
 		t.Fatalf("the client sent no DATA:\n%s", s)
 	}
+	rest := s[at[1]:]
 	text, _, ok := strings.Cut(rest, "\r\n.\r\n")
 	if !ok {
 		t.Fatalf("the client did not end its data:\n%s", rest)

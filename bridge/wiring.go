@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -147,7 +148,9 @@ func webClient(cfg *config.Config, p config.Provider) (*http.Client, error) {
 	}
 	return &http.Client{Transport: &http.Transport{
 		Proxy: proxy, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true,
-		TLSHandshakeTimeout: 15 * time.Second, ResponseHeaderTimeout: 5 * time.Minute, IdleConnTimeout: 90 * time.Second,
+		// Short, because a request on a connection that the other side has just given up can end in doubt.
+		IdleConnTimeout: 30 * time.Second, DialContext: (&net.Dialer{Timeout: 30 * time.Second}).DialContext,
+		TLSHandshakeTimeout: 15 * time.Second, ResponseHeaderTimeout: 5 * time.Minute,
 		MaxIdleConnsPerHost: 8,
 	}}, nil
 }

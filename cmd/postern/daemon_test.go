@@ -200,22 +200,22 @@ func TestDaemonRefusesToStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := filepath.Dir(file)
-	variant := func(name, old, now string) string {
+	// A data_dir of its own and a fixed port, so that only what the case names is wrong.
+	fixed := func(name, address, data string) string {
+		text := strings.Replace(strings.Replace(string(text), "127.0.0.1:0", address, 1), `"data"`, data, 1)
 		path := filepath.Join(dir, name+".toml")
-		if err := os.WriteFile(path, []byte(strings.Replace(string(text), old, now, 1)), 0o600); err != nil {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		return path
 	}
+	free := "127.0.0.1:" + freePort(t)
 	for _, tc := range []struct{ name, file, want string }{
-		{"a second daemon on the same data_dir", file, "is in use: another postern runs on it"},
-		{"a listener address in use", variant("busy", "127.0.0.1:0", d.addr), "listener " + d.addr + " cannot listen"},
-		{"a data_dir that cannot be made", variant("dir", `"data"`, `"postern.toml/data"`), "data_dir"},
+		{"a second daemon on the same data_dir", fixed("second", free, `"data"`), "is in use: another postern runs on it"},
+		{"a listener address in use", fixed("busy", d.addr, `"other"`), "listener " + d.addr + " cannot listen"},
+		{"a data_dir that cannot be made", fixed("dir", free, `"postern.toml/data"`), "data_dir"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if tc.name != "a second daemon on the same data_dir" {
-				tc.file = strings.TrimSuffix(tc.file, ".toml") + ".toml"
-			}
 			out, status := outcome(t, "", "run", "--config", tc.file)
 			if status != exitFailed || !strings.Contains(out, tc.want) || strings.Count(strings.TrimSpace(out), "\n") != 0 {
 				t.Errorf("exit status %d; want 1 and one line with %q:\n%s", status, tc.want, out)

@@ -82,7 +82,7 @@ the sign-in current by itself.`,
 			return usageError{errors.New("which verb?")}
 		},
 	}
-	root.PersistentFlags().StringVar(&c.config, "config", defaultConfig(), "the configuration `FILE`")
+	root.PersistentFlags().StringVar(&c.config, "config", "", "configuration `FILE`; default "+defaultConfig())
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see: %s --help", err, cmd.CommandPath())}
 	})
@@ -103,6 +103,9 @@ func defaultConfig() string {
 
 // load reads the configuration and prints its warnings.
 func (c *cli) load() (*config.Config, error) {
+	if c.config == "" {
+		c.config = defaultConfig()
+	}
 	cfg, err := config.Load(c.config)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, &config.Mistakes{List: []config.Mistake{{File: c.config,
