@@ -31,6 +31,35 @@ type Plan struct {
 	ReversePath envelope.Address `json:"reverse_path"` // the one that leaves; null stays null where the transport takes it
 	MessageID   string           `json:"message_id"`   // with angle brackets, fixed at acceptance
 	Edits       []Edit           `json:"edits"`        // in order
+
+	// Bcc are those of the envelope's recipients that a scenario added. They stand in no header.
+	Bcc []envelope.Address `json:"bcc,omitempty"`
+
+	Hold      bool      `json:"hold,omitempty"`      // it waits for a person from the start
+	NotBefore time.Time `json:"not_before,omitzero"` // the first attempt is not made earlier: the user's rate; zero is at once
+	Unsaved   bool      `json:"unsaved,omitempty"`   // no copy in Sent Items, where the transport can
+	Additions Additions `json:"additions,omitzero"`  // to the body
+}
+
+// Additions are what is put into the body when the message is relayed. Their content is kept beside the queue, named by
+// its hash, so that the same plan gives the same bytes whatever has become of the files that the configuration names.
+type Additions struct {
+	FooterText *Part  `json:"footer_text,omitempty"` // UTF-8
+	FooterHTML *Part  `json:"footer_html,omitempty"` // US-ASCII with character references
+	Attach     []Part `json:"attach,omitempty"`
+}
+
+// Part is a piece of content.
+type Part struct {
+	Hash string `json:"hash"` // SHA-256 of the content in lower-case hexadecimal
+	Size int64  `json:"size"` // octets
+	Name string `json:"name,omitempty"`
+	Type string `json:"type,omitempty"` // media type, of an attachment
+}
+
+// IsZero reports whether nothing is added.
+func (a Additions) IsZero() bool {
+	return a.FooterText == nil && a.FooterHTML == nil && len(a.Attach) == 0
 }
 
 // Edit changes one top-level header field.
