@@ -73,6 +73,10 @@ func openProvider(cfg *config.Config, p config.Provider, secrets auth.Secrets) (
 		c.Secret = func() (token.Secret, error) { return secrets.Resolve(ref) }
 		c.SecretRemedy = auth.SecretRemedy(ref)
 	}
+	if len(p.Certificates) > 0 {
+		c.Certificates = func() ([]entra.Certificate, error) { return appCertificates(p.Certificates) }
+		c.SecretRemedy = "put a PEM or PFX file with certificate and key where certificate of provider " + p.Name + " says"
+	}
 	return entra.New(c)
 }
 

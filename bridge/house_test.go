@@ -43,6 +43,7 @@ var guests = map[string][]string{
 	"github.com/emersion/go-smtp":           {"bridge/smtpd", "bridge/transport/smarthost"},
 	"github.com/emersion/go-sasl":           {"bridge/smtpd", "bridge/transport/smarthost"},
 	"golang.org/x/oauth2":                   {"auth/entra"},
+	"github.com/golang-jwt/jwt":             {"auth/entra"},
 	"github.com/microsoftgraph/msgraph-sdk": {"bridge/transport/graph"},
 	"github.com/microsoft/kiota":            {"bridge/transport/graph"},
 	"github.com/google/uuid":                {"bridge/transport/graph"},

@@ -34,6 +34,7 @@ type worldOptions struct {
 	unsigned bool             // nobody signs in
 	config   string           // instead of the default; {PROVIDER} and {HASH} are replaced
 	sandbox  sandbox.Switches //
+	prepare  func(*world)     // changes the sandbox or the file before the bridge starts; nil: nothing
 }
 
 // worldConfig has a user for each transport: "graph" also from 127.0.0.2 and "smtp" also from 127.0.0.3 without AUTH.
@@ -109,6 +110,9 @@ func newWorld(t *testing.T, o worldOptions) *world {
 		"{CONFIDENTIAL}", w.box.ConfigTOML("contoso", sandbox.ConfidentialClientID), "{HASH}", hash).Replace(o.config)
 	if err := os.WriteFile(w.file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
+	}
+	if o.prepare != nil {
+		o.prepare(w)
 	}
 	w.start()
 	t.Cleanup(func() { w.stop() })

@@ -15,7 +15,7 @@ type row struct {
 	numbers []int
 	oauth   string // the OAuth error that comes with it, "" where it varies; for the tests and the reader
 	means   string // continues "provider contoso: "; {provider}, {client_id}, {tenant} are filled in
-	remedy  string // "" takes that of the OAuth error; {secret} is how to store a new client secret
+	remedy  string // "" takes that of the OAuth error; {secret} and {certificate} are how to give a new one
 }
 
 // explain returns the row of a number.
@@ -46,11 +46,14 @@ var table = []row{
 		"remove client_secret from provider {provider}, or register the redirect URI under the platform Web"},
 	{[]int{700027, 5000611}, "invalid_client",
 		"the certificate's signature is not accepted: it is not registered, or its key is another's",
-		"upload the certificate under Certificates & secrets of the app registration, and compare its thumbprint"},
+		"{certificate}, and see that its thumbprint there is the same"},
 	{[]int{700024}, "invalid_client", "the signed assertion is outside its time of validity", "set this machine's clock right"},
+	{[]int{50032}, "invalid_client", "the certificate's key is too weak", "make a certificate with an RSA key of 2048 bits or more, then {certificate}"},
 	{[]int{50013, 500133}, "invalid_grant", "the signed assertion is invalid or has expired",
 		"set this machine's clock right, then check the certificate of provider {provider}"},
 	{[]int{50048}, "invalid_client", "the signed assertion names another app", "check client_id of provider {provider}"},
+	{[]int{700023, 50027}, "invalid_client", "the signed assertion is malformed, or made for another token endpoint",
+		"check tenant, cloud and authority of provider {provider}"},
 
 	// The app in its tenant.
 	{[]int{7000112}, "unauthorized_client", "the app is disabled in the tenant",

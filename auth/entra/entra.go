@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -31,12 +32,17 @@ type Config struct {
 	Tenant    string                       // GUID, domain, or common, organizations, consumers
 	ClientID  string                       // the application (client) id
 	Secret    func() (token.Secret, error) // read for each request; nil: a public client, which has none
-	// SecretRemedy says how to store a new client secret, for example "run: postern secret set contoso".
+	// Certificates prove the app instead of Secret; read for each request. Those valid now are tried in turn, the one that
+	// stays so the longest first, until Entra takes one. nil: no certificate.
+	Certificates func() ([]Certificate, error)
+	// SecretRemedy says how to give a new client secret or certificate, for example "run: postern secret set contoso".
 	SecretRemedy string
 	// HTTP gives the transport (proxy, CA file); its timeout and redirect policy are not used. Default
 	// http.DefaultTransport.
 	HTTP *http.Client
 	Now  func() time.Time // default time.Now
+	// GraphURL is Microsoft Graph with its version, where /me tells who signed in. "": the id token alone does.
+	GraphURL string
 }
 
 // Client asks one app registration's token endpoint. Safe for concurrent use; it does not cache and does not retry.
@@ -106,8 +112,8 @@ func (c *Client) ClientCredentials(ctx context.Context, r token.Resource) (token
 	switch {
 	case scope == "":
 		return token.Grant{}, c.noResource(r)
-	case c.config.Secret == nil:
-		return token.Grant{}, c.misconfigured("app-only sign-in needs a client secret", c.config.SecretRemedy)
+	case c.config.Secret == nil && c.config.Certificates == nil:
+		return token.Grant{}, c.misconfigured("app-only sign-in needs a client secret or a certificate", c.config.SecretRemedy)
 	case c.manyTenants():
 		return token.Grant{}, c.misconfigured("app-only sign-in is not possible with tenant "+c.config.Tenant,
 			"write the tenant's own GUID or domain as tenant of provider "+c.config.Provider)
@@ -137,33 +143,50 @@ func (c *Client) misconfigured(text, remedy string) *token.Error {
 type request struct {
 	scopes  []string
 	refresh token.Secret
+	form    url.Values     // of a sign-in's own grant types, instead of refresh; see signin.go
+	hidden  []token.Secret // what form carries and no text may show
 }
 
-func (c *Client) ask(ctx context.Context, q request) (token.Grant, error) {
-	var secret token.Secret
-	if c.config.Secret != nil {
-		var err error
-		if secret, err = c.config.Secret(); err != nil {
-			return token.Grant{}, c.noSecret(err)
+// ask makes the request, once for each proof of the app until one is taken.
+func (c *Client) ask(ctx context.Context, q request) (grant token.Grant, err error) {
+	proofs, missing := c.proofs()
+	if missing != nil {
+		return token.Grant{}, missing
+	}
+	var first error
+	for _, p := range proofs {
+		grant, err = c.askAs(ctx, q, p)
+		if !anotherProof(err) {
+			return grant, err
+		}
+		if first == nil {
+			first = err
 		}
 	}
+	return token.Grant{}, first
+}
+
+func (c *Client) askAs(ctx context.Context, q request, p proof) (token.Grant, error) {
 	// clientcredentials is made for another grant, but lets it be changed; oauth2.Config could send no scope with a
 	// refresh. AuthStyleInParams keeps the library from sending a failing request twice.
 	lib := clientcredentials.Config{
 		ClientID:     c.config.ClientID,
-		ClientSecret: secret.Reveal(),
+		ClientSecret: p.secret(),
 		TokenURL:     c.url,
 		Scopes:       q.scopes,
 		AuthStyle:    oauth2.AuthStyleInParams,
 	}
 	if q.refresh != "" {
 		lib.EndpointParams = url.Values{"grant_type": {"refresh_token"}, "refresh_token": {q.refresh.Reveal()}}
+	} else if q.form != nil {
+		lib.EndpointParams = maps.Clone(q.form)
 	}
+	lib.EndpointParams = p.params(lib.EndpointParams)
 	// The life of a token is counted from before the request: a slow reply makes it end early, never late.
 	asked := c.config.Now()
 	got, err := lib.Token(context.WithValue(ctx, oauth2.HTTPClient, c.http))
 	if err != nil {
-		return token.Grant{}, c.fault(err, q, secret)
+		return token.Grant{}, c.fault(err, q, p)
 	}
 	grant, err := readGrant(got, q.refresh, asked)
 	if err != nil {
@@ -173,7 +196,7 @@ func (c *Client) ask(ctx context.Context, q request) (token.Grant, error) {
 }
 
 // noSecret says that our own copy of the client secret cannot be read.
-func (c *Client) noSecret(err error) error {
+func (c *Client) noSecret(err error) *token.Error {
 	var known *token.Error
 	if errors.As(err, &known) {
 		return known

@@ -35,7 +35,8 @@ func classify(status int, code string) class {
 		return passing
 	}
 	switch code {
-	case "invalid_grant", "interaction_required", "consent_required", "login_required":
+	case "invalid_grant", "interaction_required", "consent_required", "login_required",
+		"authorization_declined", "expired_token", "bad_verification_code": // the last three: device code
 		return signIn
 	case "invalid_client":
 		return credential
@@ -48,10 +49,10 @@ func classify(status int, code string) class {
 
 // fault turns what x/oauth2 returned into ours. Its RetrieveError prints the whole body and a url.Error the whole URL, so
 // neither is kept.
-func (c *Client) fault(err error, q request, secret token.Secret) *token.Error {
+func (c *Client) fault(err error, q request, p proof) *token.Error {
 	var answer *oauth2.RetrieveError
 	if errors.As(err, &answer) {
-		return c.refusal(answer, q, secret)
+		return c.refusal(answer, q, p)
 	}
 	if errors.Is(err, errNotJSON) {
 		return c.unusable(errNotJSON)
@@ -73,7 +74,7 @@ func (c *Client) unusable(err error) *token.Error {
 	}
 }
 
-func (c *Client) refusal(answer *oauth2.RetrieveError, q request, secret token.Secret) *token.Error {
+func (c *Client) refusal(answer *oauth2.RetrieveError, q request, p proof) *token.Error {
 	status := answer.Response.StatusCode
 	code := answer.ErrorCode
 	if !plainCode.MatchString(code) {
@@ -95,22 +96,24 @@ func (c *Client) refusal(answer *oauth2.RetrieveError, q request, secret token.S
 	case status >= 300 && status <= 399:
 		e.Text = fmt.Sprintf("the token endpoint answered with a redirect (HTTP %d), which is not followed", status)
 	default:
-		said := cleanDescription(hide(answer.ErrorDescription, q.refresh, secret))
+		said := cleanDescription(hide(hide(answer.ErrorDescription, q.refresh, p.value), q.hidden...))
 		e.Text = strings.TrimRight(fmt.Sprintf("the token endpoint answered HTTP %d %s: %s", status, code, said), " :")
 	}
 	e.Text = "provider " + c.config.Provider + ": " + c.fill(e.Text)
 	if e.Person {
-		e.Remedy = c.remedy(kind, row.remedy, q)
+		e.Remedy = c.remedy(kind, row.remedy, q, p)
 	}
 	return e
 }
 
 // remedy is the row's; without one it follows from the class.
-func (c *Client) remedy(kind class, remedy string, q request) string {
+func (c *Client) remedy(kind class, remedy string, q request, p proof) string {
 	if remedy == "" {
 		switch {
-		case kind == signIn && q.refresh != "":
+		case kind == signIn && (q.refresh != "" || q.form != nil):
 			remedy = signInRemedy
+		case kind == credential && p.assertion:
+			remedy = "{certificate}"
 		case kind == credential && c.config.Secret != nil:
 			remedy = "{secret}"
 		case kind == credential:
@@ -119,7 +122,7 @@ func (c *Client) remedy(kind class, remedy string, q request) string {
 			remedy = "compare tenant, client_id and cloud of provider {provider} with the app registration, and its API permissions"
 		}
 	}
-	return c.fill(remedy)
+	return strings.ReplaceAll(c.fill(remedy), "{certificate}", certificateRemedy(c.config.Provider, p))
 }
 
 func (c *Client) fill(text string) string {

@@ -26,8 +26,9 @@ type Provider struct {
 	// ClientSecret refers to the client secret. Default: none, a public client.
 	ClientSecret SecretRef
 
-	// Certificate is a PEM or PFX file with certificate and key, instead of a secret. Refused in this version.
-	Certificate string
+	// Certificates are PEM or PFX files with certificate and RSA key, instead of a secret. Several, also in one PEM file, are
+	// for the time of a roll-over: the one that is valid longest is tried first. Re-read for each sign-in. Default: none.
+	Certificates []string
 
 	// ClientSecretExpires is the day the secret ends, at midnight UTC, so that it can be warned of. Zero: not known.
 	ClientSecretExpires time.Time

@@ -224,10 +224,11 @@ func checkProvider(t *table, p Provider) {
 	case strings.Trim(p.ClientID, "0-") == "":
 		t.warn("client_id", "still the placeholder; copy the application (client) ID from the app registration's overview in Entra")
 	}
-	if p.ClientSecret.Kind != "" && p.Certificate != "" {
+	if p.ClientSecret.Kind != "" && len(p.Certificates) > 0 {
 		t.mistake("certificate", "stands beside client_secret; an app proves itself by one of them")
-	} else if t.good("certificate") {
-		refuseCertificate(t, &p)
+	}
+	if !p.ClientSecretExpires.IsZero() && p.ClientSecret.Kind == "" && t.good("client_secret") {
+		t.warn("client_secret_expires", "there is no client_secret; a certificate says itself when it ends")
 	}
 	for _, e := range []struct{ key, url string }{{"authority", p.Authority}, {"graph", p.Graph}} {
 		if e.url != "" && t.good(e.key, "allow_http") {
@@ -294,8 +295,8 @@ func checkAppOnly(t *table, p entry[Provider]) {
 	if p.t.good("tenant") && slices.Contains(everyTenant, p.v.Tenant) {
 		t.mistake("signin", "app-only needs one tenant; write its GUID or domain as tenant of %s", p.t.place(""))
 	}
-	if p.t.good("client_secret", "certificate") && p.v.ClientSecret.Kind == "" && p.v.Certificate == "" {
-		t.mistake("signin", `app-only needs a client_secret at %s; run: postern secret set %s, `+
+	if p.t.good("client_secret", "certificate") && p.v.ClientSecret.Kind == "" && len(p.v.Certificates) == 0 {
+		t.mistake("signin", `app-only needs a client_secret or a certificate at %s; run: postern secret set %s, `+
 			`and write there client_secret = "vault:%s"`, p.t.place(""), p.v.Name, p.v.Name)
 	}
 	if t.set("login") {

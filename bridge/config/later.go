@@ -7,19 +7,18 @@ const noEffectText = "has no effect in this version"
 
 // noEffect lists the keys that are read and checked but do nothing yet; who sets one is warned.
 var noEffect = map[string]bool{
-	"bridge.sendmail_user":           true,
-	"provider.client_secret_expires": true,
-	"account.drafts":                 true,
-	"account.recipients_per_day":     true,
-	"user.rate_per_minute":           true,
-	"user.max_queued":                true,
-	"queue.warn_after":               true,
-	"queue.park_limit":               true,
-	"queue.keep_history":             true,
-	"queue.keep_failed":              true,
-	"queue.keep_bodies":              true,
-	"queue.min_free_disk":            true,
-	"notify.to":                      true,
+	"bridge.sendmail_user":       true,
+	"account.drafts":             true,
+	"account.recipients_per_day": true,
+	"user.rate_per_minute":       true,
+	"user.max_queued":            true,
+	"queue.warn_after":           true,
+	"queue.park_limit":           true,
+	"queue.keep_history":         true,
+	"queue.keep_failed":          true,
+	"queue.keep_bodies":          true,
+	"queue.min_free_disk":        true,
+	"notify.to":                  true,
 }
 
 // warnValues warns of values that do nothing yet, of keys that otherwise work.
@@ -44,13 +43,6 @@ func refuseType(t *table, typ string) bool {
 		return true
 	}
 	return false
-}
-
-// refuseCertificate refuses a certificate: nobody would sign with it.
-func refuseCertificate(t *table, p *Provider) {
-	if p.Certificate != "" {
-		t.mistake("certificate", "this version cannot use a certificate yet; use client_secret")
-	}
 }
 
 // refuseWildcard refuses a mailbox for every person of a domain.

@@ -84,7 +84,7 @@ func readProvider(t *table) Provider {
 		entry = "NAME"
 	}
 	t.secret("client_secret", &p.ClientSecret, entry)
-	t.file("certificate", &p.Certificate)
+	t.files("certificate", &p.Certificates)
 	t.date("client_secret_expires", &p.ClientSecretExpires)
 	t.text("authority", &p.Authority)
 	t.text("graph", &p.Graph)

@@ -285,6 +285,31 @@ func (t *table) file(key string, dst *string) {
 	}
 }
 
+// files takes a path or a list of them, and makes each absolute.
+func (t *table) files(key string, dst *[]string) {
+	v, ok := t.get(key)
+	if !ok {
+		return
+	}
+	list, many := v.([]any)
+	if !many {
+		list = []any{v}
+	}
+	var out []string
+	for i, e := range list {
+		at := key
+		if many {
+			at = elemPath(key, i)
+		}
+		if s, ok := t.asPath(at, e); ok && s != "" {
+			out = append(out, s)
+		}
+	}
+	if t.good(key) {
+		*dst = out
+	}
+}
+
 func (t *table) asPath(key string, v any) (string, bool) {
 	s, ok := v.(string)
 	switch {

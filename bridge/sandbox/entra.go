@@ -200,7 +200,7 @@ func (q *tokenRequest) checkSecret(secret string) *stsError {
 	case q.app.Public:
 		return nil
 	case assertion:
-		return &stsError{700027, " (the sandbox knows no certificates yet)"}
+		return q.checkAssertion()
 	case secret == "":
 		return &stsError{7000218, ""}
 	case subtle.ConstantTimeCompare([]byte(secret), []byte(q.app.Secret.Reveal())) != 1:

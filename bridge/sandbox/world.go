@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"crypto/sha256"
+	"crypto/x509"
 	"fmt"
 	"slices"
 	"strings"
@@ -49,12 +50,13 @@ type App struct {
 	Name          string
 	Public        bool
 	Secret        token.Secret
-	SecretExpired bool     // AADSTS7000222
-	MultiTenant   bool     // may use /common and /organizations
-	Scopes        []string // delegated: OIDC scopes by name, others as resource/Name
-	Roles         []string // app-only, as resource/Name
-	RestrictTo    []string // application access policy: the only mailboxes it may use at Graph app-only; empty is all
-	RBAC          []string // mailboxes granted by "Application SMTP.SendAsApp"; counts only without that role (facts A2)
+	SecretExpired bool                // AADSTS7000222
+	Certificates  []*x509.Certificate // verify its assertions; several during a roll-over
+	MultiTenant   bool                // may use /common and /organizations
+	Scopes        []string            // delegated: OIDC scopes by name, others as resource/Name
+	Roles         []string            // app-only, as resource/Name
+	RestrictTo    []string            // application access policy: the only mailboxes it may use at Graph app-only; empty is all
+	RBAC          []string            // mailboxes granted by "Application SMTP.SendAsApp"; counts only without that role (facts A2)
 }
 
 // DefaultMailboxes returns those of contoso.test: erp, svc and nav sign in; noreply is shared, with Send As for erp, svc
