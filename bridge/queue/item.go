@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"postern/bridge/envelope"
+	"postern/bridge/message"
 	"postern/bridge/reply"
 )
 
@@ -25,7 +26,8 @@ type Item struct {
 	Intent     bool   // the attempt under the lease may have been accepted (design.md section 6, "In doubt")
 	Recipients []Recipient
 
-	DropBody bool // set by a change: header and body are deleted with it. Not stored
+	DropBody bool          // set by a change: header and body are deleted with it. Not stored
+	NewPlan  *message.Plan // set by a change: takes the place of the message's plan, and Account with it. Not stored here
 }
 
 // Recipient is the fate of a message for one of its recipients.

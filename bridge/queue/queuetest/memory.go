@@ -149,6 +149,9 @@ func (m *Memory) Update(_ context.Context, id envelope.ID, change func(*queue.It
 	if it.DropBody {
 		k.body, k.entry.HasBody, k.entry.Message.Header, it.DropBody = nil, false, nil, false
 	}
+	if it.NewPlan != nil {
+		k.entry.Message.Plan, it.NewPlan = *it.NewPlan, nil
+	}
 	k.entry.Item = it
 	return nil
 }

@@ -22,6 +22,7 @@ type tx struct {
 	finishMessage, deleteMessage, deleteChunks      *sql.Stmt
 	selectDue, selectItem, selectRecipients         *sql.Stmt
 	updateMessage, updateRecipient, updateHasNoBody *sql.Stmt
+	updatePlan                                      *sql.Stmt
 }
 
 // itemColumns are those of a queue.Item; entryColumns those of a queue.Entry, in the order of scanEntry.
@@ -52,6 +53,7 @@ func (t *tx) prepare(ctx context.Context, conn *sql.Conn) error {
 		{&t.updateRecipient, `UPDATE recipients SET state = ?, next_attempt = ?, attempts = ?, sender_waits = ?, doubts = ?, last = ?
 			WHERE seq = ? AND n = ?`},
 		{&t.updateHasNoBody, "UPDATE messages SET has_body = 0 WHERE seq = ?"},
+		{&t.updatePlan, "UPDATE messages SET plan = ?, account = ? WHERE seq = ?"},
 	} {
 		var err error
 		if *p.stmt, err = conn.PrepareContext(ctx, p.text); err != nil {
@@ -186,10 +188,25 @@ func (t *tx) change(s *stored, change func(*queue.Item) error) error {
 	if _, err := t.exec(t.updateMessage, string(it.State()), micro(it.Next()), it.Attempts, it.Lease, it.Intent, s.seq); err != nil {
 		return err
 	}
+	if it.NewPlan != nil {
+		if err := t.replan(s.seq, it); err != nil {
+			return err
+		}
+	}
 	if it.DropBody {
 		return t.dropBody(s.seq)
 	}
 	return nil
+}
+
+// replan writes a new plan, and the account that it names.
+func (t *tx) replan(seq int64, it *queue.Item) error {
+	plan, err := json.Marshal(it.NewPlan)
+	if err != nil {
+		return err
+	}
+	_, err = t.exec(t.updatePlan, string(plan), it.Account, seq)
+	return err
 }
 
 func (t *tx) dropBody(seq int64) error {
@@ -215,7 +232,7 @@ func fromMicro(us int64) time.Time { return time.UnixMicro(us).UTC() }
 
 func (t *tx) close() {
 	for _, s := range []*sql.Stmt{t.begin, t.commit, t.rollback, t.insertMessage, t.insertRecipient, t.insertChunk, t.finishMessage,
-		t.deleteMessage, t.deleteChunks, t.selectDue, t.selectItem, t.selectRecipients, t.updateMessage, t.updateRecipient, t.updateHasNoBody} {
+		t.deleteMessage, t.deleteChunks, t.selectDue, t.selectItem, t.selectRecipients, t.updateMessage, t.updateRecipient, t.updateHasNoBody, t.updatePlan} {
 		s.Close()
 	}
 }
