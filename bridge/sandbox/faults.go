@@ -21,6 +21,9 @@ const (
 	AtMail     Where = "smtp-mail"
 	AtRcpt     Where = "smtp-rcpt"
 	AtData     Where = "smtp-data" // instead of 354
+	AtCreate   Where = "draft"     // POST /messages
+	AtSession  Where = "session"   // createUploadSession
+	AtUpload   Where = "upload"    // a slice at the upload host; Outcome "expire": the session is gone, "back": half of the slice is lost
 	AtDot      Where = "dot"       // the verdict on a whole message, SMTP and Graph; wants Outcome
 )
 
@@ -38,6 +41,7 @@ type Fault struct {
 	RetryAfter string   `json:"retry_after"` // token, graph: the header
 	Reply      string   `json:"reply"`       // smtp-*: the reply, without the line end; a 421 ends the connection
 	Drop       bool     `json:"drop"`        // cut the connection
+	Late       bool     `json:"late"`        // draft, upload: only after it was done, instead of the answer
 	Delay      Duration `json:"delay"`       // wait first; alone, the thing itself then goes on
 }
 
@@ -72,8 +76,13 @@ func (f *Fault) check() error {
 			return fmt.Errorf("the sandbox has no AADSTS%d", f.AADSTS)
 		}
 		any = any || f.AADSTS != 0 || f.Status != 0
-	case f.Where == AtGraph:
+	case f.Where == AtGraph, f.Where == AtCreate, f.Where == AtSession:
 		any = any || f.Status != 0
+	case f.Where == AtUpload:
+		if f.Outcome != "" && f.Outcome != "expire" && f.Outcome != "back" {
+			return fmt.Errorf("an upload has no outcome %q: expire or back", f.Outcome)
+		}
+		any = any || f.Status != 0 || f.Outcome != ""
 	case f.Where == AtDot:
 		if _, ok := outcomes[f.Outcome]; f.Outcome != "" && !ok {
 			return fmt.Errorf("the sandbox has no outcome %q", f.Outcome)
@@ -85,7 +94,7 @@ func (f *Fault) check() error {
 		}
 		any = any || f.Reply != ""
 	default:
-		return fmt.Errorf("there is no place %q: token, graph, dot, smtp-greeting, smtp-starttls, smtp-auth, smtp-mail, smtp-rcpt or smtp-data", f.Where)
+		return fmt.Errorf("there is no place %q: token, graph, draft, session, upload, dot, smtp-greeting, smtp-starttls, smtp-auth, smtp-mail, smtp-rcpt or smtp-data", f.Where)
 	}
 	if f.Status != 0 && (f.Status < 200 || f.Status > 599) {
 		return fmt.Errorf("%d is not an HTTP status that ends a request", f.Status)

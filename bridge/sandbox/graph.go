@@ -51,9 +51,28 @@ func (s *Sandbox) serveGraph(w http.ResponseWriter, r *http.Request, version, re
 		c.sendMail(c.token.login)
 	case len(parts) == 3 && strings.EqualFold(parts[0], "users") && isSendMail(parts[2]):
 		c.sendMail(parts[1])
-	default: // messages, attachments and upload sessions will be added here
+	case len(parts) >= 2 && strings.EqualFold(parts[0], "me") && c.token.login != "" && isMessages(parts[1:]):
+		c.folder(c.token.login, parts[1:])
+	case len(parts) >= 3 && strings.EqualFold(parts[0], "users") && isMessages(parts[2:]):
+		c.folder(parts[1], parts[2:])
+	default:
 		c.fail(http.StatusBadRequest, "BadRequest", "Resource not found for the segment '"+parts[len(parts)-1]+"'.")
 	}
+}
+
+// isMessages recognises messages/... and mailFolders/{name}/messages/...
+func isMessages(parts []string) bool {
+	return strings.EqualFold(parts[0], "messages") ||
+		len(parts) >= 3 && strings.EqualFold(parts[0], "mailFolders") && strings.EqualFold(parts[2], "messages")
+}
+
+// folder calls messagesCall with the folder, "" for the whole mailbox.
+func (c *graphCall) folder(mailbox string, parts []string) {
+	if strings.EqualFold(parts[0], "messages") {
+		c.messagesCall(mailbox, "", parts[1:])
+		return
+	}
+	c.messagesCall(mailbox, parts[1], parts[3:])
 }
 
 func isSendMail(segment string) bool {
@@ -268,7 +287,7 @@ func (c *graphCall) submit(body []byte, mailbox, own Mailbox) {
 	kind, _, _ := strings.Cut(c.r.Header.Get("Content-Type"), ";")
 	switch kind = strings.ToLower(strings.TrimSpace(kind)); {
 	case kind == "application/json":
-		c.fail(http.StatusNotImplemented, "NotImplemented", "The sandbox does not know the JSON form of sendMail yet: send MIME (text/plain, base64).")
+		c.submitJSON(body, mailbox, own)
 		return
 	case kind != "text/plain":
 		c.fail(http.StatusUnsupportedMediaType, "UnsupportedMediaType", "The content type must be application/json or text/plain.")

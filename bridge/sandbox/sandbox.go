@@ -6,7 +6,7 @@
 // it. Failure looks as at Microsoft; where nobody knows how Microsoft behaves there is a switch (Switches), and trouble
 // is ordered by recipient (table in outcome.go) or by Fault.
 //
-// Not built yet: authorize and devicecode, certificates, JSON sendMail, drafts and upload sessions; they answer so.
+// Not built yet: authorize and devicecode, certificates; they answer so.
 // Known liberties: tokens carry the scopes that were asked for and not all that were consented; signatures of tokens are
 // random octets and /discovery/v2.0/keys is empty; SMTP keeps a Bcc field (Exchange is thought to strip it).
 package sandbox
@@ -50,25 +50,30 @@ type Sandbox struct {
 	httpLn    net.Listener
 	smtpLn    net.Listener
 	smtpsLn   net.Listener // nil without implicit TLS
+	uploadLn  net.Listener // the second host, of upload sessions
 	web       *http.Server
+	upload    *http.Server
 
 	ctx    context.Context // ends at Close; handlers that wait watch it
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // accept loops, SMTP sessions and HTTP handlers; see begin
 
-	mu       sync.Mutex // guards all below
-	closed   bool
-	conns    map[net.Conn]bool // open SMTP connections
-	world    world
-	switches Switches
-	faults   []*Fault
-	attempts map[string]int  // of a message at a scripted recipient
-	busy     map[string]int  // requests or transactions under way per mailbox
-	seen     map[string]bool // mailbox and Message-ID of what was accepted
-	tokens   tokens
-	received []Received
-	number   int           // of the last .eml file
-	arrived  chan struct{} // closed and replaced at each arrival
+	mu          sync.Mutex // guards all below
+	closed      bool
+	conns       map[net.Conn]bool // open SMTP connections
+	world       world
+	switches    Switches
+	faults      []*Fault
+	attempts    map[string]int  // of a message at a scripted recipient
+	busy        map[string]int  // requests or transactions under way per mailbox
+	seen        map[string]bool // mailbox and Message-ID of what was accepted
+	tokens      tokens
+	drafts      map[string]*draft // by id; after /send the copy in Sent Items
+	sessions    map[string]*uploadSession
+	draftNumber int
+	received    []Received
+	number      int           // of the last .eml file
+	arrived     chan struct{} // closed and replaced at each arrival
 }
 
 // Start listens, writes CAFile and the secrets of confidential apps, and serves until Close.
@@ -76,7 +81,7 @@ func Start(o Options) (*Sandbox, error) {
 	s := &Sandbox{
 		dir: o.Dir, now: o.Now, logf: o.Logf, switches: o.Switches.filled(),
 		conns: map[net.Conn]bool{}, attempts: map[string]int{}, busy: map[string]int{}, seen: map[string]bool{},
-		tokens: newTokens(), arrived: make(chan struct{}),
+		tokens: newTokens(), arrived: make(chan struct{}), drafts: map[string]*draft{}, sessions: map[string]*uploadSession{},
 	}
 	if s.now == nil {
 		s.now = time.Now
@@ -129,6 +134,9 @@ func (s *Sandbox) open(o Options) (err error) {
 	if s.httpLn, err = listen(o.HTTP); err != nil {
 		return fmt.Errorf("sandbox HTTP: %w", err)
 	}
+	if s.uploadLn, err = listen(""); err != nil {
+		return fmt.Errorf("sandbox uploads: %w", err)
+	}
 	if s.smtpLn, err = listen(o.SMTP); err != nil {
 		return fmt.Errorf("sandbox SMTP: %w", err)
 	}
@@ -156,6 +164,9 @@ func (s *Sandbox) serve() {
 		ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), // connections cut on purpose are no news
 	}
 	s.wg.Go(func() { _ = s.web.Serve(s.httpLn) }) // ends with ErrServerClosed
+	s.upload = &http.Server{Handler: http.HandlerFunc(s.serveUpload), ReadHeaderTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
+		BaseContext: s.web.BaseContext, ErrorLog: s.web.ErrorLog}
+	s.wg.Go(func() { _ = s.upload.Serve(s.uploadLn) })
 	s.wg.Go(func() { s.acceptSMTP(s.smtpLn, false) })
 	if s.smtpsLn != nil {
 		s.wg.Go(func() { s.acceptSMTP(s.smtpsLn, true) })
@@ -187,13 +198,16 @@ func (s *Sandbox) Close() error {
 	}
 	s.mu.Unlock()
 	s.cancel()
-	for _, ln := range []net.Listener{s.smtpLn, s.smtpsLn, s.httpLn} {
+	for _, ln := range []net.Listener{s.smtpLn, s.smtpsLn, s.httpLn, s.uploadLn} {
 		if ln != nil {
 			_ = ln.Close() // the accept loop sees it
 		}
 	}
 	if s.web != nil {
 		_ = s.web.Close() // its listener is closed already, and that is its only complaint
+	}
+	if s.upload != nil {
+		_ = s.upload.Close()
 	}
 	s.wg.Wait()
 	if s.removeDir {

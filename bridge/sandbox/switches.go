@@ -36,10 +36,12 @@ type Switches struct {
 	TokenLifetime     Duration `json:"token_lifetime"`   // 0 is random, 60 to 90 minutes
 
 	// Graph
-	TooLarge         string `json:"too_large"`         // symptom over the cap; default TooLarge413
-	RequestCap       int64  `json:"request_cap"`       // octets of a request body; default 4 MiB
-	GraphConcurrency int    `json:"graph_concurrency"` // requests at once per app and mailbox; default 4
-	KeepBcc          bool   `json:"keep_bcc"`          // Bcc stays on the delivered copy
+	TooLarge         string   `json:"too_large"`         // symptom over the cap; default TooLarge413
+	RequestCap       int64    `json:"request_cap"`       // octets of a request body; default 4 MiB
+	GraphConcurrency int      `json:"graph_concurrency"` // requests at once per app and mailbox; default 4
+	KeepBcc          bool     `json:"keep_bcc"`          // Bcc stays on the delivered copy
+	SentLag          int      `json:"sent_lag"`          // so many reads after /send still see a draft
+	UploadLifetime   Duration `json:"upload_lifetime"`   // of an upload session; default an hour
 
 	// SMTP
 	SMTPConcurrency   int  `json:"smtp_concurrency"`    // transactions at once per mailbox; default 3
@@ -68,6 +70,9 @@ func (w Switches) filled() Switches {
 	}
 	if w.GraphConcurrency == 0 {
 		w.GraphConcurrency = 4
+	}
+	if w.UploadLifetime.Duration == 0 {
+		w.UploadLifetime.Duration = time.Hour
 	}
 	if w.SMTPConcurrency == 0 {
 		w.SMTPConcurrency = 3
