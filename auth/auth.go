@@ -42,6 +42,7 @@ type Account struct {
 	Login     string           // who signs in; accounts of one provider and login share the sign-in. Unused if AppOnly
 	AppOnly   bool             // the app's own credential instead of a person's sign-in
 	Resources []token.Resource // what its transports can use, the preferred one first
+	Drafts    bool             // a sign-in asks for leave to make drafts too
 }
 
 // Options of New.
@@ -64,6 +65,7 @@ const (
 	Failed                      // no new access token, for a reason other than last time's
 	NotStored                   // a refresh token could not be written to the vault; it is used from memory
 	Stored                      // it could be, after all
+	SignedOut                   // a person had the sign-in deleted
 )
 
 // Change is something that the administrator's log should hold.
@@ -124,6 +126,9 @@ func New(o Options) (*Accounts, error) {
 			shared[key] = l
 		}
 		l.accounts = append(l.accounts, account.Name)
+		if l.first == "" && len(account.Resources) > 0 {
+			l.first = account.Resources[0]
+		}
 		a.logins[account.Name] = l
 	}
 	return a, nil

@@ -19,6 +19,7 @@ type signIn struct {
 	Refresh  token.Secret
 	SignedIn time.Time // when the person signed in
 	Received time.Time // when this refresh token came
+	Used     time.Time // when it last worked, as noted once a day where no new one comes; zero: not since it came
 	User     string    // who signed in, where the provider said it
 }
 
@@ -27,13 +28,14 @@ type stored struct {
 	Refresh  string    `json:"refresh"`
 	SignedIn time.Time `json:"signed_in"`
 	Received time.Time `json:"received"`
+	Used     time.Time `json:"used,omitzero"`
 	User     string    `json:"user,omitempty"`
 }
 
 // rotated is the sign-in with the refresh token that came in a grant.
 func (s signIn) rotated(g token.Grant) signIn {
 	s.Refresh = g.Refresh
-	s.Received = later(g.Fetched, s.Received)
+	s.Received, s.Used = later(g.Fetched, s.Received), time.Time{}
 	if g.User != "" {
 		s.User = g.User
 	}
@@ -77,7 +79,7 @@ func readSignIn(store Store, entry string) (signIn, uint64, error) {
 	if json.Unmarshal(value, &has) != nil || has.Refresh == "" {
 		return signIn{}, rev, fmt.Errorf("entry %q is no sign-in: %w", entry, vault.ErrDamaged)
 	}
-	return signIn{token.Secret(has.Refresh), has.SignedIn, has.Received, has.User}, rev, nil
+	return signIn{token.Secret(has.Refresh), has.SignedIn, has.Received, has.Used, has.User}, rev, nil
 }
 
 // keep stores the sign-in, or holds it in memory until the store takes it. The turn must be held.
@@ -111,7 +113,7 @@ func notStored(err error) *token.Error {
 
 // save writes the sign-in unless the store has a newer one, which another process put there; then that one stands.
 func (l *login) save(s signIn) error {
-	value, err := json.Marshal(stored{s.Refresh.Reveal(), s.SignedIn, s.Received, s.User})
+	value, err := json.Marshal(stored{s.Refresh.Reveal(), s.SignedIn, s.Received, s.Used, s.User})
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ type login struct {
 	key      loginKey
 	shown    string // the login as the configuration spells it
 	accounts []string
+	first    token.Resource // the first account's preferred one; "" where it can use none
 	provider Provider
 	store    Store
 	now      func() time.Time
@@ -28,8 +29,9 @@ type login struct {
 
 	mu      sync.Mutex // guards what follows; never held over the network or the disk
 	cells   map[token.Resource]*cell
-	unsaved *unsaved // nil: what the store has is current
-	mended  int      // how often failures were forgotten; a request begun before that proves nothing any more
+	unsaved *unsaved  // nil: what the store has is current
+	mended  int       // how often failures were forgotten; a request begun before that proves nothing any more
+	used    time.Time // when this process last used the refresh token
 }
 
 func newLogin(a *Accounts, key loginKey, p Provider, o Options) *login {
@@ -177,8 +179,9 @@ func (l *login) ask(ctx context.Context, r token.Resource) (token.Grant, *token.
 	if err != nil {
 		return token.Grant{}, err, nil
 	}
+	l.touch()
 	if grant.Refresh == "" || grant.Refresh == was.Refresh {
-		return grant, nil, nil
+		return grant, nil, l.noteUse(was)
 	}
 	// The new refresh token is on the disk before the access token is used: on a server that revokes the old one, a
 	// crash in between would cost the sign-in.

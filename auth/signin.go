@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"postern/auth/token"
 )
@@ -17,7 +18,7 @@ type Result struct {
 }
 
 // SignIn takes a refresh token that was made for the account's login: it is tried for each resource that the account can
-// use, and kept if at least one token came. All accounts of that login use it from then on. Otherwise nothing changes,
+// use, and kept if at least one token came and the person is the login. All accounts of that login use it from then on. Otherwise nothing changes,
 // and a former sign-in goes on. The error is a *token.Error, also when the sign-in works but cannot be written: then it
 // is used from memory. Once begun it does not end with ctx, because the token may already be used up.
 func (a *Accounts) SignIn(ctx context.Context, account string, refresh token.Secret) (Result, error) {
@@ -62,6 +63,10 @@ func (a *Accounts) delegated(account string) (Account, *login, error) {
 func (l *login) signIn(ctx context.Context, acc Account, refresh token.Secret) (Result, []Change, *token.Error) {
 	result := Result{Failed: map[token.Resource]*token.Error{}, Scopes: map[token.Resource][]string{}}
 	s := signIn{Refresh: refresh}
+	identified, wrong := l.identify(ctx, acc.Name, &s)
+	if wrong != nil {
+		return result, nil, wrong
+	}
 	grants := map[token.Resource]token.Grant{}
 	var first *token.Error
 	for _, r := range acc.Resources {
@@ -76,7 +81,7 @@ func (l *login) signIn(ctx context.Context, acc Account, refresh token.Secret) (
 		if grant.Refresh != "" {
 			s = s.rotated(grant)
 		}
-		if grant.User != "" {
+		if grant.User != "" && !identified {
 			s.User = grant.User
 		}
 		grants[r] = grant
@@ -89,6 +94,9 @@ func (l *login) signIn(ctx context.Context, acc Account, refresh token.Secret) (
 			first = &token.Error{Person: true, Text: "the account can use no resource", Remedy: "check its transport"}
 		}
 		return result, nil, first
+	}
+	if !identified && s.User != "" && !strings.EqualFold(s.User, l.shown) {
+		return Result{}, nil, l.wrongPerson(acc.Name, s.User)
 	}
 	changes := l.keepNew(&s)
 	l.publish(grants, result.Failed)
@@ -104,6 +112,7 @@ func (l *login) keepNew(s *signIn) []Change {
 		s.SignedIn = later(now, has.SignedIn)
 	}
 	s.Received = later(now, s.Received)
+	l.touch()
 	return l.keep(*s)
 }
 

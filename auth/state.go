@@ -17,6 +17,7 @@ type State struct {
 	User      string          `json:"user,omitempty"`    // who signed in, as the provider said
 	Since     time.Time       `json:"since,omitzero"`    // when the person signed in
 	Received  time.Time       `json:"received,omitzero"` // when the refresh token in use came
+	Used      time.Time       `json:"used,omitzero"`     // when it last worked; it dies IdleLife after that
 	Trouble   *Trouble        `json:"trouble,omitempty"` // of the sign-in itself, or of storing it; nil: none
 	Resources []ResourceState `json:"resources"`
 }
@@ -55,13 +56,16 @@ func (l *login) state(acc Account) State {
 		st.Login = acc.Login
 		s, err := l.load()
 		if err == nil {
-			st.SignedIn, st.User, st.Since, st.Received = true, s.User, s.SignedIn, s.Received
+			st.SignedIn, st.User, st.Since, st.Received, st.Used = true, s.User, s.SignedIn, s.Received, s.lastUse()
 		} else {
 			st.Trouble = trouble(err, acc.Name)
 		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if st.SignedIn && !acc.AppOnly && l.used.After(st.Used) {
+		st.Used = l.used.Round(0)
+	}
 	if l.unsaved != nil {
 		st.Trouble = trouble(notStored(l.unsaved.err), acc.Name)
 	}
