@@ -1,6 +1,7 @@
 package smtpd
 
 import (
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -186,7 +187,7 @@ func (g *guard) onMail(arg string) string {
 			g.say("550 5.6.7 A sender that is not ASCII needs SMTPUTF8")
 			return ""
 		}
-		if tx.env.ReversePath, err = g.address(path); err != nil {
+		if tx.env.ReversePath, err = envelope.ParseAddressIn(path, cmp.Or(g.s.o.DefaultDomain, g.s.o.Hostname)); err != nil {
 			g.say(badAddress("501 5.1.7 Bad sender address", path, err))
 			return ""
 		}
@@ -200,7 +201,7 @@ func (g *guard) sender() (user, refusal string) {
 	if g.user != "" {
 		return g.user, ""
 	}
-	if !g.loginFailed { // who tried to log in and could not is not anonymous: he would send as somebody else
+	if g.s.o.Auth != Required && !g.loginFailed { // who tried to log in and could not is not anonymous: he would send as somebody else
 		if user, ok := g.s.o.Users.At(g.remote); ok && user != "" {
 			return user, ""
 		}
@@ -214,34 +215,6 @@ func (g *guard) sender() (user, refusal string) {
 	return "", "530 5.7.0 Authentication required"
 }
 
-// mailParams reads the parameters of MAIL (RFC 1870, 6152, 4954, 6531).
-func (g *guard) mailParams(params []param, env *envelope.Envelope) (refusal string) {
-	for _, p := range params {
-		ok := true
-		switch p.name {
-		case "SIZE":
-			var large bool
-			if large, ok = tooLarge(p.value, g.s.o.MaxMessage); ok && large {
-				return fmt.Sprintf("552 5.3.4 The message is larger than %d octets", g.s.o.MaxMessage)
-			}
-		case "BODY":
-			env.Body8Bit = strings.EqualFold(p.value, "8BITMIME")
-			ok = env.Body8Bit || strings.EqualFold(p.value, "7BIT")
-		case "AUTH": // who submitted it first; we know that better (RFC 4954 section 5)
-			ok = p.value != "" && isXtext(p.value)
-		case "SMTPUTF8":
-			env.SMTPUTF8 = true
-			ok = p.value == ""
-		default:
-			return "555 5.5.4 Parameter not supported: " + printable(p.name, 40)
-		}
-		if !ok {
-			return "501 5.5.4 Bad value of parameter " + p.name
-		}
-	}
-	return ""
-}
-
 func (g *guard) onRcpt(arg string) string {
 	if !g.tx.active {
 		g.say("503 5.5.1 Say MAIL first")
@@ -252,8 +225,8 @@ func (g *guard) onRcpt(arg string) string {
 	case err != nil:
 		g.say("501 5.5.4 Syntax: RCPT TO:<address>")
 		return ""
-	case len(params) > 0:
-		g.say("555 5.5.4 Parameter not supported: " + printable(params[0].name, 40))
+	case rcptParams(params) != "":
+		g.say(rcptParams(params))
 		return ""
 	case !isASCII(path) && !g.tx.env.SMTPUTF8:
 		g.say("553 5.6.7 A recipient that is not ASCII needs SMTPUTF8")
@@ -274,7 +247,7 @@ func (g *guard) onRcpt(arg string) string {
 	return g.pass("RCPT TO:"+placeholder, 250, "250 2.1.5 Ok")
 }
 
-// address parses a path with the default domain. Postmaster needs no domain anywhere (RFC 5321 section 4.5.1).
+// address parses a recipient with the default domain. Postmaster needs no domain anywhere (RFC 5321 section 4.5.1).
 func (g *guard) address(path string) (envelope.Address, error) {
 	domain := g.s.o.DefaultDomain
 	if domain == "" && strings.EqualFold(path, "postmaster") {
@@ -300,7 +273,7 @@ func (g *guard) onData(arg string) string {
 	}
 	if refusal == "" {
 		g.norm = g.s.buffers.Get().(*normalizer)
-		g.norm.reset(g.s.o.MaxMessage)
+		g.norm.reset(g.s.o)
 		g.mode, g.waited, g.broken = inText, 0, nil
 		return g.pass("DATA", 354, "354 End data with <CR><LF>.<CR><LF>")
 	}

@@ -1,7 +1,6 @@
 package smtpd
 
 import (
-	"bytes"
 	"io"
 	"strings"
 	"testing"
@@ -62,90 +61,6 @@ func TestNothingButCRLFDotCRLFEndsData(t *testing.T) {
 			}
 		})
 	}
-}
-
-// normalise is what the desk would read of one text, and what of in is left; done is false where it does not end. It takes
-// in in pieces of the given size.
-func normalise(in []byte, limit int64, piece int) (n *normalizer, out, rest []byte, done bool) {
-	n = new(normalizer)
-	n.reset(limit)
-	for len(in) > 0 && !done {
-		var used int
-		n.out = n.out[:0]
-		used, done = n.take(in[:min(piece, len(in))])
-		out, in = append(out, n.out...), in[used:]
-	}
-	return n, out, in, done
-}
-
-// reference says by other means what take must do: it cuts at the first end and judges lines.
-func reference(in string) (out string, refused, done bool) {
-	in = "\r\n" + in
-	from := 0
-	for {
-		i := strings.Index(in[from:], "\r\n.\r\n")
-		if i < 0 {
-			return "", false, false
-		}
-		from += i
-		if from == 0 || in[from-1] != '\r' {
-			break
-		}
-		from++ // the CR LF before this dot is a CR CR LF
-	}
-	text := in[2:max(from+2, 2)]
-	if strings.Contains(text, "\x00") {
-		return "", true, true
-	}
-	const soft = "\x00\n" // marks a line end that was none
-	text = strings.ReplaceAll(text, "\r\n", "\x01")
-	text = strings.ReplaceAll(text, "\r\x01", soft)
-	text = strings.ReplaceAll(text, "\n", soft)
-	text = strings.ReplaceAll(text, "\x00"+soft, soft)
-	if strings.Contains(text, "\r") {
-		return "", true, true
-	}
-	text = strings.ReplaceAll(text, soft+".", soft+"..")
-	text = strings.ReplaceAll(text, "\x01."+soft, "\x01.."+soft)
-	if strings.HasPrefix(text, "."+soft) {
-		text = "." + text
-	}
-	text = strings.ReplaceAll(text, soft, "\r\n")
-	return strings.ReplaceAll(text, "\x01", "\r\n") + ".\r\n", false, true
-}
-
-func FuzzNormalizer(f *testing.F) {
-	for _, tc := range ends {
-		f.Add("one"+tc.end+"two\r\n.\r\nrest", uint8(3))
-	}
-	f.Add(".\r\n", uint8(1))
-	f.Add("..\r\n.\r\n", uint8(1))
-	f.Add(".\n\r\n.\r\n", uint8(2))
-	f.Fuzz(func(t *testing.T, in string, piece uint8) {
-		if strings.Contains(in, "\x01") {
-			return // the reference's own mark
-		}
-		n, out, rest, done := normalise([]byte(in), 1<<20, int(piece)+1)
-		want, refused, ends := reference(in)
-		if done != ends {
-			t.Fatalf("%q: ends %v; want %v", in, done, ends)
-		}
-		if !done {
-			return
-		}
-		if (n.refusal != nil) != refused {
-			t.Fatalf("%q: refused %v; want %v", in, n.refusal, refused)
-		}
-		if !strings.HasSuffix(in[:len(in)-len(rest)], ".\r\n") {
-			t.Fatalf("%q: took up to %q", in, rest)
-		}
-		if !refused && string(out) != want {
-			t.Fatalf("%q: gives %q; want %q", in, out, want)
-		}
-		if i := bytes.Index(append([]byte("\r\n"), out...), []byte("\r\n.\r\n")); i != len(out)-3 {
-			t.Fatalf("%q: the library sees an end at %d of %q", in, i, out)
-		}
-	})
 }
 
 func TestALineOfAMegabyteIsTakenAndNoLonger(t *testing.T) {

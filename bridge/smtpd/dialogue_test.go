@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestDialogues plays the transcripts of testdata. Lines of a transcript:
@@ -119,6 +120,12 @@ func dialogueOptions(t *testing.T, opts string) option {
 				o.DefaultDomain = v
 			case "plaintext-auth":
 				o.PlaintextAuth = true
+			case "bare-cr":
+				o.BareCR = true
+			case "crcrlf-end":
+				o.CRCRLFEnd = true
+			case "early-wait":
+				o.EarlyWait, _ = time.ParseDuration(v)
 			case "networks":
 				o.Networks = []netip.Prefix{netip.MustParsePrefix(v)}
 			case "at":

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -156,9 +157,31 @@ func (g *guard) greet() {
 	case g.upgraded: // the second greeting of the library, which the client must not see
 	case g.s.o.TLS == Implicit && g.handshake() != nil:
 		g.end("", g.err)
+	case g.early():
 	default:
 		g.say("220 " + g.s.o.Hostname + " ESMTP Postern")
 	}
+}
+
+// early ends a connection whose client talks before the greeting: off loopback that is no mail program. On loopback it is
+// the oldest of all, printf piped into nc.
+func (g *guard) early() bool {
+	if g.remote.IsLoopback() {
+		return false
+	}
+	switch first, err := g.peekEarly(); {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return false
+	case err != nil: // gone, as a port check is
+		g.err = err
+		g.end("", nil)
+	case first == tlsHandshake:
+		g.end("", errHello)
+	default:
+		g.linger = true
+		g.end("554 5.5.0 You spoke before the greeting, closing the connection", errors.New("the client talks before the greeting"))
+	}
+	return true
 }
 
 // end closes the connection after a last reply, which may be "".
@@ -269,10 +292,10 @@ func (g *guard) breakOff(err error) {
 	switch {
 	case g.err != nil:
 		g.end("", fmt.Errorf("inside DATA: %w", err))
-	case g.norm.loneDot:
+	case g.norm.unended() != "":
 		g.linger = true
-		g.end("421 4.4.2 The message did not end in CR LF . CR LF", errors.New(
-			"inside DATA: the client ended its message by a dot whose line ends are not CR LF, and waits"))
+		g.end("421 4.4.2 The message did not end in CR LF . CR LF", fmt.Errorf(
+			"inside DATA: the client waits for an answer, because %s", g.norm.unended()))
 	default:
 		g.linger = true
 		g.end("421 4.4.2 Timeout inside DATA, closing the connection", fmt.Errorf("inside DATA: %w", err))

@@ -86,7 +86,7 @@ func TestNoLimitOfOursCanBeSwitchedOff(t *testing.T) {
 		"MaxConnectionsPerAddress": int64(o.MaxConnectionsPerAddress), "CommandTimeout": int64(o.CommandTimeout),
 		"DataTimeout": int64(o.DataTimeout), "DataGrace": int64(o.DataGrace), "MinDataRate": o.MinDataRate,
 		"WriteTimeout": int64(o.WriteTimeout), "HandshakeTimeout": int64(o.HandshakeTimeout),
-		"LoginTimeout": int64(o.LoginTimeout), "LoginDelay": int64(o.LoginDelay), "Networks": int64(len(o.Networks)),
+		"LoginTimeout": int64(o.LoginTimeout), "SessionTimeout": int64(o.SessionTimeout), "EarlyWait": int64(o.EarlyWait), "Networks": int64(len(o.Networks)),
 	} {
 		if v <= 0 {
 			t.Errorf("%s = %d by default", name, v)
@@ -304,6 +304,25 @@ func TestConnectionsAreLimited(t *testing.T) {
 		if want := "WARN connection refused remote=192.0.2.1 listener=listener err=too many connections from this address key=max_connections_per_address"; !strings.Contains(h.events.String(), want) {
 			t.Errorf("no %q in the log:\n%s", want, h.events)
 		}
+	})
+	t.Run("with room for addresses that worked before", func(t *testing.T) {
+		h := open(t, func(o *Options, h *house) {
+			o.MaxConnections, o.PlaintextAuth, h.remote = 10, true, "192.0.2.1:1"
+			o.Networks = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+			h.users.at = netip.MustParsePrefix("192.0.2.1/32")
+		})
+		c := h.begin("b@d.test")
+		c.want("DATA", "354")
+		c.want(".", "250")
+		h.remote = "192.0.2.66:1"
+		for range 7 {
+			h.dial().want("", "220")
+		}
+		h.dial().want("", "421 4.3.2")
+		h.remote = "192.0.2.1:1"
+		h.dial().want("", "220")
+		h.dial().want("", "220")
+		h.dial().want("", "421 4.3.2") // the very last
 	})
 	t.Run("not per address on loopback", func(t *testing.T) {
 		h := open(t, func(o *Options, _ *house) { o.MaxConnectionsPerAddress = 1 })

@@ -32,22 +32,25 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // fakeUsers has one user, nav with the password "secret", and may know him by his address.
 type fakeUsers struct {
 	at     netip.Prefix
+	wait   time.Duration // before the answer to a failure
 	panics bool
 }
 
-func (f *fakeUsers) Login(ctx context.Context, name, password string) (string, error) {
+func (f *fakeUsers) LoginFrom(ctx context.Context, _ netip.Addr, name, password string) (string, time.Duration, error) {
 	switch {
 	case strings.EqualFold(name, "nav") && password == "secret":
-		return "nav", nil
+		return "nav", 0, nil
 	case name == "panic":
 		panic("the users broke")
 	case name == "unreachable":
-		return "", errors.New("the directory at ldap://secret-host is down")
+		return "", 0, errors.New("the directory at ldap://secret-host is down")
 	case name == "slow":
 		<-ctx.Done()
-		return "", ctx.Err()
+		return "", 0, ctx.Err()
+	case name == "blocked":
+		return "", f.wait, &reply.Error{Code: 454, Enhanced: "4.7.0", Text: "Too many failed logins, try again later", Err: errors.New("30 failed logins")}
 	}
-	return "", &reply.Error{Code: 535, Enhanced: "5.7.8", Text: "Authentication credentials invalid"}
+	return "", f.wait, &reply.Error{Code: 535, Enhanced: "5.7.8", Text: "Authentication credentials invalid"}
 }
 
 func (f *fakeUsers) At(a netip.Addr) (string, bool) {
@@ -180,7 +183,7 @@ func open(t testing.TB, opts ...option) *house {
 	}
 	o := Options{
 		Address: "listener", Hostname: "bridge.contoso.test", DefaultDomain: "contoso.test", MaxMessage: 1 << 20,
-		LoginDelay: time.Nanosecond, Users: h.users, Desk: h.desk, Events: event.NewBus(h.events),
+		Auth: Optional, Users: h.users, Desk: h.desk, Events: event.NewBus(h.events),
 	}
 	for _, f := range opts {
 		f(&o, h)

@@ -26,6 +26,8 @@ const (
 	maxText    = 1 << 20 // of the message: old applications write HTML or base64 without line ends
 )
 
+const tlsHandshake = 0x16 // the first octet of a client that speaks TLS
+
 // Why a line cannot be had. Those that end the connection say so.
 var (
 	errTooLong  = errors.New("a command line is too long")
@@ -50,6 +52,7 @@ type link struct {
 	secure bool   // TLS is up
 	remote netip.Addr
 	opened time.Time
+	useful time.Time     // when it was opened or its last message was taken
 	cause  error         // why it was closed, for the log
 	gone   chan struct{} // closed when the server has forgotten it
 
@@ -63,8 +66,9 @@ type link struct {
 }
 
 func newLink(s *Server, c net.Conn, remote netip.Addr) *link {
+	now := time.Now()
 	return &link{
-		s: s, raw: c, conn: c, in: bufio.NewReader(c), remote: remote, opened: time.Now(), gone: make(chan struct{}),
+		s: s, raw: c, conn: c, in: bufio.NewReader(c), remote: remote, opened: now, useful: now, gone: make(chan struct{}),
 	}
 }
 
@@ -86,7 +90,9 @@ func (l *link) await() bool {
 		return false
 	}
 	l.idle = true
-	l.raw.SetReadDeadline(time.Now().Add(l.s.o.CommandTimeout))
+	// A client that says NOOP for ever is idle too.
+	left := min(l.s.o.CommandTimeout, time.Until(l.useful.Add(l.s.o.SessionTimeout)))
+	l.raw.SetReadDeadline(time.Now().Add(left))
 	return true
 }
 
@@ -123,7 +129,7 @@ func (l *link) readLine(limit int) (string, error) {
 func (l *link) scanLine(limit int) (string, error) {
 	if b, err := l.in.Peek(1); err != nil {
 		return "", err
-	} else if b[0] == 0x16 { // a TLS record of type handshake; it may hold no line end for ever
+	} else if b[0] == tlsHandshake { // it may hold no line end for ever
 		return "", errHello
 	}
 	line, err := l.in.ReadSlice('\n')
@@ -193,6 +199,16 @@ func (l *link) fill(waited *time.Duration, received int64) ([]byte, error) {
 		}
 	}
 	return l.in.Peek(l.in.Buffered())
+}
+
+// peekEarly waits for a client that talks first, and returns its first octet.
+func (l *link) peekEarly() (first byte, err error) {
+	l.raw.SetReadDeadline(time.Now().Add(l.s.o.EarlyWait))
+	b, err := l.in.Peek(1)
+	if err != nil {
+		return 0, err
+	}
+	return b[0], nil
 }
 
 // say queues one line of a reply.

@@ -26,9 +26,9 @@ const (
 type AuthMode int
 
 const (
-	// Required offers AUTH; without it only a client from a user's networks may send.
+	// Required lets nobody send who has not logged in.
 	Required AuthMode = iota
-	// Optional is Required, said where clients without AUTH are expected.
+	// Optional offers AUTH; without it a client from a user's networks may send.
 	Optional
 	// NoAuth does not offer AUTH: every client must come from a user's networks.
 	NoAuth
@@ -36,9 +36,10 @@ const (
 
 // Authenticator knows the local users. Safe for concurrent use.
 type Authenticator interface {
-	// Login checks a password and returns the user as configured. A *reply.Error is what the client reads (535 5.7.8 for
-	// bad credentials); any other error is temporary.
-	Login(ctx context.Context, name, password string) (user string, err error)
+	// LoginFrom checks a password that a client at remote has said, and returns the user as configured. A *reply.Error is
+	// what the client reads (535 5.7.8 for bad credentials, 454 4.7.0 for a block after too many of them); any other error
+	// is temporary. The answer to a failure is held back for wait.
+	LoginFrom(ctx context.Context, remote netip.Addr, name, password string) (user string, wait time.Duration, err error)
 	// At returns the user that a client without AUTH from addr acts as.
 	At(addr netip.Addr) (user string, ok bool)
 }
@@ -64,10 +65,12 @@ type Options struct {
 	Auth          AuthMode
 	Networks      []netip.Prefix // who may connect; default loopback
 	PlaintextAuth bool           // offer AUTH in clear text off loopback
+	BareCR        bool           // a lone CR in the text of a message is a line end, instead of refused
+	CRCRLFEnd     bool           // CR CR LF . CR CR LF ends the text too
 
 	MaxMessage               int64 // octets, as CRLF lines without dot-stuffing; default 35 MB
 	MaxRecipients            int   // of one message; default 1,000
-	MaxConnections           int   // default 200
+	MaxConnections           int   // default 200; a fifth of it is kept for addresses that have worked within a day
 	MaxConnectionsPerAddress int   // default 50; loopback has none
 
 	CommandTimeout   time.Duration // for one whole command line; default 5 min (RFC 5321 section 4.5.3.2.7)
@@ -76,8 +79,9 @@ type Options struct {
 	MinDataRate      int64         // octets a second beyond DataGrace; default 200
 	WriteTimeout     time.Duration // for a block of replies; default 1 min
 	HandshakeTimeout time.Duration // for TLS; default 30 s
-	LoginTimeout     time.Duration // for Users.Login; default 1 min
-	LoginDelay       time.Duration // before the reply to a failed login, times the failures so far; default 1 s
+	LoginTimeout     time.Duration // for Users.LoginFrom; default 1 min
+	SessionTimeout   time.Duration // without a message that was taken, whatever else is said; default 1 h
+	EarlyWait        time.Duration // before the greeting, for clients off loopback that talk first; default 50 ms
 
 	Users  Authenticator
 	Desk   Desk
@@ -108,7 +112,8 @@ func (o Options) withDefaults() (Options, error) {
 	atLeast(&o.WriteTimeout, time.Minute)
 	atLeast(&o.HandshakeTimeout, 30*time.Second)
 	atLeast(&o.LoginTimeout, time.Minute)
-	atLeast(&o.LoginDelay, time.Second)
+	atLeast(&o.SessionTimeout, time.Hour)
+	atLeast(&o.EarlyWait, 50*time.Millisecond)
 	return o, nil
 }
 

@@ -2,7 +2,6 @@ package smtpd
 
 import (
 	"errors"
-	"strconv"
 	"strings"
 )
 
@@ -104,31 +103,4 @@ func isKeyword(s string) bool {
 		}
 	}
 	return s != "" && s[0] != '-'
-}
-
-// isXtext checks the form of RFC 3461 section 4.
-func isXtext(s string) bool {
-	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case c == '+':
-			if i+2 >= len(s) || !isHex(s[i+1]) || !isHex(s[i+2]) {
-				return false
-			}
-			i += 2
-		case c < '!' || c > '~' || c == '=':
-			return false
-		}
-	}
-	return true
-}
-
-func isHex(c byte) bool { return c >= '0' && c <= '9' || c >= 'A' && c <= 'F' }
-
-// tooLarge reads the value of SIZE, of up to 20 digits (RFC 1870 section 4), and compares it with the limit.
-func tooLarge(value string, limit int64) (large, ok bool) {
-	if value == "" || len(value) > 20 || strings.Trim(value, "0123456789") != "" {
-		return false, false
-	}
-	n, err := strconv.ParseInt(value, 10, 64)
-	return err != nil || n > limit, true // the only error left is a number beyond 64 bits
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"time"
 
 	"github.com/emersion/go-smtp"
 
@@ -44,18 +43,14 @@ func (m *mechanism) Next(response []byte) (challenge []byte, done bool, err erro
 	}
 	code, answer := replyLine(refusal)
 	g.expect(code, answer)
-	if code >= 500 {
-		g.countFailure()
-	}
+	g.countFailure()
 	return nil, false, &smtp.SMTPError{Code: code}
 }
 
-// countFailure slows a client that guesses, and in the end closes.
+// countFailure closes when a client has failed too often, whatever for.
 func (g *guard) countFailure() {
 	g.loginFailed = true
-	g.failedLogins++
-	g.s.pause(time.Duration(g.failedLogins) * g.s.o.LoginDelay)
-	if g.failedLogins >= maxLogins {
+	if g.failedLogins++; g.failedLogins >= maxLogins {
 		g.answer = "421 4.7.0 Too many failed logins, closing the connection"
 		g.mode = ended
 		g.cause = errors.New("too many failed logins")
@@ -76,17 +71,19 @@ func (g *guard) plain(authzid, name, password string) error {
 func (g *guard) login(name, password string) error {
 	ctx, cancel := context.WithTimeout(g.s.force, g.s.o.LoginTimeout)
 	defer cancel()
-	user, err := g.s.o.Users.Login(ctx, name, password)
+	user, wait, err := g.s.o.Users.LoginFrom(ctx, g.remote, name, password)
 	var refusal *reply.Error
 	switch {
 	case err == nil && user != "":
 		g.user = user
+		g.s.worked(g.remote)
 		g.emit(slog.LevelInfo, event.AuthSucceeded, user, nil)
 		return nil
 	case err == nil:
 		err = errors.New("a login without a user")
 	}
 	g.emit(slog.LevelWarn, event.AuthFailed, printable(name, 64), err)
+	g.s.pause(wait)
 	if errors.As(err, &refusal) {
 		return refusal
 	}

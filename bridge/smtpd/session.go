@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	"github.com/emersion/go-sasl"
 	"github.com/emersion/go-smtp"
@@ -85,7 +86,8 @@ func (s *session) Data(r io.Reader) error {
 		return &smtp.SMTPError{Code: 451}
 	}
 	if refusal == nil {
-		g.badCommands = 0
+		g.badCommands, g.useful = 0, time.Now()
+		g.s.worked(g.remote)
 		g.expect(250, "250 2.0.0 Ok: queued as "+printable(string(id), 64))
 		return nil
 	}

@@ -13,7 +13,6 @@ package smtpd
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -44,6 +43,7 @@ type Server struct {
 	listeners map[net.Listener]bool
 	links     map[*link]bool
 	perAddr   map[netip.Addr]int
+	known     map[netip.Addr]time.Time // when an address last logged in or handed in a message
 	started   bool
 	draining  bool
 }
@@ -65,6 +65,7 @@ func New(o Options) (*Server, error) {
 		listeners: map[net.Listener]bool{},
 		links:     map[*link]bool{},
 		perAddr:   map[netip.Addr]int{},
+		known:     map[netip.Addr]time.Time{},
 	}
 	s.buffers.New = func() any { return new(normalizer) }
 	s.force, s.kill = context.WithCancel(context.Background())
@@ -188,96 +189,6 @@ func (s *Server) waitForLinks(ctx context.Context) error {
 	s.mu.Unlock()
 	<-gone
 	return ctx.Err()
-}
-
-// admit hands a connection to the library, or refuses it.
-func (s *Server) admit(c net.Conn) {
-	remote, err := remoteAddr(c)
-	if err != nil {
-		c.Close()
-		return
-	}
-	s.mu.Lock()
-	text, key, err := s.judge(remote)
-	if err != nil {
-		s.mu.Unlock()
-		attrs := []slog.Attr{slog.String("remote", remote.String()), slog.String("listener", s.o.Address), slog.Any("err", err)}
-		if key != "" {
-			attrs = append(attrs, slog.String("key", key))
-		}
-		s.o.Events.Emit(context.Background(), slog.LevelWarn, event.ConnectionRefused, attrs...)
-		s.wg.Go(func() { s.refuse(c, text) }) // Serve, which runs this, is counted too: Wait is not at zero
-		return
-	}
-	l := newLink(s, c, remote)
-	s.links[l] = true
-	s.perAddr[remote]++
-	s.mu.Unlock()
-	s.o.Events.Emit(context.Background(), slog.LevelDebug, event.ConnectionOpened,
-		slog.String("remote", remote.String()), slog.String("listener", s.o.Address))
-	if !s.feed.push(newGuard(l, false)) {
-		l.close()
-	}
-}
-
-// judge says why a client from remote is refused: the greeting, the configuration key to change, and the cause.
-func (s *Server) judge(remote netip.Addr) (text, key string, err error) {
-	inside := false
-	for _, p := range s.o.Networks {
-		inside = inside || p.Contains(remote)
-	}
-	switch {
-	case s.draining:
-		return "421 4.3.2 Service is stopping", "", errors.New("the service is stopping")
-	case !inside:
-		return "554 5.7.1 Connections from your address are not allowed", "networks",
-			errors.New("the address is not within the listener's networks")
-	case len(s.links) >= s.o.MaxConnections:
-		return "421 4.3.2 Too many connections, try again later", "max_connections", errors.New("too many connections")
-	case !remote.IsLoopback() && s.perAddr[remote] >= s.o.MaxConnectionsPerAddress:
-		return "421 4.7.0 Too many connections from your address", "max_connections_per_address",
-			errors.New("too many connections from this address")
-	}
-	return "", "", nil
-}
-
-// refuse greets with a refusal and closes.
-func (s *Server) refuse(c net.Conn, text string) {
-	defer c.Close()
-	select {
-	case s.refusals <- struct{}{}:
-		defer func() { <-s.refusals }()
-	default:
-		return
-	}
-	stop := context.AfterFunc(s.force, func() { c.Close() })
-	defer stop()
-	c.SetDeadline(time.Now().Add(min(s.o.WriteTimeout, s.o.HandshakeTimeout)))
-	if s.o.TLS == Implicit {
-		t := tls.Server(c, s.o.TLSConfig)
-		if t.Handshake() != nil {
-			return
-		}
-		c = t
-	}
-	c.Write([]byte(text + "\r\n"))
-}
-
-// release forgets a closed connection.
-func (s *Server) release(l *link) {
-	s.mu.Lock()
-	delete(s.links, l)
-	if s.perAddr[l.remote]--; s.perAddr[l.remote] <= 0 {
-		delete(s.perAddr, l.remote)
-	}
-	s.mu.Unlock()
-	close(l.gone)
-}
-
-// remoteAddr returns the client's address without zone, an IPv4-mapped one unmapped.
-func remoteAddr(c net.Conn) (netip.Addr, error) {
-	ap, err := netip.ParseAddrPort(c.RemoteAddr().String())
-	return ap.Addr().Unmap().WithZone(""), err
 }
 
 // libraryLog turns what the library would print into events: it recovers panics of ours and prints them there.

@@ -68,10 +68,12 @@ func inBubble(t *testing.T, opts option, f func(t *testing.T, b *bubble)) {
 	})
 }
 
-func (b *bubble) connect() *client {
+func (b *bubble) connect() *client { return b.connectFrom("127.0.0.1:9") }
+
+func (b *bubble) connectFrom(remote string) *client {
 	mine, theirs := net.Pipe()
 	b.t.Cleanup(func() { mine.Close() })
-	b.l.conns <- &fakeConn{theirs, net.TCPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:9"))}
+	b.l.conns <- &fakeConn{theirs, net.TCPAddrFromAddrPort(netip.MustParseAddrPort(remote))}
 	return &client{b.t, mine, bufio.NewReader(mine)}
 }
 
@@ -119,6 +121,79 @@ func TestOneOctetAMinuteGainsNothing(t *testing.T) {
 		if d := time.Since(start); d != 5*time.Minute {
 			t.Errorf("after %v; want 5 minutes", d)
 		}
+	})
+}
+
+// A client that says NOOP for ever holds a connection for an hour, and one that sends as long as it likes.
+func TestAClientThatSendsNothingIsClosed(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, b *bubble) {
+		c := b.start("b@d.test")
+		start := time.Now()
+		for range 50 {
+			time.Sleep(time.Minute)
+			c.want("NOOP", "250")
+		}
+		c.want("DATA", "354")
+		c.want("x\r\n.", "250")
+		for range 59 {
+			time.Sleep(time.Minute)
+			c.want("NOOP", "250")
+		}
+		c.want("", "421 4.4.2 ")
+		c.closed()
+		if d := time.Since(start); d != 50*time.Minute+time.Hour {
+			t.Errorf("after %v; want an hour after the last message", d)
+		}
+	})
+}
+
+func TestEarlyTalkersAreClosedOffLoopback(t *testing.T) {
+	off := func(o *Options, _ *house) { o.Networks = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")} }
+	for _, tc := range []struct {
+		name, says string
+		after      time.Duration
+		want, log  string
+	}{
+		{"at once", "EHLO spam.test\r\n", 0, "554 5.5.0 You spoke before the greeting", "talks before the greeting"},
+		{"a little later", "E", 40 * time.Millisecond, "554 5.5.0", "talks before the greeting"},
+		{"a browser", "GET / HTTP/1.1\r\n\r\n", 0, "554 5.5.0", "talks before the greeting"},
+		{"TLS", "\x16\x03\x01", 0, "", "tls = \"implicit\""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			inBubble(t, off, func(t *testing.T, b *bubble) {
+				c := b.connectFrom("192.0.2.1:9")
+				time.Sleep(tc.after)
+				c.send(tc.says[:1])
+				if len(tc.says) > 1 {
+					go io.WriteString(c.conn, tc.says[1:])
+				}
+				c.want("", tc.want)
+				c.conn.Close()
+				b.untilGone()
+				if !strings.Contains(b.events.String(), tc.log) {
+					t.Errorf("the log does not say why:\n%s", b.events)
+				}
+			})
+		})
+	}
+	t.Run("who waits is greeted", func(t *testing.T) {
+		inBubble(t, off, func(t *testing.T, b *bubble) {
+			c := b.connectFrom("192.0.2.1:9")
+			start := time.Now()
+			c.want("", "220")
+			if d := time.Since(start); d != 50*time.Millisecond {
+				t.Errorf("after %v; want EarlyWait", d)
+			}
+			c.want("NOOP", "250")
+		})
+	})
+	t.Run("printf into nc, on this machine", func(t *testing.T) {
+		inBubble(t, nil, func(t *testing.T, b *bubble) {
+			c := b.connect()
+			go io.WriteString(c.conn, "HELO x\r\nNOOP\r\n")
+			c.want("", "220")
+			c.want("", "250")
+		})
 	})
 }
 
@@ -179,8 +254,11 @@ func TestADripIsCutOff(t *testing.T) {
 }
 
 func TestAMessageThatEndsInBareLFIsNamed(t *testing.T) {
-	for _, tc := range []struct{ name, end string }{
-		{"LF", "\n.\n"}, {"CR CR LF", "\r\r\n.\r\r\n"}, {"LF before CRLF", "\n.\r\n"},
+	for _, tc := range []struct{ name, end, log string }{
+		{"LF", "\n.\n", "whose line ends are not CR LF"},
+		{"LF before CRLF", "\n.\r\n", "whose line ends are not CR LF"},
+		{"CR CR LF", "\r\r\n.\r\r\n", `tolerate = ["crcrlf-end"]`},
+		{"CR", "\r.\r", "in CR alone"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			inBubble(t, nil, func(t *testing.T, b *bubble) {
@@ -190,7 +268,7 @@ func TestAMessageThatEndsInBareLFIsNamed(t *testing.T) {
 				c.want("", "421 4.4.2 The message did not end in CR LF . CR LF")
 				c.closed()
 				synctest.Wait()
-				if !strings.Contains(b.events.String(), "whose line ends are not CR LF") {
+				if !strings.Contains(b.events.String(), tc.log) {
 					t.Errorf("the log does not name the cause:\n%s", b.events)
 				}
 			})
@@ -199,16 +277,18 @@ func TestAMessageThatEndsInBareLFIsNamed(t *testing.T) {
 }
 
 func TestFailedLoginsSlowDown(t *testing.T) {
-	inBubble(t, nil, func(t *testing.T, b *bubble) {
+	inBubble(t, func(_ *Options, h *house) { h.users.wait = 7 * time.Second }, func(t *testing.T, b *bubble) {
 		c := b.connect()
 		c.want("", "220")
 		c.want("EHLO x", "250")
-		for i := range 4 {
-			start := time.Now()
-			c.want("AUTH PLAIN AG5hdgB3cm9uZw==", "535 5.7.8")
-			if d := time.Since(start); d != time.Duration(i+1)*time.Second {
-				t.Errorf("failure %d is told after %v; want %d s", i+1, d, i+1)
-			}
+		start := time.Now()
+		c.want("AUTH PLAIN AG5hdgB3cm9uZw==", "535 5.7.8")
+		if d := time.Since(start); d != 7*time.Second {
+			t.Errorf("the failure is told after %v; want what the users ask for", d)
+		}
+		c.want("AUTH PLAIN AG5hdgBzZWNyZXQ=", "235 2.7.0")
+		if d := time.Since(start); d != 7*time.Second {
+			t.Errorf("the good login takes %v", d-7*time.Second)
 		}
 	})
 }

@@ -1,7 +1,8 @@
 // Package users knows the local applications: their passwords (argon2id hashes) and the networks from which a client
 // without AUTH acts as one of them. It must not know SMTP, accounts or files. The hall makes one of it per configuration
 // and hands it to the listeners, who ask it at AUTH and at MAIL; `postern passwd` calls Hash. A login that is not good is
-// ErrBadCredentials, whatever was wrong with it; any other error of Login is temporary.
+// ErrBadCredentials, whatever was wrong with it; any other error of a login is temporary. Failures are counted across
+// connections and listeners, per address and user; the counts live as long as the Users.
 package users
 
 import (
@@ -60,6 +61,7 @@ type Users struct {
 	networks []network       // longest prefix first
 	key      [32]byte        // of this process alone: what is cached and which decoy is taken cannot be told from outside
 	hashing  chan struct{}   // holds one token while a hash is computed: each takes megabytes
+	attempts *attempts
 
 	mu    sync.Mutex // guards what follows
 	good  map[[32]byte]time.Time
@@ -79,6 +81,8 @@ func New(o Options) (*Users, error) {
 		byName:  make(map[string]User, len(o.Users)),
 		hashing: make(chan struct{}, 1),
 		good:    make(map[[32]byte]time.Time),
+
+		attempts: newAttempts(),
 	}
 	if u.now == nil {
 		u.now = time.Now
