@@ -94,11 +94,12 @@ func (a *admin) Accounts(ctx context.Context) ([]control.Account, error) {
 		routes = a.states()
 	}
 	states := a.accounts.States(ctx)
+	ends := expiries(a.cfg, states, time.Now())
 	list := make([]control.Account, 0, len(states))
 	for i, s := range states {
 		c := a.cfg.Accounts[i] // both are in the file's order
 		acc := control.Account{Name: c.Name, Mailbox: c.Mailbox, Login: s.Login, SignIn: c.SignIn, SignedIn: s.SignedIn,
-			Since: s.Since, SignedInAs: s.User, Waiting: waiting[c.Name]}
+			Since: s.Since, SignedInAs: s.User, Waiting: waiting[c.Name], Expires: ends[c.Name]}
 		if s.Trouble != nil {
 			acc.Trouble, acc.Remedy = s.Trouble.Text, s.Trouble.Remedy
 		}
@@ -134,6 +135,11 @@ func (a *admin) SignIn(ctx context.Context, account string, refresh token.Secret
 	if err != nil {
 		return control.SignedIn{}, err
 	}
+	return a.signedIn(account, result), nil
+}
+
+// signedIn says what a sign-in brought, and lets the mail go that waited for it.
+func (a *admin) signedIn(account string, result auth.Result) control.SignedIn {
 	in := control.SignedIn{As: result.User, Works: []string{}, Refused: []string{}}
 	for _, r := range result.Works {
 		in.Works = append(in.Works, string(r))
@@ -144,7 +150,7 @@ func (a *admin) SignIn(ctx context.Context, account string, refresh token.Secret
 	slices.Sort(in.Refused)
 	in.Transport = in.Works[0] // in the order of preference; SignIn fails where nothing works
 	a.freed(account)
-	return in, nil
+	return in
 }
 
 func (a *admin) known(account string) error {
@@ -185,22 +191,4 @@ func (a *admin) RemoveSecret(_ context.Context, name string) error {
 		return fmt.Errorf("there is no secret %.60q; see: postern secret list", name)
 	}
 	return err
-}
-
-// keepEvery is how often a refresh token that the vault could not take is written again.
-const keepEvery = 30 * time.Second
-
-// keepTokens writes again what the vault could not take, until ctx ends, and once more then.
-func keepTokens(ctx context.Context, accounts *auth.Accounts) error {
-	t := time.NewTicker(keepEvery)
-	defer t.Stop()
-	for {
-		select {
-		case <-t.C:
-			// The failure was told when the token came; accounts shows it until it is over.
-			_ = accounts.Keep(ctx)
-		case <-ctx.Done():
-			return accounts.Keep(context.WithoutCancel(ctx))
-		}
-	}
 }

@@ -227,7 +227,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 		})
 	}
 	room("queue", func() error { return b.queue.Run(ctx) })
-	room("tokens", func() error { return keepTokens(ctx, b.accounts) })
+	room("tokens", func() error { return newUpkeep(b.cfg, b.accounts, b.events).run(ctx) })
 	room("control", func() error { return b.control.Serve(b.socket) })
 	for i, s := range b.servers {
 		room("listener "+b.cfg.Listeners[i].Address, func() error { return s.Serve(b.listeners[i]) })

@@ -28,6 +28,7 @@ type Service interface {
 	SetSecret(ctx context.Context, name string, value token.Secret) error
 	// RemoveSecret removes one.
 	RemoveSecret(ctx context.Context, name string) error
+	SignIns
 }
 
 // Account is the state of one account. The JSON names are a contract with scripts.
@@ -42,7 +43,18 @@ type Account struct {
 	Trouble    string      `json:"trouble,omitempty"` // why no token can be had, in plain words
 	Remedy     string      `json:"remedy,omitempty"`
 	Transports []Transport `json:"transports"`
-	Waiting    int         `json:"waiting"` // messages that are not finished
+	Waiting    int         `json:"waiting"`           // messages that are not finished
+	Expires    []Expiry    `json:"expires,omitempty"` // what of it ends by time, the nearest first
+}
+
+// Expiry is something that ends by time unless a person acts.
+type Expiry struct {
+	What     string    `json:"what"` // client secret | certificate | sign-in (unused until then)
+	Provider string    `json:"provider"`
+	Login    string    `json:"login,omitempty"` // of a sign-in
+	At       time.Time `json:"at"`
+	Near     bool      `json:"near"` // within 30 days, or past
+	Remedy   string    `json:"remedy"`
 }
 
 // Transport is one way out of an account.

@@ -32,10 +32,12 @@ const (
 	AccountPaused    Kind = "account paused"
 	AccountResumed   Kind = "account resumed"
 	AccountSignedIn  Kind = "account signed in"
+	AccountSignedOut Kind = "account signed out"
 	TokenRefreshed   Kind = "token refreshed"
 	TokenFailed      Kind = "token failed"
 	TokenNotStored   Kind = "token not stored"
 	TokenStored      Kind = "token stored"
+	ExpiryNear       Kind = "expiry near" // a secret, a certificate or an unused sign-in ends soon, or has ended
 	SmarthostOpened  Kind = "smarthost connected"
 	SmarthostFailed  Kind = "smarthost failed"
 	GraphCalled      Kind = "graph called"

@@ -87,6 +87,15 @@ func printAccounts(out io.Writer, list []control.Account, now time.Time) error {
 				line("           %s", t.Remedy)
 			}
 		}
+		for _, e := range a.Expires {
+			if e.What == "sign-in" && !e.Near {
+				continue // it moves on with each use
+			}
+			line("  expires  %s", expiryLine(e, now))
+			if e.Near {
+				line("           %s", e.Remedy)
+			}
+		}
 		line("  waiting  %d %s", a.Waiting, plural(a.Waiting, "message"))
 	}
 	return errors.Join(errs...)
@@ -122,6 +131,14 @@ func transportLine(t control.Transport, now time.Time) string {
 		s += fmt.Sprintf(", token %s old, next refresh in %s", span(now.Sub(t.TokenFetched)), span(t.NextRefresh.Sub(now)))
 	}
 	return s
+}
+
+func expiryLine(e control.Expiry, now time.Time) string {
+	on := e.At.UTC().Format("2 January 2006")
+	if !now.Before(e.At) {
+		return fmt.Sprintf("the %s ended on %s", e.What, on)
+	}
+	return fmt.Sprintf("%s in %s, on %s", e.What, span(e.At.Sub(now)), on)
 }
 
 // span prints a duration in its two largest units: 41m, 3h20m, 12d4h.
