@@ -24,7 +24,7 @@ var (
 var household = map[string][]string{
 	"bridge/envelope": {"-"}, "bridge/reply": {"-"}, "bridge/event": {"-"}, "auth/token": {"-"},
 
-	"bridge": {"auth", "auth/entra", "auth/vault", "bridge/config", "bridge/control", "bridge/queue", "bridge/queue/sqlite",
+	"bridge": {"auth", "auth/entra", "auth/vault", "bridge/config", "bridge/control", "bridge/notice", "bridge/queue", "bridge/queue/sqlite",
 		"bridge/relay", "bridge/sandbox", "bridge/smtpd", "bridge/submission", "bridge/transport/graph",
 		"bridge/transport/smarthost", "bridge/users"},
 	// The door opens the hall, and reads the words of the file and of the socket to say what is wrong.

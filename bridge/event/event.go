@@ -26,7 +26,14 @@ const (
 	MessageInDoubt  Kind = "message in doubt"
 	MessageFailed   Kind = "message failed"
 	MessageHeld     Kind = "message held"
-	QueueFailed     Kind = "queue failed" // the store could not be read or written
+	QueueFailed     Kind = "queue failed"  // the store could not be read or written
+	QueueChanged    Kind = "queue changed" // a person did; the audit line
+	BackupWritten   Kind = "backup written"
+	ReportQueued    Kind = "report queued"
+	NoticeQueued    Kind = "notice queued"
+	NoticeFailed    Kind = "notice failed"
+	TroubleFound    Kind = "trouble found" // needs a person
+	TroubleOver     Kind = "trouble over"
 
 	AccountParked    Kind = "account parked"
 	AccountPaused    Kind = "account paused"

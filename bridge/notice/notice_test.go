@@ -1,0 +1,348 @@
+package notice
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"postern/bridge/dsn"
+	"postern/bridge/envelope"
+	"postern/bridge/event"
+	"postern/bridge/reply"
+)
+
+// office is a desk with fakes around it.
+type office struct {
+	*Desk
+	mu   sync.Mutex
+	sent []Mail
+	fail error
+	up   map[string]bool
+	kept string // what Memory holds
+}
+
+func address(t testing.TB, s string) envelope.Address {
+	t.Helper()
+	a, err := envelope.ParseAddress(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func newOffice(t testing.TB, notify ...string) *office {
+	o := &office{up: map[string]bool{"erp": true, "hr": true}}
+	o.open2(t, notify)
+	return o
+}
+
+// open2 makes the desk, as a start of the program does.
+func (o *office) open2(t testing.TB, notify []string) {
+	opts := Options{Hostname: "bridge.contoso.test", DefaultDomain: "corp.test", Outbox: o, Memory: o,
+		Accounts: []Account{{"erp", address(t, "erp@contoso.test")}, {"hr", address(t, "hr@fabrikam.test")}},
+		Up:       func(a string) bool { o.mu.Lock(); defer o.mu.Unlock(); return o.up[a] }}
+	for _, n := range notify {
+		opts.Notify = append(opts.Notify, address(t, n))
+	}
+	o.Desk = New(opts)
+}
+
+func (o *office) Send(_ context.Context, m Mail) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.fail != nil {
+		return o.fail
+	}
+	for _, s := range o.sent {
+		if s.ID == m.ID {
+			return nil
+		}
+	}
+	o.sent = append(o.sent, m)
+	return nil
+}
+
+func (o *office) Load(context.Context) (string, error) { return o.kept, nil }
+
+func (o *office) Save(_ context.Context, s string) error { o.kept = s; return nil }
+
+// mail returns what was sent since it was last asked.
+func (o *office) mail() []Mail {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	m := o.sent
+	o.sent = nil
+	return m
+}
+
+func failure(t testing.TB, reversePath string) Failure {
+	f := Failure{Account: "erp", Since: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC),
+		Original:   dsn.Original{ID: "0000000000000m01", User: "nav", Header: []byte("Subject: Invoice\r\n\r\n")},
+		Recipients: []dsn.Recipient{{Address: address(t, "customer@example.test"), Action: dsn.Failed, Reply: reply.Reply{Code: 550, Enhanced: "5.1.1", Text: "no"}}}}
+	if reversePath != "" {
+		f.Original.ReversePath = address(t, reversePath)
+	}
+	return f
+}
+
+func TestReportGoesTo(t *testing.T) {
+	for _, tc := range []struct {
+		name, reversePath, notify string
+		change                    func(*Failure, *office)
+		to, via                   string // "" where nobody gets one
+	}{
+		{"the reverse-path in an account's domain", "nav@contoso.test", "it@contoso.test", nil, "nav@contoso.test", "erp"},
+		{"the reverse-path in another account's domain", "x@FABRIKAM.test", "", nil, "x@FABRIKAM.test", "erp"},
+		{"the reverse-path in default_domain", "root@corp.test", "", nil, "root@corp.test", "erp"},
+		{"[notify] where the reverse-path is a stranger's", "scanner@printer.local", "it@contoso.test", nil, "it@contoso.test", "erp"},
+		{"nobody where it is a stranger's and there is no [notify]", "scanner@printer.local", "", nil, "", ""},
+		{"nobody in a sub-domain of ours", "a@mail.contoso.test", "", nil, "", ""},
+		{"nobody for a null reverse-path", "", "it@contoso.test", nil, "", ""},
+		{"nobody for automatic mail", "nav@contoso.test", "", func(f *Failure, _ *office) {
+			f.Original.Header = []byte("Auto-Submitted: auto-generated\r\n\r\n")
+		}, "", ""},
+		{"nobody for a report of ours", "nav@contoso.test", "it@contoso.test", func(f *Failure, _ *office) { f.Own = true }, "", ""},
+		{"the sender by another account where the message's is down", "nav@contoso.test", "", func(_ *Failure, o *office) { o.up["erp"] = false }, "nav@contoso.test", "hr"},
+		{"the sender by the message's own account where none is up", "nav@contoso.test", "", func(_ *Failure, o *office) { o.up = nil }, "nav@contoso.test", "erp"},
+		{"the sender by any account where the message's was removed", "nav@contoso.test", "", func(f *Failure, _ *office) { f.Account = "old" }, "nav@contoso.test", "erp"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var notify []string
+			if tc.notify != "" {
+				notify = append(notify, tc.notify)
+			}
+			o := newOffice(t, notify...)
+			f := failure(t, tc.reversePath)
+			if tc.change != nil {
+				tc.change(&f, o)
+			}
+			if err := o.Report(t.Context(), f); err != nil {
+				t.Fatal(err)
+			}
+			got := o.mail()
+			if tc.to == "" {
+				if len(got) > 0 {
+					t.Fatalf("a report went to %s", got[0].To)
+				}
+				return
+			}
+			if len(got) != 1 || len(got[0].To) != 1 || got[0].To[0].String() != tc.to || got[0].Account != tc.via {
+				t.Fatalf("sent %+v; want one to %s by %s", got, tc.to, tc.via)
+			}
+			if dsn.Wanted(got[0].From, got[0].Header) {
+				t.Error("the report would be answered with a report")
+			}
+		})
+	}
+}
+
+func TestReportIsMadeOnce(t *testing.T) {
+	o := newOffice(t)
+	f := failure(t, "nav@contoso.test")
+	for range 3 {
+		if err := o.Report(t.Context(), f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := o.mail(); len(got) != 1 {
+		t.Errorf("%d reports; want 1", len(got))
+	}
+	if _, err := envelope.ParseID(string(reportID(f.Original.ID, "failed", f.Since))); err != nil {
+		t.Error(err)
+	}
+	late := f
+	late.Late = true
+	again := f
+	again.Since = f.Since.Add(time.Hour) // failed again after a retry
+	for _, other := range []Failure{late, again} {
+		if err := o.Report(t.Context(), other); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := o.mail(); len(got) != 2 || got[0].ID == got[1].ID {
+		t.Errorf("%d more reports; want a delay notice and one for the second failure", len(got))
+	}
+	o.fail = errors.New("the disk is full")
+	if err := o.Report(t.Context(), failure(t, "other@contoso.test")); err == nil {
+		t.Error("Report = nil although nothing was kept; the queue would never ask again")
+	}
+}
+
+// happen hands the desk an event.
+func (o *office) happen(kind event.Kind, level slog.Level, attrs ...slog.Attr) {
+	o.Handle(context.Background(), event.Event{Kind: kind, Level: level, Attrs: attrs})
+}
+
+var (
+	parkedERP = []slog.Attr{slog.String("account", "erp"), slog.String("transport", "graph"), slog.String("reply", "invalid_grant"), slog.String("remedy", "run: postern signin erp")}
+	onERP     = []slog.Attr{slog.String("account", "erp"), slog.String("transport", "graph")}
+)
+
+// work runs the desk in a bubble until the test ends.
+func work(t *testing.T, o *office) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- o.Run(ctx) }()
+	synctest.Wait()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("Run = %v", err)
+		}
+	})
+	t.Cleanup(stop)
+	return stop
+}
+
+func subjects(mails []Mail) (list []string) {
+	for _, m := range mails {
+		for line := range strings.Lines(strings.ReplaceAll(string(m.Header), "\r\n ", " ")) {
+			if s, ok := strings.CutPrefix(line, "Subject: Postern on bridge.contoso.test: "); ok {
+				list = append(list, strings.TrimSpace(s))
+			}
+		}
+	}
+	return list
+}
+
+func wantSubjects(t *testing.T, o *office, want ...string) []Mail {
+	t.Helper()
+	got := o.mail()
+	if s := subjects(got); strings.Join(s, "\n") != strings.Join(want, "\n") {
+		t.Errorf("notices %q; want %q", s, want)
+	}
+	return got
+}
+
+func TestParkedAccountIsToldOnceAndWhenItIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice(t, "it@contoso.test")
+		work(t, o)
+		o.up["erp"] = false
+		const what = "account erp is parked on graph: its mail waits, and nothing of it is lost"
+		for range 5 {
+			o.happen(event.AccountParked, slog.LevelError, parkedERP...)
+			time.Sleep(20 * time.Minute)
+		}
+		got := wantSubjects(t, o, what)
+		if len(got) == 1 && (got[0].Account != "hr" || !strings.Contains(string(got[0].Body), "postern signin erp")) {
+			t.Errorf("the notice went by %s:\n%s", got[0].Account, got[0].Body)
+		}
+		o.happen(event.AccountResumed, slog.LevelInfo, onERP...)
+		time.Sleep(time.Hour)
+		wantSubjects(t, o, "over: "+what)
+		o.happen(event.AccountParked, slog.LevelError, parkedERP...)
+		time.Sleep(time.Hour)
+		wantSubjects(t, o, what)
+	})
+}
+
+func TestDeadSignInIsOneTroubleForRefreshAndMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice(t, "it@contoso.test")
+		work(t, o)
+		o.happen(event.TokenFailed, slog.LevelError, slog.String("account", "erp,nav"), slog.String("resource", "graph"), slog.String("err", "invalid_grant"))
+		o.happen(event.TokenFailed, slog.LevelWarn, slog.String("account", "hr"), slog.String("resource", "graph"))
+		time.Sleep(time.Hour)
+		o.happen(event.AccountParked, slog.LevelError, parkedERP...)
+		time.Sleep(time.Hour)
+		wantSubjects(t, o, "account erp, nav is parked on graph: its mail waits, and nothing of it is lost")
+		o.happen(event.AccountSignedIn, slog.LevelInfo, slog.String("account", "erp,nav"))
+		o.happen(event.AccountResumed, slog.LevelInfo, onERP...)
+		time.Sleep(time.Hour)
+		wantSubjects(t, o, "over: account erp, nav is parked on graph: its mail waits, and nothing of it is lost")
+	})
+}
+
+func TestTroubleThatNobodyCouldBeToldOfIsForgottenWhenOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice(t, "it@contoso.test")
+		work(t, o)
+		o.mu.Lock()
+		o.up = nil
+		o.mu.Unlock()
+		o.happen(event.AccountParked, slog.LevelError, parkedERP...)
+		time.Sleep(3 * time.Hour)
+		o.happen(event.AccountResumed, slog.LevelInfo, onERP...)
+		o.mu.Lock()
+		o.up = map[string]bool{"erp": true}
+		o.mu.Unlock()
+		time.Sleep(time.Hour)
+		wantSubjects(t, o)
+	})
+}
+
+func TestRestartRepeatsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice(t, "it@contoso.test")
+		stop := work(t, o)
+		o.happen(event.AccountParked, slog.LevelError, parkedERP...)
+		time.Sleep(time.Hour)
+		wantSubjects(t, o, "account erp is parked on graph: its mail waits, and nothing of it is lost")
+		if err := o.Report(t.Context(), failure(t, "nav@contoso.test")); err != nil {
+			t.Fatal(err)
+		}
+		stop()
+		o.mail() // the report
+		o.open2(t, []string{"it@contoso.test"})
+		o.happen(event.AccountParked, slog.LevelError, parkedERP...) // met again by the first message
+		work(t, o)
+		time.Sleep(time.Hour)
+		wantSubjects(t, o, "messages that were not sent: 1")
+		o.happen(event.MessageRelayed, slog.LevelInfo, onERP...)
+		time.Sleep(time.Hour)
+		wantSubjects(t, o, "over: account erp is parked on graph: its mail waits, and nothing of it is lost")
+	})
+}
+
+func TestManyFailuresAreOneNotice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice(t, "it@contoso.test")
+		work(t, o)
+		for range 200 {
+			f := failure(t, "") // no report
+			if err := o.Report(t.Context(), f); err != nil {
+				t.Fatal(err)
+			}
+			o.happen(event.MessageHeld, slog.LevelError, slog.String("queue_id", "0000000000000m02"), slog.String("user", "nav"), slog.String("err", "in doubt"))
+		}
+		o.happen(event.MessageHeld, slog.LevelError, slog.String("user", User)) // a notice of ours
+		time.Sleep(time.Hour)
+		got := wantSubjects(t, o, "messages that were not sent: 200")
+		if len(got) == 1 && strings.Count(string(got[0].Body), "and 150 more") != 2 {
+			t.Errorf("the notice does not count:\n%.3000s", got[0].Body)
+		}
+		if len(got) == 1 && !dsn.Automatic(got[0].Header) {
+			t.Error("the notice does not say that a program wrote it")
+		}
+		time.Sleep(time.Hour)
+		wantSubjects(t, o)
+	})
+}
+
+func TestNoticeThatCannotBeKeptIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice(t, "it@contoso.test")
+		work(t, o)
+		o.mu.Lock()
+		o.fail = errors.New("the disk is full")
+		o.mu.Unlock()
+		o.Tell(t.Context(), Trouble{Key: "secret contoso", Text: "the client secret of provider contoso expires on 3 December"})
+		o.Tell(t.Context(), Trouble{Key: "secret contoso", Text: "the same"})
+		time.Sleep(time.Hour)
+		o.mu.Lock()
+		o.fail = nil
+		o.mu.Unlock()
+		time.Sleep(time.Hour)
+		wantSubjects(t, o, "the client secret of provider contoso expires on 3 December")
+		o.Over(t.Context(), "secret contoso")
+		o.Over(t.Context(), "secret contoso")
+		time.Sleep(time.Hour)
+		wantSubjects(t, o, "over: the client secret of provider contoso expires on 3 December")
+	})
+}

@@ -1,0 +1,232 @@
+package notice
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"postern/bridge/dsn"
+	"postern/bridge/event"
+)
+
+// Trouble needs a person, and is over some day: a parked account, a secret that is about to expire.
+type Trouble struct {
+	Key    string `json:"key"` // the same trouble has the same
+	Text   string `json:"text"`
+	Why    string `json:"why,omitempty"`
+	Remedy string `json:"remedy,omitempty"`
+}
+
+// Tell has [notify] told of a trouble, once until Over, and writes the Error line. Whoever finds expiry dates calls it.
+func (d *Desk) Tell(ctx context.Context, t Trouble) {
+	if d.open(note{Trouble: t}) {
+		d.o.Events.Emit(ctx, slog.LevelError, event.TroubleFound, slog.String("trouble", t.Text), slog.String("err", t.Why), slog.String("remedy", t.Remedy))
+	}
+}
+
+// Over has [notify] told that the trouble is over, if it was told of it.
+func (d *Desk) Over(ctx context.Context, key string) {
+	if d.close(func(n *note) bool { return n.Key == key }) {
+		d.o.Events.Emit(ctx, slog.LevelInfo, event.TroubleOver, slog.String("trouble", key))
+	}
+}
+
+// note is a trouble as it is remembered.
+type note struct {
+	Trouble
+	Accounts  []string `json:"accounts,omitempty"` // whose transport is stopped
+	Transport string   `json:"transport,omitempty"`
+	Token     bool     `json:"token,omitempty"` // ends with a token
+	Told      bool     `json:"told,omitempty"`
+	Ended     bool     `json:"ended,omitempty"` // was told, is over, and that is to be told
+}
+
+// memory is what must outlive the process.
+type memory struct {
+	Troubles []note     `json:"troubles,omitempty"`
+	Failed   []dsn.Item `json:"failed,omitempty"` // to be told
+	Held     []dsn.Item `json:"held,omitempty"`   // likewise
+	More     [2]int     `json:"more,omitzero"`    // failed and held beyond maxListed
+	LastSent time.Time  `json:"last_sent,omitzero"`
+}
+
+// maxListed is how many messages a notice names.
+const maxListed = 50
+
+func (m *memory) pending() bool {
+	return len(m.Failed)+len(m.Held) > 0 || slices.ContainsFunc(m.Troubles, func(n note) bool { return !n.Told || n.Ended })
+}
+
+// open notes a trouble that is not known yet.
+func (d *Desk) open(n note) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	known := slices.IndexFunc(d.memory.Troubles, func(o note) bool { return o.Key == n.Key || o.sameWay(n) })
+	if known >= 0 {
+		// It came back before its end was told: as if it had not ended.
+		again := d.memory.Troubles[known].Ended
+		d.memory.Troubles[known].Ended = false
+		return again
+	}
+	d.memory.Troubles = append(d.memory.Troubles, n)
+	d.ring()
+	return true
+}
+
+// sameWay reports whether both stop the same transport of an account: a dead sign-in is met by the refresh and by the
+// first message, and is one trouble.
+func (n *note) sameWay(o note) bool {
+	return n.Transport != "" && n.Transport == o.Transport && slices.ContainsFunc(n.Accounts, func(a string) bool { return slices.Contains(o.Accounts, a) })
+}
+
+// close ends the troubles that match. One that nobody was told of is forgotten.
+func (d *Desk) close(match func(*note) bool) (ended bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.memory.Troubles = slices.DeleteFunc(d.memory.Troubles, func(n note) bool {
+		if !n.Ended && match(&n) {
+			ended = true
+			return !n.Told
+		}
+		return false
+	})
+	for i := range d.memory.Troubles {
+		if n := &d.memory.Troubles[i]; match(n) {
+			n.Ended = true
+		}
+	}
+	if ended {
+		d.ring()
+	}
+	return ended
+}
+
+func (d *Desk) ring() {
+	select {
+	case d.alarm <- struct{}{}:
+	default:
+	}
+}
+
+// noteFailure has [notify] told of a failed message, durably.
+func (d *Desk) noteFailure(ctx context.Context, f Failure) error {
+	if len(d.o.Notify) == 0 {
+		return nil
+	}
+	var to []string
+	for _, r := range f.Recipients {
+		to = append(to, r.Address.String())
+	}
+	r := f.Recipients[0]
+	why := r.Reply.String()
+	if why == "" {
+		why = r.Why
+	}
+	it := dsn.Item{Text: "message " + string(f.Original.ID) + " of user " + f.Original.User + " to " + shorten(to), Why: why, Remedy: r.Remedy}
+	d.mu.Lock()
+	if len(d.memory.Failed) < maxListed {
+		d.memory.Failed = append(d.memory.Failed, it)
+	} else {
+		d.memory.More[0]++
+	}
+	d.mu.Unlock()
+	d.ring()
+	return d.save(ctx)
+}
+
+func shorten(all []string) string {
+	const few = 5
+	if len(all) <= few {
+		return strings.Join(all, ", ")
+	}
+	return strings.Join(all[:few], ", ") + " and others"
+}
+
+// Handle implements event.Sink.
+func (d *Desk) Handle(_ context.Context, e event.Event) {
+	if len(d.o.Notify) == 0 {
+		return
+	}
+	switch e.Kind {
+	case event.AccountParked, event.TokenFailed:
+		if e.Level >= slog.LevelError {
+			d.open(stopped(e))
+		}
+	case event.AccountResumed, event.MessageRelayed:
+		a := attrsOf(e)
+		d.close(func(n *note) bool { return n.Transport == a["transport"] && slices.Contains(n.Accounts, a["account"]) })
+	case event.TokenRefreshed, event.AccountSignedIn:
+		a := attrsOf(e)
+		accounts := strings.Split(a["account"], ",")
+		d.close(func(n *note) bool {
+			return n.Token && (a["resource"] == "" || n.Transport == a["resource"]) && slices.ContainsFunc(accounts, func(s string) bool { return slices.Contains(n.Accounts, s) })
+		})
+	case event.MessageHeld:
+		d.noteHeld(e)
+	}
+}
+
+// stopped is the trouble of an account that relay parked, or whose token needs a person.
+func stopped(e event.Event) note {
+	a := attrsOf(e)
+	n := note{Accounts: strings.Split(a["account"], ","), Transport: a["transport"], Token: e.Kind == event.TokenFailed}
+	if n.Token {
+		n.Transport = a["resource"]
+	}
+	n.Key = string(e.Kind) + " " + a["account"] + " " + n.Transport
+	n.Text = "account " + strings.Join(n.Accounts, ", ") + " is parked on " + n.Transport + ": its mail waits, and nothing of it is lost"
+	n.Why, n.Remedy = a["reply"], a["remedy"]
+	if n.Why == "" {
+		n.Why = a["err"]
+	}
+	return n
+}
+
+func (d *Desk) noteHeld(e event.Event) {
+	a := attrsOf(e)
+	if a["user"] == User {
+		return
+	}
+	it := dsn.Item{Text: "message " + a["queue_id"] + " of user " + a["user"] + " by account " + a["account"], Why: a["err"], Remedy: a["remedy"]}
+	if it.Why == "" {
+		it.Why = a["reply"]
+	}
+	if it.Remedy == "" {
+		it.Remedy = "postern queue show " + a["queue_id"] + ", then release, retry, sent or drop it"
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.memory.Held) < maxListed {
+		d.memory.Held = append(d.memory.Held, it)
+	} else {
+		d.memory.More[1]++
+	}
+	d.ring()
+}
+
+// User stands where other messages have the name of the local user who handed them in.
+const User = "(postern)"
+
+func attrsOf(e event.Event) map[string]string {
+	m := make(map[string]string, len(e.Attrs))
+	for _, a := range e.Attrs {
+		m[a.Key] = a.Value.String()
+	}
+	return m
+}
+
+func (d *Desk) save(ctx context.Context) error {
+	if d.o.Memory == nil {
+		return nil
+	}
+	d.mu.Lock()
+	document, err := json.Marshal(&d.memory)
+	d.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return d.o.Memory.Save(ctx, string(document))
+}
