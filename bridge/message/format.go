@@ -79,7 +79,10 @@ func isPrintable(s string) bool {
 
 // decodeName turns the written form of a name into UTF-8: encoded words decoded, and octets that are no UTF-8 read as
 // Windows-1252, which is what devices that write them mean.
-func decodeName(s string) string {
+func decodeName(s string) string { return cleanName(decodeWords(s)) }
+
+// decodeWords is decodeName without the limits of a name.
+func decodeWords(s string) string {
 	if !utf8.ValidString(s) {
 		s, _ = charmap.Windows1252.NewDecoder().String(s) // a charmap decodes every octet
 	}
@@ -93,7 +96,7 @@ func decodeName(s string) string {
 	if decoded, err := d.DecodeHeader(s); err == nil {
 		s = decoded
 	}
-	return cleanName(s)
+	return s
 }
 
 // FormatDate returns t as a Date field has it (RFC 5322 section 3.3).

@@ -92,10 +92,23 @@ type Outgoing struct {
 	Resend    bool
 	Transport string
 
+	// Look is set where the attempt may only find out what became of a message in doubt, and send nothing. The outcome is
+	// Relayed, or InDoubt while nobody can tell.
+	Look bool
+
+	// Notes are what relay remembered of earlier attempts, by envelope.Address.Key of the recipients that are due; absent
+	// where there is nothing. Remember commits another one for those recipients before it returns; nil: nothing is kept.
+	Notes    map[string]string
+	Remember func(ctx context.Context, recipients []envelope.Address, note string) error
+
 	// Open returns the body as it was accepted, CRLF lines; the caller closes it.
 	Open func(ctx context.Context) (io.ReadCloser, error)
 
 	// Intent commits the in-doubt record. A transport calls it once, directly before the octets that may make the next
 	// server accept (the final dot, the request with the whole message), and gives up with Deferred when it fails.
 	Intent func(ctx context.Context) error
+
+	// IntentBy is Intent with the transport's word, "graph" or "smtp", which a message in doubt keeps. The queue gives it;
+	// relay makes the Intent of each transport of it.
+	IntentBy func(ctx context.Context, transport string) error
 }

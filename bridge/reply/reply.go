@@ -100,7 +100,20 @@ type Outcome struct {
 	Remedy     string             // what a person can do, "" where nothing
 	Err        error              // for the log
 	Recipients map[string]Outcome // by envelope.Address.Key; only where one fared differently
+
+	CanLook   bool // with InDoubt: the message can be looked for where it would lie once sent
+	Duplicate bool // refused because its Message-ID was taken before, from whomever
+	Size      Size // a refusal for its size
 }
+
+// Size says which limit a message was over.
+type Size int
+
+const (
+	Fits        Size = iota
+	OverRequest      // what one request of this transport can carry; another way may carry it
+	OverMailbox      // what the mailbox may send (ErrorMessageSizeExceeded, 552 5.3.4)
+)
 
 // For returns the outcome of the recipient with that key.
 func (o Outcome) For(key string) Outcome {
