@@ -27,8 +27,16 @@ func (s *Sandbox) serveEntra(w http.ResponseWriter, r *http.Request, tenant, res
 		s.serveDiscovery(w, r, tenant)
 	case "discovery/v2.0/keys":
 		writeJSON(w, http.StatusOK, map[string]any{"keys": []any{}})
-	case "oauth2/v2.0/authorize", "oauth2/v2.0/devicecode", "adminconsent", "v2.0/adminconsent":
-		http.Error(w, "The sandbox cannot do this yet: use a refresh token (POST /admin/refresh-token).", http.StatusNotImplemented)
+	case "oauth2/v2.0/authorize":
+		s.serveAuthorize(w, r, tenant)
+	case "oauth2/v2.0/devicecode":
+		s.serveDeviceCode(w, r, tenant)
+	case "login":
+		s.serveLogin(w, r)
+	case "oauth2/nativeclient": // the page is blank: people copy its address
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	case "adminconsent", "v2.0/adminconsent":
+		http.Error(w, "The sandbox has no admin consent: give the App its Scopes, or accept at a sign-in.", http.StatusNotImplemented)
 	default:
 		http.NotFound(w, r)
 	}
@@ -86,6 +94,7 @@ type tokenRequest struct {
 	tenant             string
 	form               url.Values
 	app                App
+	granted            []string // what the person consented to beyond app.Scopes
 }
 
 func newTokenRequest(s *Sandbox, w http.ResponseWriter, r *http.Request) *tokenRequest {
@@ -114,7 +123,11 @@ func (s *Sandbox) serveToken(w http.ResponseWriter, r *http.Request, tenant stri
 			e = q.refresh()
 		case "client_credentials":
 			e = q.clientCredentials()
-		default: // authorization_code and device_code will be added here
+		case "authorization_code":
+			e = q.redeemCode()
+		case "urn:ietf:params:oauth:grant-type:device_code":
+			e = q.redeemDevice()
+		default:
 			e = &stsError{70003, q.form.Get("grant_type")}
 		}
 	}
@@ -125,6 +138,17 @@ func (s *Sandbox) serveToken(w http.ResponseWriter, r *http.Request, tenant stri
 
 // readForm takes the body; parameters in the URL do not count (RFC 6749 section 3.2).
 func (q *tokenRequest) readForm() *stsError {
+	if e := q.readBody(); e != nil {
+		return e
+	}
+	if q.form.Get("grant_type") == "" {
+		return &stsError{900144, "grant_type"}
+	}
+	return nil
+}
+
+// readBody takes a form, of any endpoint.
+func (q *tokenRequest) readBody() *stsError {
 	if q.r.Method != http.MethodPost {
 		return &stsError{900561, q.r.Method}
 	}
@@ -139,9 +163,6 @@ func (q *tokenRequest) readForm() *stsError {
 			return &stsError{9000411, name}
 		}
 	}
-	if q.form.Get("grant_type") == "" {
-		return &stsError{900144, "grant_type"}
-	}
 	return nil
 }
 
@@ -151,6 +172,12 @@ func (q *tokenRequest) login() string {
 	defer q.s.mu.Unlock()
 	if rt := q.s.tokens.refresh[q.form.Get("refresh_token")]; rt != nil {
 		return rt.login
+	}
+	if c := q.s.signins.codes[q.form.Get("code")]; c != nil {
+		return c.login
+	}
+	if d := q.s.signins.devices[q.form.Get("device_code")]; d != nil {
+		return d.login
 	}
 	return ""
 }
@@ -169,6 +196,14 @@ func (q *tokenRequest) authenticate() *stsError {
 			id, secret = user, pass
 		}
 	}
+	if e := q.findApp(id); e != nil {
+		return e
+	}
+	return q.checkSecret(secret)
+}
+
+// findApp finds the app registration, and checks that it may use the tenant.
+func (q *tokenRequest) findApp(id string) *stsError {
 	if id == "" {
 		return &stsError{900144, "client_id"}
 	}
@@ -187,7 +222,7 @@ func (q *tokenRequest) authenticate() *stsError {
 	case isSharedTenant(q.tenant) && !app.MultiTenant:
 		return &stsError{50194, app.ClientID}
 	}
-	return q.checkSecret(secret)
+	return nil
 }
 
 func (q *tokenRequest) checkSecret(secret string) *stsError {
@@ -240,6 +275,7 @@ func (q *tokenRequest) refresh() *stsError {
 	if len(want) == 0 {
 		want = firstResource(rt.scopes)
 	}
+	q.granted = q.s.signins.consents[consentKey(q.app.ClientID, rt.login)]
 	grant, e := q.grantScopes(want)
 	if e != nil {
 		return e

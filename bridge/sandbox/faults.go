@@ -13,18 +13,19 @@ type Where string
 
 // The places.
 const (
-	AtToken    Where = "token"         // a token request
-	AtGraph    Where = "graph"         // any Graph call, before its token is looked at
-	AtGreeting Where = "smtp-greeting" // instead of 220
-	AtSTARTTLS Where = "smtp-starttls"
-	AtAuth     Where = "smtp-auth" // the answer to a whole AUTH
-	AtMail     Where = "smtp-mail"
-	AtRcpt     Where = "smtp-rcpt"
-	AtData     Where = "smtp-data" // instead of 354
-	AtCreate   Where = "draft"     // POST /messages
-	AtSession  Where = "session"   // createUploadSession
-	AtUpload   Where = "upload"    // a slice at the upload host; Outcome "expire": the session is gone, "back": half of the slice is lost
-	AtDot      Where = "dot"       // the verdict on a whole message, SMTP and Graph; wants Outcome
+	AtToken      Where = "token"         // a token request
+	AtDeviceCode Where = "devicecode"    // a request for a device code; all but Login as at token
+	AtGraph      Where = "graph"         // any Graph call, before its token is looked at
+	AtGreeting   Where = "smtp-greeting" // instead of 220
+	AtSTARTTLS   Where = "smtp-starttls"
+	AtAuth       Where = "smtp-auth" // the answer to a whole AUTH
+	AtMail       Where = "smtp-mail"
+	AtRcpt       Where = "smtp-rcpt"
+	AtData       Where = "smtp-data" // instead of 354
+	AtCreate     Where = "draft"     // POST /messages
+	AtSession    Where = "session"   // createUploadSession
+	AtUpload     Where = "upload"    // a slice at the upload host; Outcome "expire": the session is gone, "back": half of the slice is lost
+	AtDot        Where = "dot"       // the verdict on a whole message, SMTP and Graph; wants Outcome
 )
 
 // Fault is ordered trouble, in a program by Sandbox.Fault, from outside by POST /admin/fault (loopback, JSON). It strikes
@@ -71,7 +72,7 @@ func (f *Fault) check() error {
 	smtp := []Where{AtGreeting, AtSTARTTLS, AtAuth, AtMail, AtRcpt, AtData}
 	any := f.Drop || f.Delay.Duration > 0
 	switch {
-	case f.Where == AtToken:
+	case f.Where == AtToken, f.Where == AtDeviceCode:
 		if f.AADSTS != 0 && aadstsTable[f.AADSTS].oauth == "" {
 			return fmt.Errorf("the sandbox has no AADSTS%d", f.AADSTS)
 		}
@@ -94,7 +95,7 @@ func (f *Fault) check() error {
 		}
 		any = any || f.Reply != ""
 	default:
-		return fmt.Errorf("there is no place %q: token, graph, draft, session, upload, dot, smtp-greeting, smtp-starttls, smtp-auth, smtp-mail, smtp-rcpt or smtp-data", f.Where)
+		return fmt.Errorf("there is no place %q: token, devicecode, graph, draft, session, upload, dot, smtp-greeting, smtp-starttls, smtp-auth, smtp-mail, smtp-rcpt or smtp-data", f.Where)
 	}
 	if f.Status != 0 && (f.Status < 200 || f.Status > 599) {
 		return fmt.Errorf("%d is not an HTTP status that ends a request", f.Status)

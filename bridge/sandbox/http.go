@@ -19,6 +19,8 @@ func (s *Sandbox) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case first == "v1.0" || first == "beta":
 		s.serveGraph(w, r, first, rest)
+	case first == "devicelogin" && rest == "":
+		s.serveDeviceLogin(w, r)
 	case first == "" || first == "mail" || first == "admin":
 		if !local(r) {
 			// Another name in Host is a web page of someone else's that had its name point here (DNS rebinding).

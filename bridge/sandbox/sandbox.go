@@ -6,7 +6,7 @@
 // it. Failure looks as at Microsoft; where nobody knows how Microsoft behaves there is a switch (Switches), and trouble
 // is ordered by recipient (table in outcome.go) or by Fault.
 //
-// Not built yet: authorize and devicecode, certificates; they answer so.
+// Not built yet: admin consent; it answers so. The login page asks for consent each time, and knows no passwords.
 // Known liberties: tokens carry the scopes that were asked for and not all that were consented; signatures of tokens are
 // random octets and /discovery/v2.0/keys is empty; SMTP keeps a Bcc field (Exchange is thought to strip it).
 package sandbox
@@ -68,6 +68,7 @@ type Sandbox struct {
 	busy        map[string]int  // requests or transactions under way per mailbox
 	seen        map[string]bool // mailbox and Message-ID of what was accepted
 	tokens      tokens
+	signins     signIns
 	drafts      map[string]*draft // by id; after /send the copy in Sent Items
 	sessions    map[string]*uploadSession
 	draftNumber int
@@ -81,7 +82,7 @@ func Start(o Options) (*Sandbox, error) {
 	s := &Sandbox{
 		dir: o.Dir, now: o.Now, logf: o.Logf, switches: o.Switches.filled(),
 		conns: map[net.Conn]bool{}, attempts: map[string]int{}, busy: map[string]int{}, seen: map[string]bool{},
-		tokens: newTokens(), arrived: make(chan struct{}), drafts: map[string]*draft{}, sessions: map[string]*uploadSession{},
+		tokens: newTokens(), signins: newSignIns(), arrived: make(chan struct{}), drafts: map[string]*draft{}, sessions: map[string]*uploadSession{},
 	}
 	if s.now == nil {
 		s.now = time.Now

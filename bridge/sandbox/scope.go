@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"slices"
 	"strings"
 )
 
@@ -72,7 +73,7 @@ func (q *tokenRequest) grantScopes(want []string) (grant, *stsError) {
 			return grant{}, e
 		}
 		if resource == "" {
-			if !has(q.app.Scopes, name) {
+			if !q.hasConsent(name) {
 				return grant{}, &stsError{65001, q.app.ClientID}
 			}
 			if strings.EqualFold(name, "offline_access") {
@@ -118,11 +119,16 @@ func hasNamed(want []string) bool {
 	return false
 }
 
+// hasConsent reports whether the tenant's administrator or this person has consented.
+func (q *tokenRequest) hasConsent(scope string) bool {
+	return has(q.app.Scopes, scope) || has(q.granted, scope)
+}
+
 // consented returns the names that a scope stands for.
 func (q *tokenRequest) consented(scope, resource, name string) ([]string, *stsError) {
 	if name == ".default" {
 		var all []string
-		for _, c := range q.app.Scopes {
+		for _, c := range append(slices.Clone(q.app.Scopes), q.granted...) {
 			if n, ok := strings.CutPrefix(c, resource+"/"); ok {
 				all = append(all, n)
 			}
@@ -132,7 +138,7 @@ func (q *tokenRequest) consented(scope, resource, name string) ([]string, *stsEr
 	if !has(knownScopes[resource], name) {
 		return nil, &stsError{70011, scope}
 	}
-	if !has(q.app.Scopes, resource+"/"+name) {
+	if !q.hasConsent(resource + "/" + name) {
 		return nil, &stsError{65001, q.app.ClientID}
 	}
 	return []string{name}, nil

@@ -31,9 +31,12 @@ type Switches struct {
 	RevokeOnUse       bool     `json:"revoke_on_use"`        // a used refresh token is dead; Entra keeps it
 	NoNewRefreshToken bool     `json:"no_new_refresh_token"` // like Google
 	ExpiresInString   bool     `json:"expires_in_string"`
-	FirstScopeWins    bool     `json:"first_scope_wins"` // two resources in one refresh give the first one's token, as one page says; else AADSTS28000
-	OldTrailer        bool     `json:"old_trailer"`      // error_description with line ends instead of blanks
-	TokenLifetime     Duration `json:"token_lifetime"`   // 0 is random, 60 to 90 minutes
+	FirstScopeWins    bool     `json:"first_scope_wins"`    // two resources in one refresh give the first one's token, as one page says; else AADSTS28000
+	OldTrailer        bool     `json:"old_trailer"`         // error_description with line ends instead of blanks
+	PKCEOptional      bool     `json:"pkce_optional"`       // as at Entra: plain and none are taken too; else S256 is demanded
+	DeviceOneResource bool     `json:"device_one_resource"` // a device code is for one resource's scopes; no fact says which
+	DeviceInterval    Duration `json:"device_interval"`     // between two polls, whole seconds; default 5s
+	TokenLifetime     Duration `json:"token_lifetime"`      // 0 is random, 60 to 90 minutes
 
 	// Graph
 	TooLarge         string   `json:"too_large"`         // symptom over the cap; default TooLarge413
@@ -76,6 +79,9 @@ func (w Switches) filled() Switches {
 	}
 	if w.SMTPConcurrency == 0 {
 		w.SMTPConcurrency = 3
+	}
+	if w.DeviceInterval.Duration == 0 {
+		w.DeviceInterval.Duration = deviceInterval
 	}
 	if w.MaxRecipients == 0 {
 		w.MaxRecipients = 500

@@ -53,7 +53,9 @@ type App struct {
 	SecretExpired bool                // AADSTS7000222
 	Certificates  []*x509.Certificate // verify its assertions; several during a roll-over
 	MultiTenant   bool                // may use /common and /organizations
-	Scopes        []string            // delegated: OIDC scopes by name, others as resource/Name
+	Scopes        []string            // delegated: OIDC scopes by name, others as resource/Name; consented for everybody. Others a person consents to
+	AdminOnly     []string            // delegated scopes that only an administrator can consent to (AADSTS90094)
+	RedirectURIs  []string            // default http://localhost and nativeclient
 	Roles         []string            // app-only, as resource/Name
 	RestrictTo    []string            // application access policy: the only mailboxes it may use at Graph app-only; empty is all
 	RBAC          []string            // mailboxes granted by "Application SMTP.SendAsApp"; counts only without that role (facts A2)
