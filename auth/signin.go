@@ -18,9 +18,10 @@ type Result struct {
 }
 
 // SignIn takes a refresh token that was made for the account's login: it is tried for each resource that the account can
-// use, and kept if at least one token came and the person is the login. All accounts of that login use it from then on. Otherwise nothing changes,
-// and a former sign-in goes on. The error is a *token.Error, also when the sign-in works but cannot be written: then it
-// is used from memory. Once begun it does not end with ctx, because the token may already be used up.
+// use, and kept if at least one token came and the person is the login, as far as anybody can tell. All accounts of that
+// login use it from then on. Otherwise nothing changes, and a former sign-in goes on. The error is a *token.Error, also
+// when the sign-in works but cannot be written: then it is used from memory. Once begun it does not end with ctx, because
+// the token may already be used up.
 func (a *Accounts) SignIn(ctx context.Context, account string, refresh token.Secret) (Result, error) {
 	acc, l, err := a.delegated(account)
 	if err != nil {

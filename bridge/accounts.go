@@ -47,7 +47,8 @@ func openAccounts(cfg *config.Config, key token.Secret, events *event.Bus) (*aut
 		}
 	}
 	for _, a := range cfg.Accounts {
-		acc := auth.Account{Name: a.Name, Provider: a.Provider, Login: a.Login, AppOnly: a.SignIn == "app-only"}
+		acc := auth.Account{Name: a.Name, Provider: a.Provider, Login: a.Login, AppOnly: a.SignIn == "app-only",
+			Drafts: a.Drafts != "never"}
 		if usesGraph(a) {
 			acc.Resources = append(acc.Resources, token.Graph)
 		}
@@ -65,7 +66,7 @@ func openProvider(cfg *config.Config, p config.Provider, secrets auth.Secrets) (
 		return nil, err
 	}
 	c := entra.Config{
-		Provider: p.Name, Authority: p.Authority, Tenant: p.Tenant, ClientID: p.ClientID, HTTP: web,
+		Provider: p.Name, Authority: p.Authority, Tenant: p.Tenant, ClientID: p.ClientID, HTTP: web, GraphURL: p.Graph,
 		Cloud: entra.Cloud{Authority: p.Authority, Graph: p.GraphResource, SMTP: p.SMTPScopeHost, ExchangeApps: p.SMTPScopeHostAppOnly},
 	}
 	if p.ClientSecret.Kind != "" {
@@ -95,6 +96,8 @@ func tell(ctx context.Context, events *event.Bus, c auth.Change) {
 	switch c.Kind {
 	case auth.SignedIn:
 		events.Emit(ctx, slog.LevelInfo, event.AccountSignedIn, append(attrs, slog.String("user", c.User))...)
+	case auth.SignedOut:
+		events.Emit(ctx, slog.LevelInfo, event.AccountSignedOut, attrs...)
 	case auth.Refreshed:
 		events.Emit(ctx, slog.LevelInfo, event.TokenRefreshed, append(attrs, slog.Time("expiry", c.Expiry))...)
 	case auth.NotStored:

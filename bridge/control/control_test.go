@@ -16,6 +16,7 @@ import (
 
 // fakeService remembers what it was told.
 type fakeService struct {
+	SignIns
 	accounts []Account
 	refresh  token.Secret
 	secrets  map[string]token.Secret
