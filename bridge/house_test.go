@@ -15,14 +15,14 @@ import (
 
 // words may be imported by everybody; tools by rooms and the hall.
 var (
-	words = []string{"bridge/envelope", "bridge/reply", "bridge/event", "auth/token"}
+	words = []string{"bridge/envelope", "bridge/reply", "bridge/event", "auth/token", "auth/diagnosis"}
 	tools = []string{"bridge/message", "bridge/dsn"}
 )
 
 // household says, beyond words and tools, which packages of ours each package may import. A package that is not here
 // may import words (and, if it is a room, tools) alone.
 var household = map[string][]string{
-	"bridge/envelope": {"-"}, "bridge/reply": {"-"}, "bridge/event": {"-"}, "auth/token": {"-"},
+	"bridge/envelope": {"-"}, "bridge/reply": {"-"}, "bridge/event": {"-"}, "auth/token": {"-"}, "auth/diagnosis": {"-"},
 
 	"bridge": {"auth", "auth/entra", "auth/vault", "bridge/config", "bridge/control", "bridge/notice", "bridge/queue", "bridge/queue/sqlite",
 		"bridge/relay", "bridge/sandbox", "bridge/smtpd", "bridge/submission", "bridge/transport/graph",
@@ -131,7 +131,7 @@ func refuseOurs(room, ours string) string {
 	if slices.Equal(may, []string{"-"}) {
 		return "a word imports nothing of ours"
 	}
-	if slices.Contains(words, ours) && (!strings.HasPrefix(room, "auth") || ours == "auth/token") {
+	if slices.Contains(words, ours) && (!strings.HasPrefix(room, "auth") || strings.HasPrefix(ours, "auth/")) {
 		return ""
 	}
 	if slices.Contains(may, ours) || strings.HasSuffix(room, "test") {
@@ -157,6 +157,7 @@ func TestHouseRefuses(t *testing.T) {
 		{"a room may not use a room", "bridge/smtpd", "postern/bridge/queue", true},
 		{"a word may not use a word", "bridge/reply", "postern/bridge/envelope", true},
 		{"the key cabinet may not use a mail word", "auth/entra", "postern/bridge/reply", true},
+		{"everybody may ask what a refusal means", "bridge/transport/graph", "postern/auth/diagnosis", false},
 		{"the key cabinet may use its own word", "auth/entra", "postern/auth/token", false},
 		{"a library stays in its room", "bridge/relay", "modernc.org/sqlite", true},
 		{"an unknown library is refused", "bridge/smtpd", "github.com/unknown/thing", true},

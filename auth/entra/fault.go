@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,8 +16,12 @@ import (
 
 	"golang.org/x/oauth2"
 
+	"postern/auth/diagnosis"
 	"postern/auth/token"
 )
+
+// signInRemedy is what to do where a person must sign in; the key cabinet puts the account's name in.
+const signInRemedy = "run: postern signin " + token.AnyAccount
 
 // class is what kind of failure it is, and so who must act.
 type class int
@@ -89,45 +94,37 @@ func (c *Client) refusal(answer *oauth2.RetrieveError, q request, p proof) *toke
 	}
 	kind := classify(status, code)
 	e.Person = kind != passing
-	row, known := explain(detail.number)
+	row, _ := diagnosis.Find(diagnosis.AADSTS(detail.number), code)
+	known := detail.number != 0 && slices.Contains(row.Signs, diagnosis.AADSTS(detail.number))
+	row = c.fill(row, p)
 	switch {
 	case known:
-		e.Text = fmt.Sprintf("%s (AADSTS%d)", row.means, detail.number)
+		e.Text = fmt.Sprintf("%s (AADSTS%d)", row.Means, detail.number)
 	case status >= 300 && status <= 399:
 		e.Text = fmt.Sprintf("the token endpoint answered with a redirect (HTTP %d), which is not followed", status)
 	default:
 		said := cleanDescription(hide(hide(answer.ErrorDescription, q.refresh, p.value), q.hidden...))
 		e.Text = strings.TrimRight(fmt.Sprintf("the token endpoint answered HTTP %d %s: %s", status, code, said), " :")
 	}
-	e.Text = "provider " + c.config.Provider + ": " + c.fill(e.Text)
+	e.Text = "provider " + c.config.Provider + ": " + e.Text
 	if e.Person {
-		e.Remedy = c.remedy(kind, row.remedy, q, p)
+		e.Remedy = row.For(q.refresh == "" && q.form == nil)
 	}
 	return e
 }
 
-// remedy is the row's; without one it follows from the class.
-func (c *Client) remedy(kind class, remedy string, q request, p proof) string {
-	if remedy == "" {
-		switch {
-		case kind == signIn && (q.refresh != "" || q.form != nil):
-			remedy = signInRemedy
-		case kind == credential && p.assertion:
-			remedy = "{certificate}"
-		case kind == credential && c.config.Secret != nil:
-			remedy = "{secret}"
-		case kind == credential:
-			remedy = "give provider {provider} a client_secret, or set \"Allow public client flows\" to Yes at the app registration"
-		default:
-			remedy = "compare tenant, client_id and cloud of provider {provider} with the app registration, and its API permissions"
-		}
+// fill puts this app registration into a row's texts.
+func (c *Client) fill(r diagnosis.Row, p proof) diagnosis.Row {
+	credential := c.config.SecretRemedy
+	certificate := certificateRemedy(c.config.Provider, p)
+	switch {
+	case p.assertion:
+		credential = certificate
+	case c.config.Secret == nil && c.config.Certificates == nil:
+		credential = "give provider " + c.config.Provider + " a client_secret, or set \"Allow public client flows\" to Yes at the app registration"
 	}
-	return strings.ReplaceAll(c.fill(remedy), "{certificate}", certificateRemedy(c.config.Provider, p))
-}
-
-func (c *Client) fill(text string) string {
-	return strings.NewReplacer("{provider}", c.config.Provider, "{secret}", c.config.SecretRemedy,
-		"{client_id}", c.config.ClientID, "{tenant}", c.config.Tenant).Replace(text)
+	return r.Fill("provider", c.config.Provider, "client_id", c.config.ClientID, "tenant", c.config.Tenant, "account", token.AnyAccount,
+		"secret", c.config.SecretRemedy, "certificate", certificate, "credential", credential)
 }
 
 var (
