@@ -119,12 +119,19 @@ func serverTLS(l config.Listener) (*tls.Config, error) {
 	if t.MinVersion == 0 {
 		t.MinVersion = tls.VersionTLS12
 	}
+	// TLS 1.2 with forward secrecy and authenticated encryption; that of TLS 1.3 cannot be chosen.
+	t.CipherSuites = []uint16{
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+		tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+		tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+	}
 	if slices.Contains(l.Tolerate, "old-tls") {
-		// Devices of the TLS 1.0 time know RSA key exchange and AES-CBC with SHA-1 alone; 3DES stays out.
-		for _, s := range tls.CipherSuites() {
-			t.CipherSuites = append(t.CipherSuites, s.ID)
-		}
-		t.CipherSuites = append(t.CipherSuites, tls.TLS_RSA_WITH_AES_128_CBC_SHA, tls.TLS_RSA_WITH_AES_256_CBC_SHA)
+		// Devices of the TLS 1.0 time know RSA key exchange and AES-CBC with SHA-1 alone, and Windows before 2016 has no
+		// AES-GCM for a certificate with an RSA key. 3DES and RC4 stay out.
+		t.CipherSuites = append(t.CipherSuites,
+			tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA,
+			tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA, tls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA,
+			tls.TLS_RSA_WITH_AES_128_CBC_SHA, tls.TLS_RSA_WITH_AES_256_CBC_SHA)
 	}
 	return t, nil
 }

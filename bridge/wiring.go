@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -36,17 +37,44 @@ func listenerOptions(cfg *config.Config, l config.Listener) (o smtpd.Options, er
 		Auth:                     map[string]smtpd.AuthMode{"required": smtpd.Required, "optional": smtpd.Optional, "none": smtpd.NoAuth}[l.Auth],
 		Networks:                 l.Networks,
 		PlaintextAuth:            slices.Contains(l.Tolerate, "plaintext-auth"),
+		BareCR:                   slices.Contains(l.Tolerate, "bare-cr"),
+		CRCRLFEnd:                slices.Contains(l.Tolerate, "crcrlf-end"),
+		MaxMessage:               largestMessage(cfg, l),
 		MaxConnections:           l.MaxConnections,
 		MaxConnectionsPerAddress: l.MaxConnectionsPerAddress,
-	}
-	// SIZE is the largest that any account carries; the desk refuses what the message's own account does not.
-	for _, a := range cfg.Accounts {
-		o.MaxMessage = max(o.MaxMessage, a.MaxMessage)
 	}
 	if o.TLS != smtpd.None {
 		o.TLSConfig, err = serverTLS(l)
 	}
 	return o, err
+}
+
+// largestMessage is SIZE: the largest message that a user of this listener can send by any of his routes. The desk refuses
+// what the message's own route does not carry.
+func largestMessage(cfg *config.Config, l config.Listener) int64 {
+	limits := map[string]int64{}
+	var def string
+	for _, a := range cfg.Accounts {
+		limits[a.Name] = a.MaxMessage
+		if a.Default || len(cfg.Accounts) == 1 {
+			def = a.Name
+		}
+	}
+	var most int64
+	for _, u := range cfg.Users {
+		if l.Auth == "none" && len(u.Networks) == 0 {
+			continue // cannot hand in mail here; where there is a login, control can give one to every user
+		}
+		can := limits[cmp.Or(u.Account, def)]
+		for _, s := range cfg.Scenarios {
+			can = max(can, limits[s.Account])
+		}
+		if u.MaxMessage > 0 {
+			can = min(can, u.MaxMessage)
+		}
+		most = max(most, can)
+	}
+	return most
 }
 
 func openUsers(cfg *config.Config) (*users.Users, error) {

@@ -13,7 +13,6 @@ import (
 func (l *loader) check() {
 	for _, e := range l.listeners {
 		checkListener(e.t, e.v)
-		warnValues(e.t, &e.v)
 	}
 	l.checkListeners()
 	for _, e := range l.providers {

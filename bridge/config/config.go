@@ -87,7 +87,8 @@ type Listener struct {
 	// they change. Required with starttls and implicit.
 	TLSCert, TLSKey string
 
-	// MinTLS is the oldest TLS that is spoken: 1.2 or 1.3; 1.0 and 1.1 only with old-tls in Tolerate. Default: 1.2.
+	// MinTLS is the oldest TLS that is spoken: 1.2 or 1.3; 1.0 and 1.1 only with old-tls in Tolerate. Default: 1.2, and
+	// 1.0 with old-tls.
 	MinTLS string
 
 	// Auth says whether clients must log in before they hand in mail: required, optional or none. Default: required.
@@ -99,11 +100,13 @@ type Listener struct {
 	Networks []netip.Prefix
 
 	// Tolerate switches on what old clients need and what costs safety: plaintext-auth (passwords without TLS from other
-	// machines), old-tls, bare-cr, crcrlf-end. Default: none.
+	// machines), old-tls (TLS before 1.2, RSA key exchange and AES-CBC), bare-cr (a lone CR in a message ends a line),
+	// crcrlf-end (CR CR LF . CR CR LF ends a message too). Default: none.
 	Tolerate []string
 
 	// MaxConnections is the number of clients at a time, and MaxConnectionsPerAddress how many of them may come from one
-	// address; loopback has no limit of its own. Default: 200 and 50.
+	// address; loopback has no limit of its own. A fifth of MaxConnections is kept for addresses that have logged in or
+	// handed in mail within a day. Default: 200 and 50.
 	MaxConnections, MaxConnectionsPerAddress int
 }
 

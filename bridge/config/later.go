@@ -21,15 +21,6 @@ var noEffect = map[string]bool{
 	"notify.to":                  true,
 }
 
-// warnValues warns of values that do nothing yet, of keys that otherwise work.
-func warnValues(t *table, l *Listener) {
-	for i, s := range l.Tolerate {
-		if s == "bare-cr" || s == "crcrlf-end" {
-			t.warn(elemPath("tolerate", i), noEffectText)
-		}
-	}
-}
-
 // refuseScenario refuses every [[scenario]]: without it mail would go another way than the file says.
 func refuseScenario(t *table) {
 	t.mistake("", "this version has no scenarios yet, and mail must not be routed differently from what the file says; "+

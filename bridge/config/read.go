@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -66,6 +67,9 @@ func readListener(t *table) Listener {
 		}
 		return fmt.Errorf("must be one of %s%s", strings.Join(tolerances, ", "), didYouMean(s, tolerances))
 	})
+	if !t.set("min_tls") && slices.Contains(l.Tolerate, "old-tls") {
+		l.MinTLS = "1.0"
+	}
 	t.number("max_connections", &l.MaxConnections, 1, most)
 	t.number("max_connections_per_address", &l.MaxConnectionsPerAddress, 1, most)
 	t.finish()
