@@ -86,7 +86,7 @@ the sign-in current by itself.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see: %s --help", err, cmd.CommandPath())}
 	})
-	root.AddCommand(c.demo(), c.run(), c.check(), c.signin(), c.accounts(), c.secret(), c.passwd(), c.sandbox(), c.version())
+	root.AddCommand(c.demo(), c.run(), c.check(), c.signin(), c.accounts(), c.secret(), c.passwd(), c.sandbox(), c.version(), c.docs())
 	return root
 }
 
