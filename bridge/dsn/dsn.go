@@ -54,6 +54,7 @@ type Recipient struct {
 	Address     envelope.Address
 	Action      Action
 	Reply       reply.Reply // what the next server said last; empty where it said nothing
+	Means       string      // what Reply means in plain words, "" where nobody knows
 	RemoteMTA   string      // the server that said it, "" where none did
 	Why         string      // in words, where no server said anything
 	Remedy      string      // what a person can do, "" where nothing

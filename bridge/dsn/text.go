@@ -58,14 +58,14 @@ func (r *Report) forPeople() string {
 
 // groups lists the recipients of an action by reason, since mostly all have the same.
 func (r *Report) groups(b *strings.Builder, action Action, title string) {
-	type reason struct{ why, remedy string }
+	type reason struct{ why, means, remedy string }
 	var order []reason
 	members := map[reason][]string{}
 	for _, rc := range r.Recipients {
 		if rc.Action != action {
 			continue
 		}
-		why := reason{rc.reason(), oneLine(rc.Remedy)}
+		why := reason{rc.reason(), oneLine(rc.Means), oneLine(rc.Remedy)}
 		if members[why] == nil {
 			order = append(order, why)
 		}
@@ -85,6 +85,9 @@ func (r *Report) groups(b *strings.Builder, action Action, title string) {
 			fmt.Fprintf(b, "  and %d more, which the second part of this report names\r\n", n)
 		}
 		b.WriteString(wrap("because: ", why.why))
+		if why.means != "" {
+			b.WriteString(wrap("that is: ", why.means))
+		}
 		if why.remedy != "" {
 			b.WriteString(wrap("what to do: ", why.remedy))
 		}

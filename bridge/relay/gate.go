@@ -146,10 +146,14 @@ func (r *Relay) States() []State {
 	return all
 }
 
-// why is the server's reply, or where none came, what else is known.
+// why says what the server's reply means, and the reply; where none came, what else is known.
 func (t *trouble) why() string {
-	if s := t.outcome.Reply.String(); s != "" {
-		return s
+	said := t.outcome.Reply.String()
+	switch {
+	case said != "" && t.outcome.Means != "":
+		return t.outcome.Means + " (" + said + ")"
+	case said != "":
+		return said
 	}
 	if t.outcome.Err != nil {
 		return t.outcome.Err.Error()

@@ -211,6 +211,9 @@ func (r *Relay) tell(ctx context.Context, kind event.Kind, transport string, t t
 		return
 	}
 	attrs = append(attrs, slog.String("reply", t.outcome.Reply.String()))
+	if t.outcome.Means != "" {
+		attrs = append(attrs, slog.String("means", t.outcome.Means))
+	}
 	if !t.until.IsZero() {
 		attrs = append(attrs, slog.Time("next_attempt", t.until))
 	}

@@ -97,6 +97,7 @@ type Outcome struct {
 	Reply      Reply
 	Transport  string             // "graph" or "smtp"
 	RetryAfter time.Duration      // the server's own wish, at most an hour; 0 where it had none
+	Means      string             // what Reply means in an administrator's words, "" where nobody knows (auth/diagnosis)
 	Remedy     string             // what a person can do, "" where nothing
 	Err        error              // for the log
 	Recipients map[string]Outcome // by envelope.Address.Key; only where one fared differently

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 
+	"postern/auth/diagnosis"
 	"postern/auth/token"
 	"postern/bridge/envelope"
 	"postern/bridge/message"
@@ -117,7 +118,7 @@ func (t *Transport) judge(a answer, out message.Outgoing) reply.Outcome {
 	if o.Reply.Text == "" {
 		o.Reply.Text = plainText(a)
 	}
-	o.Remedy = t.remedy(a.status, kindOf(code), out)
+	o.Means, o.Remedy = t.explain(a.status, code, out)
 	o.Err = fmt.Errorf("account %q: Microsoft Graph answered %s", t.o.Account, o.Reply)
 	if o.Owner == reply.Login {
 		o.Err = &token.Error{Code: "invalid_token", Person: true, Remedy: o.Remedy, Err: o.Err,
@@ -218,36 +219,16 @@ func plainText(a answer) string {
 	return text
 }
 
-// remedy is what a person can do, "" where nothing.
-func (t *Transport) remedy(status int, k kind, out message.Outgoing) string {
-	switch {
-	case k == badSender:
-		return t.grantSendAs(out)
-	case (k == badToken || status == http.StatusUnauthorized) && t.o.AppOnly:
-		return "check the app registration's secret or certificate, then run: postern check --live"
-	case k == badToken || status == http.StatusUnauthorized:
-		return "run: postern signin " + t.o.Account
-	case k == noPermission && t.o.AppOnly:
-		return fmt.Sprintf("grant the application permission Mail.Send with admin consent, and let the application access "+
-			"policy or RBAC scope include %s", t.urlMailbox(out))
-	case k == noPermission:
-		return "consent to the permission Mail.Send (Mail.Send.Shared for a shared mailbox), then run: postern signin " + t.o.Account
-	case k == full || status == http.StatusInsufficientStorage:
-		return fmt.Sprintf("make room in the mailbox %s: Sent Items and Drafts count too", t.limited(out))
-	case k == limit:
-		return fmt.Sprintf("the sending limit of %s is used up: wait, spread the mail over more accounts, or raise the limit", t.limited(out))
-	case k == noMailbox:
-		return fmt.Sprintf("give %s an Exchange Online licence and mailbox; one on premises cannot be used", t.limited(out))
-	case k == badAccount:
-		return fmt.Sprintf("enable the account %s in the Microsoft 365 admin center (Defender lists restricted entities)", t.limited(out))
-	case k == badMessage, status == http.StatusOK, status == http.StatusRequestEntityTooLarge:
-		return ""
-	case status == http.StatusProxyAuthRequired:
-		return "the HTTP proxy wants credentials: set proxy of [bridge]"
-	case status == http.StatusNotFound || status == http.StatusMethodNotAllowed || status >= 300 && status < 400:
-		return "check the provider's graph address and the proxy"
+// explain says what an answer means and what a person can do. It decides nothing.
+func (t *Transport) explain(status int, code string, out message.Outgoing) (means, remedy string) {
+	sign := fmt.Sprintf("graph %d", status)
+	if status >= 300 && status < 400 {
+		sign = "graph redirect"
 	}
-	return ""
+	row, _ := diagnosis.Find(diagnosis.GraphCode(code), sign)
+	limited := t.limited(out).String()
+	row = row.Fill("account", t.o.Account, "login", limited, "mailbox", t.urlMailbox(out).String(), "from", out.Plan.HeaderFrom.String())
+	return row.Means, row.For(t.o.AppOnly)
 }
 
 // limited is the mailbox whose limits and rights count: that of the URL, or of who signed in.
@@ -256,17 +237,4 @@ func (t *Transport) limited(out message.Outgoing) envelope.Address {
 		return t.urlMailbox(out)
 	}
 	return t.o.Login
-}
-
-// grantSendAs is the line of Exchange Online PowerShell that gives the missing right. It takes up to two hours.
-func (t *Transport) grantSendAs(out message.Outgoing) string {
-	return fmt.Sprintf("in Exchange Online PowerShell: Add-RecipientPermission -Identity %s -Trustee %s -AccessRights SendAs",
-		quotePowerShell(out.Plan.HeaderFrom.String()), quotePowerShell(t.limited(out).String()))
-}
-
-// quotePowerShell makes one argument of s: an address comes from the application, and must not become a command. All of
-// these end a single-quoted string in PowerShell, and doubled stand for themselves.
-func quotePowerShell(s string) string {
-	return "'" + strings.NewReplacer("'", "''", "\u2018", "\u2018\u2018", "\u2019", "\u2019\u2019",
-		"\u201a", "\u201a\u201a", "\u201b", "\u201b\u201b").Replace(s) + "'"
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/emersion/go-smtp"
 
+	"postern/auth/diagnosis"
 	"postern/bridge/reply"
 )
 
@@ -63,7 +64,7 @@ type rule struct {
 	verdict    reply.Verdict
 	owner      reply.Owner
 	retryAfter time.Duration
-	remedy     string // {login} and {from} are filled in
+	means      string // its name in auth/diagnosis, without "smtp "; "" where the reply says all
 }
 
 // status is an enhanced status code (RFC 3463), or a range of its last number.
@@ -71,73 +72,57 @@ type status struct{ class, subject, first, last int }
 
 func exactly(class, subject, detail int) status { return status{class, subject, detail, detail} }
 
-// Remedies that several rules share.
-const (
-	grantSendAs = "run in Exchange Online PowerShell: Add-RecipientPermission -Identity '{from}' -Trustee '{login}' -AccessRights SendAs " +
-		"(it takes up to two hours), or change the sender"
-	askSupport  = "see the mailbox under Restricted entities in Microsoft Defender, or ask Microsoft's support to lift the block"
-	stopErrors  = "mend what makes the errors, then wait: Exchange lifts this by itself, support cannot"
-	enableSMTP  = "run in Exchange Online PowerShell: Set-CASMailbox -Identity '{login}' -SmtpClientAuthenticationDisabled $false"
-	checkSignIn = "run: postern check --live; check that SMTP.Send (app-only: SMTP.SendAsApp and the Exchange service principal) " +
-		"is granted, that {login} is the one who signed in, and that SMTP AUTH is on for it"
-)
-
 // rules has what Exchange Online and Gmail are known to say, from their documentation and published logs of November 2026;
 // none was checked against a live tenant. The first that matches counts. What stands not here is judged by its step and
 // its first digit.
 var rules = []rule{
-	{at: anywhere, text: "smtpclientauthentication is disabled for the tenant", owner: reply.Account,
-		remedy: "run in Exchange Online PowerShell: Set-TransportConfig -SmtpClientAuthenticationDisabled $false, or for this mailbox alone: " +
-			"Set-CASMailbox -Identity '{login}' -SmtpClientAuthenticationDisabled $false"},
-	{at: anywhere, text: "smtpclientauthentication is disabled", owner: reply.Account, remedy: enableSMTP},
-	{at: anywhere, text: "federated sts service was unreachable", owner: reply.Route},
-	{at: anywhere, status: exactly(5, 7, 139), owner: reply.Account,
-		remedy: "look at the sign-in log of {login} in Entra: security defaults or Conditional Access refuse SMTP AUTH"},
-	{at: anywhere, status: exactly(5, 7, 57), owner: reply.Account, remedy: checkSignIn},
-	{at: anywhere, code: 530, owner: reply.Account, remedy: checkSignIn},
+	{at: anywhere, text: "smtpclientauthentication is disabled for the tenant", owner: reply.Account, means: "auth-off-tenant"},
+	{at: anywhere, text: "smtpclientauthentication is disabled", owner: reply.Account, means: "auth-off-mailbox"},
+	{at: anywhere, text: "federated sts service was unreachable", owner: reply.Route, means: "federation"},
+	{at: anywhere, status: exactly(5, 7, 139), owner: reply.Account, means: "auth-policy"},
+	{at: anywhere, status: exactly(5, 7, 57), owner: reply.Account, means: "not-signed-in"},
+	{at: anywhere, code: 530, owner: reply.Account, means: "not-signed-in"},
 
-	{at: anywhere, code: 421, owner: reply.Route},
-	{at: anywhere, code: 432, owner: reply.Route}, // more than three submissions at once
-	{at: anywhere, status: exactly(4, 3, 2), owner: reply.Route},
+	{at: anywhere, code: 421, owner: reply.Route, means: "busy"},
+	{at: anywhere, code: 432, owner: reply.Route, means: "concurrency"}, // more than three submissions at once
+	{at: anywhere, status: exactly(4, 3, 2), owner: reply.Route, means: "busy"},
 	// Not at RCPT: there it is one recipient's greylisting.
-	{at: anywhere &^ rcpt, status: exactly(4, 2, 1), owner: reply.Route},
-	{at: anywhere &^ rcpt, status: exactly(4, 7, 0), owner: reply.Route},
-	{at: anywhere, status: status{4, 7, 500, 699}, owner: reply.Route},
-	{at: anywhere, status: status{4, 7, 850, 899}, owner: reply.Route},
+	{at: anywhere &^ rcpt, status: exactly(4, 2, 1), owner: reply.Route, means: "busy"},
+	{at: anywhere &^ rcpt, status: exactly(4, 7, 0), owner: reply.Route, means: "busy"},
+	{at: anywhere, status: status{4, 7, 500, 699}, owner: reply.Route, means: "busy"},
+	{at: anywhere, status: status{4, 7, 850, 899}, owner: reply.Route, means: "busy"},
 
 	// A window of 24 hours that slides: an hour is the longest wait that a reply may ask for.
-	{at: anywhere, text: "submissionquotaexceeded", owner: reply.Route, retryAfter: time.Hour},
-	{at: anywhere, text: "submission quota exceeded", owner: reply.Route, retryAfter: time.Hour},
-	{at: anywhere, status: exactly(5, 1, 90), owner: reply.Route, retryAfter: time.Hour},
-	{at: anywhere, status: status{5, 7, 232, 233}, owner: reply.Route, retryAfter: time.Hour},
-	{at: anywhere, text: "external recipient rate limit", owner: reply.Route, retryAfter: time.Hour},
-	{at: anywhere, status: exactly(5, 4, 5), text: "sending limit", owner: reply.Route, retryAfter: time.Hour}, // Gmail
+	{at: anywhere, text: "submissionquotaexceeded", owner: reply.Route, retryAfter: time.Hour, means: "day-limit"},
+	{at: anywhere, text: "submission quota exceeded", owner: reply.Route, retryAfter: time.Hour, means: "day-limit"},
+	{at: anywhere, status: exactly(5, 1, 90), owner: reply.Route, retryAfter: time.Hour, means: "day-limit"},
+	{at: anywhere, status: status{5, 7, 232, 233}, owner: reply.Route, retryAfter: time.Hour, means: "day-limit"},
+	{at: anywhere, text: "external recipient rate limit", owner: reply.Route, retryAfter: time.Hour, means: "day-limit"},
+	{at: anywhere, status: exactly(5, 4, 5), text: "sending limit", owner: reply.Route, retryAfter: time.Hour, means: "day-limit"}, // Gmail
 
 	// 5.2.252 means two things: 550 and throttled is the account's, 554 the sender's.
-	{at: anywhere, status: status{5, 2, 251, 255}, text: "throttled", owner: reply.Account, remedy: stopErrors},
-	{at: anywhere, text: "sendasdenied", owner: reply.Sender, remedy: grantSendAs},
-	{at: anywhere, code: 554, status: exactly(5, 2, 252), owner: reply.Sender, remedy: grantSendAs},
-	{at: anywhere, status: status{5, 2, 251, 255}, owner: reply.Account, remedy: stopErrors},
-	{at: anywhere, status: exactly(5, 7, 60), owner: reply.Sender, remedy: grantSendAs},
-	{at: mail, code: 553, owner: reply.Sender, remedy: grantSendAs},
-	{at: mail, status: exactly(5, 1, 7), owner: reply.Sender, remedy: grantSendAs},
-	{at: mail, status: exactly(5, 7, 1), owner: reply.Sender, remedy: grantSendAs},
+	{at: anywhere, status: status{5, 2, 251, 255}, text: "throttled", owner: reply.Account, means: "throttled-errors"},
+	{at: anywhere, text: "sendasdenied", owner: reply.Sender, means: "send-as"},
+	{at: anywhere, code: 554, status: exactly(5, 2, 252), owner: reply.Sender, means: "send-as"},
+	{at: anywhere, status: status{5, 2, 251, 255}, owner: reply.Account, means: "throttled-errors"},
+	{at: anywhere, status: exactly(5, 7, 60), owner: reply.Sender, means: "send-as"},
+	{at: mail, code: 553, owner: reply.Sender, means: "send-as"},
+	{at: mail, status: exactly(5, 1, 7), owner: reply.Sender, means: "send-as"},
+	{at: mail, status: exactly(5, 7, 1), owner: reply.Sender, means: "send-as"},
 
-	{at: anywhere, text: "outboundspamexception", owner: reply.Account, remedy: askSupport},
-	{at: anywhere, status: exactly(5, 1, 8), owner: reply.Account, remedy: askSupport},
-	{at: anywhere, status: status{5, 7, 501, 508}, owner: reply.Account, remedy: askSupport},
-	{at: anywhere, status: exactly(5, 7, 705), owner: reply.Account, remedy: askSupport},
-	{at: anywhere, status: exactly(5, 7, 708), owner: reply.Account, remedy: askSupport},
-	{at: anywhere, status: exactly(5, 7, 750), owner: reply.Account,
-		remedy: "register the sender's domain in the tenant as an accepted domain"},
+	{at: anywhere, text: "outboundspamexception", owner: reply.Account, means: "spam"},
+	{at: anywhere, status: exactly(5, 1, 8), owner: reply.Account, means: "spam"},
+	{at: anywhere, status: status{5, 7, 501, 508}, owner: reply.Account, means: "spam"},
+	{at: anywhere, status: exactly(5, 7, 705), owner: reply.Account, means: "spam"},
+	{at: anywhere, status: exactly(5, 7, 708), owner: reply.Account, means: "spam"},
+	{at: anywhere, status: exactly(5, 7, 750), owner: reply.Account, means: "domain"},
 
 	// At RCPT a full mailbox is the recipient's; after the message it is ours, full of sent items.
-	{at: data | dot, status: exactly(5, 2, 2), owner: reply.Account, remedy: "empty the mailbox of {login}: its Sent Items are full"},
-	{at: data | dot, text: "quotaexceededexception", owner: reply.Account, remedy: "empty the mailbox of {login}: its Sent Items are full"},
+	{at: data | dot, status: exactly(5, 2, 2), owner: reply.Account, means: "full"},
+	{at: data | dot, text: "quotaexceededexception", owner: reply.Account, means: "full"},
 
-	{at: mail | data | dot, status: exactly(5, 3, 4), verdict: reply.Failed, owner: reply.Message,
-		remedy: "send less, or raise the mailbox's limit: Set-Mailbox -Identity '{login}' -MaxSendSize 150MB"},
-	{at: mail | data | dot, status: exactly(5, 2, 3), verdict: reply.Failed, owner: reply.Message, remedy: "send less at once"},
+	{at: mail | data | dot, status: exactly(5, 3, 4), verdict: reply.Failed, owner: reply.Message, means: "size"},
+	{at: mail | data | dot, status: exactly(5, 2, 3), verdict: reply.Failed, owner: reply.Message, means: "size-unknown"},
 
 	// Out of order: it says something of the dialogue, nothing of a recipient.
 	{at: rcpt, code: 503, owner: reply.Route},
@@ -178,12 +163,12 @@ func judgeTemporary(at step, r reply.Reply) rule {
 func judgePermanent(at step, r reply.Reply) rule {
 	switch at {
 	case auth:
-		return rule{owner: reply.Account, remedy: checkSignIn}
+		return rule{owner: reply.Account, means: "not-signed-in"}
 	case mail:
 		if r.Code == 552 && r.Enhanced == "" { // the answer to SIZE= (RFC 1870 section 6.1)
-			return rule{verdict: reply.Failed, owner: reply.Message, remedy: "send less at once"}
+			return rule{verdict: reply.Failed, owner: reply.Message, means: "size-unknown"}
 		}
-		return rule{owner: reply.Account, remedy: checkSignIn}
+		return rule{owner: reply.Account, means: "not-signed-in"}
 	case rcpt:
 		return rule{verdict: reply.Failed, owner: reply.Recipient}
 	case data:
@@ -257,11 +242,18 @@ func (t *Transport) replyTrouble(at step, r reply.Reply, from string) *trouble {
 	tr.outcome.Verdict = u.verdict
 	tr.outcome.Reply = r
 	tr.outcome.RetryAfter = u.retryAfter
-	tr.outcome.Remedy = strings.NewReplacer("{login}", pasteable(t.o.Login, "LOGIN"), "{from}", pasteable(from, "SENDER")).
-		Replace(u.remedy)
+	tr.outcome.Means, tr.outcome.Remedy = t.explain(u, from)
 	// 5.7.139 names its cause: no token helps.
 	tr.badToken = at == auth && r.Code == 535 && !exactly(5, 7, 139).has(r.Enhanced)
 	return tr
+}
+
+// explain says what a reply means and what a person can do. It decides nothing.
+func (t *Transport) explain(u rule, from string) (means, remedy string) {
+	row, _ := diagnosis.Find("smtp " + u.means)
+	login := pasteable(t.o.Login, "LOGIN")
+	row = row.Fill("account", t.o.Account, "login", login, "mailbox", login, "from", pasteable(from, "SENDER"))
+	return row.Means, row.For(t.o.AppOnly)
 }
 
 // pasteable returns s where it may stand in a command line that an administrator pastes into PowerShell, or the

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/auth/diagnosis"
 	"postern/bridge/reply"
 )
 
@@ -73,13 +74,26 @@ func TestReplies(t *testing.T) {
 			if u.verdict != tc.verdict || u.owner != tc.owner {
 				t.Errorf("judge = %v, %v; want %v, %v", u.verdict, u.owner, tc.verdict, tc.owner)
 			}
-			if u.owner == reply.Account && u.remedy == "" || u.owner == reply.Sender && u.remedy == "" {
+			row, _ := diagnosis.Find("smtp " + u.means)
+			if (u.owner == reply.Account || u.owner == reply.Sender) && row.Remedy == "" {
 				t.Error("a person must act, and is not told what to do")
 			}
 			if u.retryAfter > time.Hour {
 				t.Errorf("retryAfter = %v", u.retryAfter)
 			}
 		})
+	}
+}
+
+// TestRulesAreExplained: each name that a rule gives a reply has its words.
+func TestRulesAreExplained(t *testing.T) {
+	for _, u := range rules {
+		if u.means == "" && u.owner == reply.Route {
+			continue // of the dialogue itself, which passes
+		}
+		if row, ok := diagnosis.Find("smtp " + u.means); !ok || row.Means == "" {
+			t.Errorf("nobody says what %q means: %+v", u.means, u)
+		}
 	}
 }
 

@@ -53,6 +53,7 @@ type Options struct {
 	TLS      Mode           // default StartTLS
 	RootCAs  *x509.CertPool // whom to trust; nil: the system's
 	Login    string         // who signs in: user= of XOAUTH2
+	AppOnly  bool           // nobody does: Login is the mailbox, and remedies speak of the application
 	Hostname string         // for EHLO; default "localhost"
 	Tokens   TokenSource
 	Events   *event.Bus       // nil drops them
