@@ -26,8 +26,11 @@ const (
 	MessageInDoubt  Kind = "message in doubt"
 	MessageFailed   Kind = "message failed"
 	MessageHeld     Kind = "message held"
-	QueueFailed     Kind = "queue failed"  // the store could not be read or written
-	QueueChanged    Kind = "queue changed" // a person did; the audit line
+	QueueFailed     Kind = "queue failed" // the store could not be read or written
+	DiskShort       Kind = "disk short"   // mail is refused until there is room
+	DiskEnough      Kind = "disk has room again"
+	QueueSalvaged   Kind = "queue salvaged" // the store was damaged, and what could be saved was
+	QueueChanged    Kind = "queue changed"  // a person did; the audit line
 	BackupWritten   Kind = "backup written"
 	ReportQueued    Kind = "report queued"
 	NoticeQueued    Kind = "notice queued"

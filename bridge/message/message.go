@@ -37,7 +37,6 @@ type Plan struct {
 
 	Hold      bool      `json:"hold,omitempty"`      // it waits for a person from the start
 	NotBefore time.Time `json:"not_before,omitzero"` // the first attempt is not made earlier: the user's rate; zero is at once
-	Unsaved   bool      `json:"unsaved,omitempty"`   // no copy in Sent Items, where the transport can
 	Additions Additions `json:"additions,omitzero"`  // to the body
 }
 

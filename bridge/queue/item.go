@@ -2,6 +2,7 @@ package queue
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -16,19 +17,44 @@ const maxDoubts = 2
 // errLeaseLost is returned where an attempt wants to write down something about a message that it no longer has.
 var errLeaseLost = errors.New("the lease was lost")
 
-// Item is what changes about a message while it is in the queue. Times are UTC, of microsecond precision.
+// maxDeaths: a message that was alone in flight so often when the process died is held.
+const maxDeaths = 3
+
+// Item is what changes about a message while it is in the queue, and what it is found by. Times are UTC, of microsecond
+// precision.
 type Item struct {
 	ID         envelope.ID
 	Account    string // whose rate, concurrency and gate it waits for
+	Sender     string // the key of the header From that leaves; with Account the pair that lacks a right together
 	Accepted   time.Time
 	Attempts   int    // that counted, and the one that is being made
 	Lease      string // the process that relays it now, "" when none does
 	Intent     bool   // the attempt under the lease may have been accepted (design.md section 6, "In doubt")
+	Via        string // the transport that the intent names
 	Recipients []Recipient
+
+	Parked   time.Duration // how long its account had been parked in all when it was accepted: see Queue.born
+	Watch    time.Time     // when its age is looked at, zero for never
+	Owed     Owed          // the report that must still be made
+	Warned   bool          // a delay notice was owed once
+	Suspect  bool          // in flight with others when a process died: it is tried alone, and not claimed
+	Deaths   int           // of processes, in which it alone was in flight
+	Finished time.Time     // when it became final
+	Retried  time.Time     // when a person had it tried again: its age counts from there; zero for never
 
 	DropBody bool          // set by a change: header and body are deleted with it. Not stored
 	NewPlan  *message.Plan // set by a change: takes the place of the message's plan, and Account with it. Not stored here
 }
+
+// Owed is a report that the message's sender must still get. It is stored as its text.
+type Owed string
+
+// The reports.
+const (
+	OwedNothing Owed = ""
+	OwedLate    Owed = "late"
+	OwedFailure Owed = "failure"
+)
 
 // Recipient is the fate of a message for one of its recipients.
 type Recipient struct {
@@ -46,8 +72,12 @@ type Last struct {
 	Reply     reply.Reply `json:"reply,omitzero"`
 	Transport string      `json:"transport,omitempty"`
 	Owner     reply.Owner `json:"owner,omitempty"`
+	Means     string      `json:"means,omitempty"` // what Reply means in plain words
 	Remedy    string      `json:"remedy,omitempty"`
 	Err       string      `json:"err,omitempty"` // also why it is held or in doubt, in words
+
+	Note  string `json:"note,omitempty"`  // what relay wants to know at the next attempt; it outlives the others
+	Looks int    `json:"looks,omitempty"` // attempts left that only look for a message in doubt
 }
 
 // State is the least final of its recipients' states.
@@ -60,11 +90,11 @@ func (it *Item) State() State {
 	return Failed // no recipients: submission refuses such a message
 }
 
-// Next is when the message is due for the first of its recipients, zero while it is leased and where nothing is due by
-// time. A store keeps it where it can find the earliest.
+// Next is when the message is due for the first of its recipients, zero while it is leased or suspect and where nothing
+// is due by time. A store keeps it where it can find the earliest.
 func (it *Item) Next() time.Time {
 	var next time.Time
-	if it.Lease != "" {
+	if it.Lease != "" || it.Suspect {
 		return next
 	}
 	for _, r := range it.Recipients {
@@ -98,6 +128,7 @@ func (it *Item) claim(now time.Time, lease string, onDoubt OnDoubt) error {
 	if it.Lease != "" {
 		return errors.New("leased already")
 	}
+	it.Suspect = false
 	due := func(r Recipient) bool { return r.State.waiting() && !r.Next.After(now) }
 	doubt := slices.ContainsFunc(it.Recipients, func(r Recipient) bool { return due(r) && r.State == InDoubt })
 	for i := range it.Recipients {
@@ -105,7 +136,7 @@ func (it *Item) claim(now time.Time, lease string, onDoubt OnDoubt) error {
 		if !due(*r) || (r.State == InDoubt) != doubt {
 			continue
 		}
-		if doubt && onDoubt == Hold {
+		if doubt && onDoubt == Hold && r.Last.Looks == 0 {
 			r.Last.Err = "in doubt: it may have been accepted"
 			if err := r.move(Held, time.Time{}); err != nil {
 				return err
@@ -124,36 +155,48 @@ func (it *Item) claim(now time.Time, lease string, onDoubt OnDoubt) error {
 	return nil
 }
 
-// intend marks the attempt under the lease as one that may have been accepted.
-func (it *Item) intend(lease string) error {
+// intend marks the attempt under the lease as one that may have been accepted by that transport.
+func (it *Item) intend(lease, transport string) error {
 	if it.Lease != lease {
 		return errLeaseLost
 	}
-	it.Intent = true
+	it.Intent, it.Via = true, transport
 	return nil
 }
 
-// abandon ends the attempt of a process that is gone: due at once, or in doubt where the intent was written down.
-func (it *Item) abandon(now time.Time, doubtWait time.Duration) error {
+// abandon ends the attempt of a process that died, of which alone says that no other was in flight: due at once but to
+// be tried alone, in doubt where the intent was written down, held where it has taken too many processes with it.
+func (it *Item) abandon(alone bool, now time.Time, doubtWait time.Duration) error {
+	if alone {
+		it.Deaths++
+	}
 	for i := range it.Recipients {
 		r := &it.Recipients[i]
 		if r.State != Sending {
 			continue
 		}
 		var err error
-		if it.Intent {
-			r.Last = Last{Transport: r.Last.Transport, Owner: reply.Process, Err: "the process ended after the message was handed over and before the answer"}
+		switch {
+		case it.Intent:
+			r.Last = Last{Transport: it.Via, Note: r.Last.Note, Owner: reply.Process, Err: "the process ended after the message was handed over and before the answer"}
 			err = r.doubt(now, doubtWait)
-		} else {
+		case it.Deaths >= maxDeaths:
+			r.Last = Last{Owner: reply.Process, Err: fmt.Sprintf("the process died %d times while it relayed this message and nothing else", it.Deaths), Note: r.Last.Note}
+			err = r.move(Held, time.Time{})
+		default:
 			err = r.move(Queued, now)
+			it.Suspect = true
 		}
 		if err != nil {
 			return err
 		}
 	}
-	it.Lease, it.Intent = "", false
+	it.end()
 	return nil
 }
+
+// end gives the lease back.
+func (it *Item) end() { it.Lease, it.Intent, it.Via = "", false, "" }
 
 func (r *Recipient) doubt(now time.Time, wait time.Duration) error {
 	r.Doubts++
@@ -173,12 +216,12 @@ func (it *Item) hold(lease, why string) error {
 		if r.State != Sending {
 			continue
 		}
-		r.Last = Last{Owner: reply.Process, Err: why}
+		r.Last = Last{Owner: reply.Process, Err: why, Note: r.Last.Note}
 		if err := r.move(Held, time.Time{}); err != nil {
 			return err
 		}
 	}
-	it.Lease, it.Intent = "", false
+	it.end()
 	return nil
 }
 
@@ -187,42 +230,74 @@ type verdict struct {
 	lease     string
 	outcome   reply.Outcome
 	ended     time.Time
+	born      time.Time // of the message: see Queue.born
 	schedule  Schedule
 	doubtWait time.Duration
+	onDoubt   OnDoubt
 	gateOpen  bool                                       // after the outcome: nobody stopped the account for it
+	pair      pairWait                                   // where the outcome speaks of the sender
 	jitter    func(wait time.Duration) (d time.Duration) // added to a wait
 }
 
-// settle ends the attempt under the lease, recipient by recipient, and says by DropBody when nobody needs the body.
+// pairWait is until when a pair of account and sender waits, and the how manieth wait that is.
+type pairWait struct {
+	until time.Time
+	waits int
+}
+
+// settle ends the attempt under the lease, recipient by recipient.
 func (it *Item) settle(v verdict) error {
 	if it.Lease != v.lease {
 		return errLeaseLost
 	}
-	counted, failed, final := false, false, true
+	counted := false
 	for i := range it.Recipients {
 		r := &it.Recipients[i]
 		if r.State == Sending {
-			c, err := r.settle(it.Accepted, v)
+			c, err := r.settle(v)
 			if err != nil {
 				return err
 			}
 			counted = counted || c
 		}
-		failed = failed || r.State == Failed
-		final = final && r.State.Final()
 	}
 	if !counted {
 		it.Attempts--
 	}
-	it.Lease, it.Intent = "", false
-	it.DropBody = final && !failed // a failed one's body stays, so that it can be sent again
+	it.Deaths = 0 // the process lives
+	it.end()
 	return nil
 }
 
+// conclude draws what follows for the whole message from what a change has made of its recipients: when it became
+// final, whether a report is owed, and whether anybody still needs the body.
+func (it *Item) conclude(now time.Time, r rules) {
+	if s := it.State(); !s.Final() {
+		it.Finished = time.Time{}
+		return
+	}
+	if it.Finished.IsZero() {
+		it.Finished = now
+	}
+	it.Watch, it.Owed = time.Time{}, OwedNothing
+	failed := slices.ContainsFunc(it.Recipients, func(r Recipient) bool { return r.State == Failed })
+	if failed && r.reports {
+		it.Owed = OwedFailure
+	}
+	it.DropBody = !failed && !r.keepBodies // a failed one's body stays, so that it can be sent again
+}
+
+// rules are the queue's settings that conclude asks for.
+type rules struct {
+	reports    bool // somebody makes them
+	keepBodies bool // of relayed messages
+}
+
 // settle reports whether the attempt counts against the recipient.
-func (r *Recipient) settle(accepted time.Time, v verdict) (counted bool, err error) {
+func (r *Recipient) settle(v verdict) (counted bool, err error) {
 	o := v.outcome.For(r.Address.Key())
-	r.Last = Last{Reply: o.Reply, Transport: o.Transport, Owner: o.Owner, Remedy: o.Remedy}
+	before := r.Last
+	r.Last = Last{Reply: o.Reply, Transport: o.Transport, Owner: o.Owner, Means: o.Means, Remedy: o.Remedy, Note: before.Note}
 	if o.Err != nil {
 		r.Last.Err = o.Err.Error()
 	}
@@ -232,12 +307,17 @@ func (r *Recipient) settle(accepted time.Time, v verdict) (counted bool, err err
 	switch {
 	case o.Verdict == reply.Relayed:
 		return true, r.move(Relayed, time.Time{})
+	case o.Verdict == reply.InDoubt && before.Looks > 0:
+		return false, r.looked(before, v)
 	case o.Verdict == reply.InDoubt:
+		if o.CanLook {
+			return true, r.doubtAndLook(v)
+		}
 		return true, r.doubt(v.ended, v.doubtWait)
 	case o.Verdict == reply.Failed && ownFault(o.Owner):
 		return true, r.move(Failed, time.Time{})
 	}
-	return r.postpone(o, accepted, v)
+	return r.postpone(o, v)
 }
 
 // ownFault reports whether a failure of that owner may end in a report at once and counts as an attempt. An outcome
@@ -246,34 +326,42 @@ func ownFault(o reply.Owner) bool {
 	return o == reply.Message || o == reply.Recipient || o == reply.Nobody
 }
 
-// postpone finds when the recipient is tried again. A message's own trouble counts; a sender's waits apart; the others
-// wait at the gate, and what only a person can end there never makes a message fail (design.md section 6, "Wait").
-func (r *Recipient) postpone(o reply.Outcome, accepted time.Time, v verdict) (counted bool, err error) {
+// postpone finds when the recipient is tried again. A message's own trouble counts; a sender's waits apart, as a pair;
+// the others wait at the gate, and what only a person can end there never makes a message fail (design.md section 6,
+// "Wait").
+func (r *Recipient) postpone(o reply.Outcome, v verdict) (counted bool, err error) {
 	switch {
 	case ownFault(o.Owner):
-		at, ok := v.schedule.NextAttempt(accepted, v.ended, r.Attempts)
+		at, ok := v.schedule.NextAttempt(v.born, v.ended, r.Attempts)
 		if !ok {
-			return true, r.move(Failed, time.Time{})
+			return true, r.giveUp()
 		}
 		return true, r.move(Deferred, r.later(at, o, v))
 	case o.Owner == reply.Sender:
 		r.Attempts--
-		r.SenderWaits++
-		at, ok := v.schedule.nextLook(accepted, v.ended, r.SenderWaits)
-		if !ok {
-			return false, r.move(Failed, time.Time{})
+		r.SenderWaits = v.pair.waits
+		if v.schedule.tooOld(v.born, v.pair.until) {
+			return false, r.giveUp()
 		}
-		return false, r.move(Deferred, r.later(at, o, v))
+		return false, r.move(Deferred, v.pair.until)
 	}
 	r.Attempts--
 	parked := o.Owner == reply.Account || o.Owner == reply.Login
-	if !parked && v.schedule.tooOld(accepted, v.ended) {
-		return false, r.move(Failed, time.Time{})
+	if !parked && v.schedule.tooOld(v.born, v.ended) {
+		return false, r.giveUp()
 	}
 	if v.gateOpen {
 		return false, r.move(Queued, v.ended.Add(max(guardWait, o.RetryAfter)))
 	}
 	return false, r.move(Queued, v.ended)
+}
+
+// giveUp ends the tries because of age. Where a copy may have gone out a report would be a lie: a person decides.
+func (r *Recipient) giveUp() error {
+	if r.Doubts > 0 {
+		return r.move(Held, time.Time{})
+	}
+	return r.move(Failed, time.Time{})
 }
 
 // later adds the jitter and obeys the server's own wish.

@@ -14,20 +14,35 @@ import (
 // the waits are kept in may jump; a lane that looks every minute has noticed both.
 const lookAgain = time.Minute
 
-// lane schedules one account. Nothing in it is shared with another lane, so that a dead account delays no other.
+// lane schedules the accounts of one mailbox: they share its rate and its concurrency. Nothing in it is shared with another
+// lane, so that a dead account delays no other.
 type lane struct {
-	q       *Queue
-	account Account
-	wake    chan struct{} // holds one token: something changed since the lane last looked
+	q           *Queue
+	accounts    []Account
+	concurrency int           // the least of the accounts'
+	wake        chan struct{} // holds one token: something changed since the lane last looked
+	turn        int           // whose turn it is; only run touches it
 
 	mu       sync.Mutex // guards what follows
-	inFlight int
+	inFlight int        // also those about to be claimed
 	rate     rate
 	failures int // of the store, in a row
+	senders  map[pairKey]*sender
 }
 
-func newLane(q *Queue, a Account) *lane {
-	return &lane{q: q, account: a, wake: make(chan struct{}, 1), rate: rate{perMinute: a.RatePerMinute}}
+func newLane(q *Queue) *lane {
+	return &lane{q: q, wake: make(chan struct{}, 1), senders: make(map[pairKey]*sender)}
+}
+
+// add takes one more account of the mailbox. Where they differ the stricter limit is the mailbox's.
+func (l *lane) add(a Account) {
+	if len(l.accounts) == 0 || a.Concurrency < l.concurrency {
+		l.concurrency = a.Concurrency
+	}
+	if a.RatePerMinute > 0 && (l.rate.perMinute == 0 || a.RatePerMinute < l.rate.perMinute) {
+		l.rate.perMinute = a.RatePerMinute
+	}
+	l.accounts = append(l.accounts, a)
 }
 
 // poke makes the lane look again soon. It never blocks.
@@ -56,71 +71,125 @@ func (l *lane) run(ctx, work context.Context) {
 	}
 }
 
-// fill begins as many attempts as may be, and returns when to look again, zero where only a poke can change anything.
-func (l *lane) fill(ctx, work context.Context) time.Time {
+// fill begins as many attempts as may be, the accounts taking turns, and returns when to look again, zero where only a
+// poke can change anything.
+func (l *lane) fill(ctx, work context.Context) (again time.Time) {
 	for ctx.Err() == nil {
-		free, again := l.room()
-		if free == 0 {
-			return again
-		}
-		now := l.q.now()
-		before := make(map[envelope.ID]Item, 1)
-		entries, err := l.q.store.Claim(ctx, Claim{Account: l.account.Name, Now: now, Limit: free, Take: func(it *Item) error {
-			before[it.ID] = it.Clone()
-			return it.claim(now, l.q.lease, l.account.OnDoubt)
-		}})
-		if err != nil {
-			return l.trouble(ctx, err)
-		}
-		for _, e := range entries {
-			if e.Item.Lease != "" {
-				l.begin(work, e)
-				continue
-			}
-			after := e.Item // in doubt, and now held
-			e.Item = before[after.ID]
-			l.q.tell(ctx, e, after)
-		}
-		if len(entries) < free {
-			next, err := l.q.store.NextDue(ctx, l.account.Name)
+		again = time.Time{}
+		more := false
+		for range l.accounts {
+			l.turn = (l.turn + 1) % len(l.accounts)
+			full, at, err := l.serve(ctx, work, l.accounts[l.turn])
 			if err != nil {
 				return l.trouble(ctx, err)
 			}
+			more = more || full
+			if !at.IsZero() && (again.IsZero() || at.Before(again)) {
+				again = at
+			}
+		}
+		if !more {
 			l.recovered()
-			return next
+			return again
 		}
 	}
-	return time.Time{}
+	return again
 }
 
-// room returns how many attempts may begin now; for 0 also when that may change, zero where a poke says so.
-func (l *lane) room() (free int, again time.Time) {
+// scanMore is how many messages of stopped senders a claim may put off for each that it takes.
+const scanMore = 50
+
+// serve begins attempts of one account. full says that there may be more to begin, again when it may go on.
+func (l *lane) serve(ctx, work context.Context, a Account) (full bool, again time.Time, err error) {
+	free, again := l.reserve(ctx, a)
+	if free == 0 {
+		return false, again, nil
+	}
+	now := l.q.now()
+	before := make(map[envelope.ID]Item, 1)
+	entries, err := l.q.store.Claim(ctx, Claim{Account: a.Name, Now: now, Limit: free, Scan: free + scanMore, Take: func(it *Item) error {
+		before[it.ID] = it.Clone()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if off, err := l.stopped(it, now); off || err != nil {
+			return err
+		}
+		err := it.claim(now, l.q.lease, a.OnDoubt)
+		it.conclude(now, l.q.rules)
+		return err
+	}})
+	if err != nil {
+		l.unclaim(before)
+		l.unreserve(free)
+		return false, again, err
+	}
+	for _, e := range entries {
+		if e.Item.Lease != "" {
+			free--
+			l.begin(work, a, e)
+			continue
+		}
+		after := e.Item // put off with its sender; or in doubt, and now held
+		e.Item = before[after.ID]
+		l.q.tell(ctx, e, after)
+	}
+	l.unreserve(free)
+	if free == 0 || len(entries) > 0 {
+		return true, again, nil
+	}
+	again, err = l.q.store.NextDue(ctx, a.Name)
+	return false, again, err
+}
+
+// reserve returns how many attempts of the account may begin now, and takes their places; for 0 also when that may
+// change, zero where a poke says so. Each is either begun or given back.
+func (l *lane) reserve(ctx context.Context, a Account) (free int, again time.Time) {
 	now := l.q.clock()
-	gate := l.q.relayer.Gate(l.account.Name, now)
+	gate := l.q.relayer.Gate(a.Name, now)
+	l.q.parks.see(ctx, a.Name, gate.Waiting == waitingParked, l.q.now())
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	free = min(gate.Limit, l.account.Concurrency) - l.inFlight
+	free = min(gate.Limit, l.concurrency) - l.inFlight
 	if free <= 0 {
 		return 0, gate.Again
 	}
-	return l.rate.room(now, free)
+	if len(l.accounts) > 1 {
+		free = max(1, free/len(l.accounts))
+	}
+	free, again = l.rate.reserve(now, free)
+	l.inFlight += free
+	return free, again
 }
 
-// begin makes the attempt for a claimed message in a goroutine of its own; Run waits for it.
-func (l *lane) begin(work context.Context, e Entry) {
+func (l *lane) unreserve(n int) {
 	l.mu.Lock()
-	l.inFlight++
+	defer l.mu.Unlock()
+	l.inFlight -= n
+	l.rate.reserved -= n
+}
+
+// begin makes the attempt for a claimed message in a goroutine of its own; Run waits for it. It takes a reserved place.
+// The channel is closed when the attempt has ended.
+func (l *lane) begin(work context.Context, a Account, e Entry) <-chan struct{} {
+	l.mu.Lock()
 	l.rate.begin(l.q.clock())
 	l.mu.Unlock()
+	ended := make(chan struct{})
 	l.q.attempts.Go(func() {
+		freed := false
+		defer close(ended)
 		defer func() {
 			l.mu.Lock()
 			l.inFlight--
 			l.mu.Unlock()
 			l.poke()
+			if freed {
+				l.free(work, e.Item.Account, e.Item.Sender)
+			}
 		}()
-		l.attempt(work, e)
+		freed = l.attempt(work, a, e)
 	})
+	return ended
 }
 
 // trouble tells that the store failed and returns when to try it again.
@@ -132,7 +201,7 @@ func (l *lane) trouble(ctx context.Context, err error) time.Time {
 	pause := storePause(l.failures)
 	l.failures++
 	l.mu.Unlock()
-	l.q.events.Emit(ctx, slog.LevelError, event.QueueFailed, slog.String("account", l.account.Name), slog.Any("err", err))
+	l.q.events.Emit(ctx, slog.LevelError, event.QueueFailed, slog.String("account", l.accounts[0].Name), slog.Any("err", err))
 	return l.q.clock().Add(pause)
 }
 
@@ -147,10 +216,10 @@ func storePause(failures int) time.Duration {
 	return min(time.Second<<min(failures, 6), time.Minute)
 }
 
-// waitingFor says what the account's due mail waits for.
-func (l *lane) waitingFor() string {
+// waitingFor says what the due mail of one of its accounts waits for.
+func (l *lane) waitingFor(account string) string {
 	now := l.q.clock()
-	if gate := l.q.relayer.Gate(l.account.Name, now); gate.Waiting != "" {
+	if gate := l.q.relayer.Gate(account, now); gate.Waiting != "" {
 		return gate.Waiting
 	}
 	l.mu.Lock()
@@ -165,9 +234,11 @@ func (l *lane) waitingFor() string {
 type rate struct {
 	perMinute int         // 0 is no limit
 	begun     []time.Time // within the last 60 seconds, the oldest first
+	reserved  int         // about to begin
 }
 
-// room returns how many of the wanted may begin now; for 0 also when the next one may.
+// room returns how many of the wanted may begin now; for 0 also when the next one may, zero where that depends on those
+// about to begin.
 func (r *rate) room(now time.Time, wanted int) (n int, again time.Time) {
 	if r.perMinute == 0 {
 		return wanted, again
@@ -175,15 +246,30 @@ func (r *rate) room(now time.Time, wanted int) (n int, again time.Time) {
 	for len(r.begun) > 0 && now.Sub(r.begun[0]) >= time.Minute {
 		r.begun = r.begun[1:]
 	}
-	n = min(wanted, r.perMinute-len(r.begun))
-	if n == 0 {
+	n = min(wanted, r.perMinute-len(r.begun)-r.reserved)
+	if n <= 0 && len(r.begun) > 0 {
 		again = r.begun[0].Add(time.Minute)
 	}
+	return max(n, 0), again
+}
+
+// reserve is room, and takes what it returns; each is followed by begin or given back.
+func (r *rate) reserve(now time.Time, wanted int) (n int, again time.Time) {
+	n, again = r.room(now, wanted)
+	r.reserved += n
 	return n, again
 }
 
 func (r *rate) begin(now time.Time) {
+	r.reserved--
 	if r.perMinute > 0 {
+		r.begun = append(r.begun, now)
+	}
+}
+
+// seed counts beginnings of a former process as if they were made now.
+func (r *rate) seed(now time.Time, n int) {
+	for range min(n, r.perMinute-len(r.begun)) {
 		r.begun = append(r.begun, now)
 	}
 }

@@ -207,7 +207,7 @@ func TestStoreFailsAtTheClaim(t *testing.T) {
 		w.setGate("erp", queue.Gate{Limit: 1})
 		w.Wake("erp")
 		w.pass(3 * mins)
-		if told := w.told(); len(told) > 10 || !slices.Contains(told, "ERROR queue failed") {
+		if told := w.told(); len(told) > 20 || !slices.Contains(told, "ERROR queue failed") {
 			t.Errorf("%d events, want a few errors", len(told))
 		}
 		store.Fail(nil)

@@ -61,8 +61,11 @@ type Relayer interface {
 type Gate struct {
 	Limit   int       // how many of its messages may be in flight now; 0 closed; 1 while a pause is probed
 	Again   time.Time // when to ask again; zero: when Wake is called
-	Waiting string    // why it is not open: "", "pause" or "parked"
+	Waiting string    // why it is not open: "", "pause" or "parked"; with a Limit of 1 while that is probed
 }
+
+// waitingParked is Gate.Waiting where a person must act: the age of the account's mail stands still.
+const waitingParked = "parked"
 
 // OnDoubt is what follows when nobody can tell whether a message went out.
 type OnDoubt int
@@ -75,6 +78,7 @@ const (
 // Account is what the queue knows of an account.
 type Account struct {
 	Name          string
+	Mailbox       string        // the key of whose limits count: accounts that share it share them. "": the account alone
 	Concurrency   int           // messages in flight at most; less than 1 is 1
 	RatePerMinute int           // attempts begun in any 60 seconds at most; 0 is no limit
 	OnDoubt       OnDoubt       //
@@ -85,9 +89,18 @@ type Account struct {
 type Options struct {
 	Store       Store // the queue does not close it
 	Relayer     Relayer
+	Reporter    Reporter // nil: nobody gets reports
 	Accounts    []Account
 	GiveUpAfter time.Duration // age at which a message fails; 0 is 5 days
+	WarnAfter   time.Duration // age at which Reporter hears that it is late; 0 is never
+	ParkLimit   time.Duration // time parked after which a message is held; 0 is 30 days
+	KeepHistory time.Duration // of finished messages; 0 is 30 days
+	KeepFailed  time.Duration // bodies of failed messages; 0 is 14 days
+	KeepBodies  bool          // of relayed messages, as long as KeepHistory
 	StopGrace   time.Duration // for what is on the wire when Run is told to end
+	MinFree     int64         // bytes free on the store's disk below which nothing is taken; 0 is no limit
+	Free        func() (int64, error)
+	MaxQueued   map[string]int // messages that a user may have waiting; without an entry no limit
 	Events      *event.Bus
 	Now         func() time.Time                               // nil is time.Now
 	Jitter      func(wait time.Duration) (extra time.Duration) // added to waits; nil is up to a tenth of the wait
@@ -95,43 +108,97 @@ type Options struct {
 
 // Queue keeps and schedules mail. Safe for concurrent use.
 type Queue struct {
-	store     Store
-	relayer   Relayer
-	schedule  Schedule
-	stopGrace time.Duration
-	events    *event.Bus
-	clock     func() time.Time
-	jitter    func(time.Duration) time.Duration
-	lease     string           // names this process in the leases that it takes
-	lanes     map[string]*lane // by account; not changed after New
-	attempts  sync.WaitGroup   // those in flight
+	store       Store
+	relayer     Relayer
+	reporter    Reporter
+	schedule    Schedule
+	rules       rules
+	warnAfter   time.Duration
+	parkLimit   time.Duration
+	keepHistory time.Duration
+	keepFailed  time.Duration
+	stopGrace   time.Duration
+	events      *event.Bus
+	clock       func() time.Time
+	jitter      func(time.Duration) time.Duration
+	lease       string           // names this process in the leases that it takes
+	lanes       map[string]*lane // by account; those of one mailbox share one; not changed after New
+	accounts    map[string]Account
+	parks       parks
+	space       space
+	usage       usage
+	owes        chan struct{}  // holds one token: a report is owed
+	attempts    sync.WaitGroup // those in flight
 }
 
 // New returns a queue that takes messages, and relays them while Run runs.
 func New(o Options) *Queue {
 	q := &Queue{
-		store: o.Store, relayer: o.Relayer, stopGrace: o.StopGrace, events: o.Events, clock: o.Now, jitter: o.Jitter,
-		schedule: Schedule{GiveUpAfter: o.GiveUpAfter},
-		lease:    rand.Text(),
-		lanes:    make(map[string]*lane, len(o.Accounts)),
+		store: o.Store, relayer: o.Relayer, reporter: o.Reporter, stopGrace: o.StopGrace, events: o.Events, clock: o.Now,
+		jitter:      o.Jitter,
+		schedule:    Schedule{GiveUpAfter: orDefault(o.GiveUpAfter, 5*24*time.Hour)},
+		rules:       rules{reports: o.Reporter != nil, keepBodies: o.KeepBodies},
+		warnAfter:   o.WarnAfter,
+		parkLimit:   orDefault(o.ParkLimit, 30*24*time.Hour),
+		keepHistory: orDefault(o.KeepHistory, 30*24*time.Hour),
+		keepFailed:  orDefault(o.KeepFailed, 14*24*time.Hour),
+		lease:       rand.Text(),
+		lanes:       make(map[string]*lane, len(o.Accounts)),
+		accounts:    make(map[string]Account, len(o.Accounts)),
+		space:       space{least: o.MinFree, free: o.Free, events: o.Events},
+		owes:        make(chan struct{}, 1),
 	}
-	if q.schedule.GiveUpAfter == 0 {
-		q.schedule.GiveUpAfter = 5 * 24 * time.Hour
-	}
+	q.parks = parks{q: q, of: make(map[string]*park)}
+	q.usage = usage{q: q, most: o.MaxQueued}
 	if q.clock == nil {
 		q.clock = time.Now
 	}
 	if q.jitter == nil {
 		q.jitter = func(wait time.Duration) time.Duration { return mathrand.N(wait/10 + 1) }
 	}
+	mailboxes := make(map[string]*lane)
 	for _, a := range o.Accounts {
 		a.Concurrency = max(a.Concurrency, 1)
-		if a.DoubtWait == 0 {
-			a.DoubtWait = 10 * time.Minute
+		a.DoubtWait = orDefault(a.DoubtWait, 10*time.Minute)
+		key := "mailbox " + a.Mailbox
+		if a.Mailbox == "" {
+			key = "account " + a.Name
 		}
-		q.lanes[a.Name] = newLane(q, a)
+		l := mailboxes[key]
+		if l == nil {
+			l = newLane(q)
+			mailboxes[key] = l
+		}
+		l.add(a)
+		q.lanes[a.Name], q.accounts[a.Name] = l, a
 	}
 	return q
+}
+
+func orDefault(d, standard time.Duration) time.Duration {
+	if d == 0 {
+		return standard
+	}
+	return d
+}
+
+// distinct lists each lane once.
+func (q *Queue) distinct() []*lane {
+	var all []*lane
+	for _, l := range q.lanes {
+		if !slices.Contains(all, l) {
+			all = append(all, l)
+		}
+	}
+	return all
+}
+
+// owe tells that a report is owed. It never blocks.
+func (q *Queue) owe() {
+	select {
+	case q.owes <- struct{}{}:
+	default:
+	}
 }
 
 // now is the time as the store keeps it.
@@ -146,15 +213,14 @@ func (q *Queue) Enqueue(ctx context.Context, m message.Message, body io.Reader) 
 		return &reply.Error{Code: 451, Enhanced: "4.3.5", Text: "the message cannot be relayed as configured; try again later",
 			Err: fmt.Errorf("queue %s: no account %q", m.ID, m.Plan.Account)}
 	}
-	now := q.now()
-	it := Item{ID: m.ID, Account: m.Plan.Account, Accepted: m.Accepted.UTC().Truncate(time.Microsecond)}
-	for _, a := range m.Envelope.Recipients {
-		it.Recipients = append(it.Recipients, Recipient{Address: a, State: Queued, Next: now})
+	if err := q.room(ctx, m); err != nil {
+		return err
 	}
 	read := &watchedReader{r: body}
-	err := q.store.Add(ctx, it, m, read)
+	err := q.store.Add(ctx, q.item(m), m, read)
 	switch {
 	case err == nil:
+		q.usage.entered(m.Session.User)
 		l.poke()
 		return nil
 	case read.err != nil:
@@ -163,6 +229,34 @@ func (q *Queue) Enqueue(ctx context.Context, m message.Message, body io.Reader) 
 		return &reply.Error{Code: 452, Enhanced: "4.3.1", Text: "insufficient system storage; try again later", Err: fmt.Errorf("queue %s: %w", m.ID, err)}
 	}
 	return &reply.Error{Code: 451, Enhanced: "4.3.0", Text: "the message could not be stored; try again later", Err: fmt.Errorf("queue %s: %w", m.ID, err)}
+}
+
+// item is what the queue knows of a new message: due at once, or when its plan says.
+func (q *Queue) item(m message.Message) Item {
+	now := q.now()
+	it := Item{ID: m.ID, Account: m.Plan.Account, Sender: m.Plan.HeaderFrom.Key(), Accepted: m.Accepted.UTC().Truncate(time.Microsecond),
+		Parked: q.parks.total(m.Plan.Account, now)}
+	first := Recipient{State: Queued, Next: now}
+	if at := m.Plan.NotBefore.UTC().Truncate(time.Microsecond); at.After(now) {
+		first.Next = at
+	}
+	if m.Plan.Hold {
+		first = Recipient{State: Held, Last: Last{Err: "its scenario holds it until it is released"}}
+	}
+	for _, a := range m.Envelope.Recipients {
+		first.Address = a
+		it.Recipients = append(it.Recipients, first)
+	}
+	it.Watch = q.firstWatch(now)
+	return it
+}
+
+// firstWatch is when the age of a message that begins now is looked at first.
+func (q *Queue) firstWatch(now time.Time) time.Time {
+	if q.warnAfter > 0 {
+		return now.Add(min(q.warnAfter, q.schedule.GiveUpAfter))
+	}
+	return now.Add(q.schedule.GiveUpAfter)
 }
 
 // watchedReader remembers an error of its reader, to tell the session's trouble from the store's.
@@ -189,11 +283,14 @@ func (q *Queue) Run(ctx context.Context) error {
 	// After 250 a message does not belong to anybody's context; an attempt ends by itself, or when the grace is over.
 	work, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
-	var lanes sync.WaitGroup
-	for _, l := range q.lanes {
-		lanes.Go(func() { l.run(ctx, work) })
+	var others sync.WaitGroup
+	others.Go(func() { q.watch(ctx) })
+	q.tryAlone(ctx, work)
+	for _, l := range q.distinct() {
+		others.Go(func() { l.run(ctx, work) })
 	}
-	lanes.Wait()
+	others.Go(func() { q.keepTrying(ctx, work) })
+	others.Wait()
 	ended := make(chan struct{})
 	go func() { q.attempts.Wait(); close(ended) }()
 	if endsWithin(ended, q.stopGrace) {
@@ -218,31 +315,6 @@ func endsWithin(ended <-chan struct{}, d time.Duration) bool {
 	case <-t.C:
 		return false
 	}
-}
-
-// recover voids the leases of the process before: its messages are due at once, or in doubt.
-func (q *Queue) recover(ctx context.Context) error {
-	leased, err := q.store.List(ctx, Filter{State: Sending})
-	if err != nil {
-		return fmt.Errorf("leases of the former process: %w", err)
-	}
-	for _, e := range leased {
-		doubtWait := 10 * time.Minute // of an account that was removed
-		if l := q.lanes[e.Item.Account]; l != nil {
-			doubtWait = l.account.DoubtWait
-		}
-		var after Item
-		err := q.store.Update(ctx, e.Item.ID, func(it *Item) error {
-			err := it.abandon(q.now(), doubtWait)
-			after = it.Clone()
-			return err
-		})
-		if err != nil {
-			return fmt.Errorf("lease of the former process on %s: %w", e.Item.ID, err)
-		}
-		q.tell(ctx, e, after)
-	}
-	return nil
 }
 
 // Wake tells that the account may go on, "" that all may.
@@ -290,7 +362,7 @@ func (q *Queue) row(e Entry) Row {
 		r.WaitingFor = "sender"
 	case r.State == Queued || r.State == Deferred:
 		if l := q.lanes[e.Item.Account]; l != nil && !r.NextAttempt.After(q.now()) {
-			r.WaitingFor = l.waitingFor()
+			r.WaitingFor = l.waitingFor(e.Item.Account)
 		}
 	}
 	return r

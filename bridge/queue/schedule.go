@@ -18,19 +18,13 @@ const guardWait = 30 * time.Second
 
 // Schedule says when the attempts of a message are made.
 type Schedule struct {
-	GiveUpAfter time.Duration // age, counted from acceptance
+	GiveUpAfter time.Duration // age, counted from acceptance; time parked does not count
 }
 
 // NextAttempt returns when the attempt after the given one (counted from 1) may start, and false when the message would
 // by then be older than s.GiveUpAfter. The last wait repeats. No jitter; the worker adds it. RFC 5321 section 4.5.4.1.
 func (s Schedule) NextAttempt(queued, ended time.Time, attempt int) (at time.Time, ok bool) {
 	at = ended.Add(wait(messageWaits, attempt))
-	return at, !s.tooOld(queued, at)
-}
-
-// nextLook is NextAttempt for a missing Send As right; waits counts the earlier ones and this one.
-func (s Schedule) nextLook(queued, ended time.Time, waits int) (at time.Time, ok bool) {
-	at = ended.Add(wait(senderWaits, waits))
 	return at, !s.tooOld(queued, at)
 }
 

@@ -21,10 +21,11 @@ const (
 )
 
 // moves is the only table of allowed moves. Who makes them: a claim leads to Sending, an outcome away from it, a void
-// lease to Queued or InDoubt, and a person (queue hold, release, retry, sent, drop) makes those that neither start nor
-// end at Sending.
+// lease to Queued, InDoubt or Held; a message whose sender pair waits goes from Queued to Deferred with it; age leads
+// from what waits to Failed or Held; and a person (queue hold, release, retry, sent, drop) makes those that neither
+// start nor end at Sending.
 var moves = map[State][]State{
-	Queued:   {Sending, Held, Failed},
+	Queued:   {Sending, Deferred, Held, Failed},
 	Sending:  {Queued, Deferred, InDoubt, Held, Failed, Relayed},
 	Deferred: {Sending, Queued, Held, Failed},
 	InDoubt:  {Sending, Queued, Held, Failed, Relayed},

@@ -62,8 +62,9 @@ type Store interface {
 	// holding back other changes. An error of the reader is returned wrapped and leaves nothing behind.
 	Add(ctx context.Context, item Item, m message.Message, body io.Reader) error
 
-	// Claim picks up to limit messages of the account whose Next is not after now, the earliest first, and lets take
-	// change each. It returns them as changed.
+	// Claim picks messages of the account whose Next is not after now, the earliest first, and lets take change each,
+	// until it has leased as many as the limit or has seen scan of them. It returns all that it saw, as changed; those
+	// that were not leased without their header.
 	Claim(ctx context.Context, c Claim) ([]Entry, error)
 
 	// NextDue returns the earliest Next of the account's messages, zero where none waits for a time.
@@ -71,6 +72,27 @@ type Store interface {
 
 	// Update lets change alter one item. An error of change is returned as it is, and then nothing is changed.
 	Update(ctx context.Context, id envelope.ID, change func(*Item) error) error
+
+	// UpdateAll lets change alter several items in one transaction. An ID that is not there is left out. An error of
+	// change is returned as it is, and then none of them is changed.
+	UpdateAll(ctx context.Context, ids []envelope.ID, change func(*Item) error) error
+
+	// Find returns the IDs of the messages that s selects, in an order of its own that is the same each time.
+	Find(ctx context.Context, s Selection) ([]envelope.ID, error)
+
+	// Usage returns how much each user's messages that are not final hold.
+	Usage(ctx context.Context) (map[string]Usage, error)
+
+	// FinishedSince counts the messages that became final at or after that time, by account.
+	FinishedSince(ctx context.Context, t time.Time) (map[string]int, error)
+
+	// Purge deletes a few of the bodies and messages that nobody needs any more, and gives some of their room back to
+	// the file system. more says that there is something left to do.
+	Purge(ctx context.Context, p Purge) (more bool, err error)
+
+	// SetNote keeps a small document beside the messages, "" deletes it. Notes returns those whose key begins so.
+	SetNote(ctx context.Context, key, value string) error
+	Notes(ctx context.Context, prefix string) (map[string]string, error)
 
 	// Open returns the body, a stream of BodySize octets. It ends with ErrDamaged, never with a silent io.EOF, where the
 	// stored octets are fewer or more: a cut message must not be relayed. The caller closes it.
@@ -94,5 +116,41 @@ type Claim struct {
 	Account string
 	Now     time.Time
 	Limit   int               // at least 1
+	Scan    int               // at least Limit, or it counts as Limit
 	Take    func(*Item) error // an error ends the whole claim, and nothing is changed
+}
+
+// Selection says which messages Store.Find looks for.
+type Selection struct {
+	Which  Which
+	Before time.Time // for Watched
+
+	Account, Sender string      // for OfSender
+	After           envelope.ID // for OfSender: the page after this ID
+	Limit           int         // at least 1
+}
+
+// Which is the rule of a Selection.
+type Which int
+
+// The rules. A store answers each from an index, however long the queue and its history are.
+const (
+	Leased   Which = iota // Item.Lease is set
+	Suspects              // Item.Suspect is set
+	Watched               // Item.Watch is not after Selection.Before, the earliest first
+	Owing                 // Item.Owed is set
+	OfSender              // deferred, of that account and sender, by ID
+)
+
+// Usage is what the messages of a user hold.
+type Usage struct {
+	Messages int
+	Bytes    int64 // of bodies
+}
+
+// Purge says what Store.Purge may delete. Zero times delete nothing.
+type Purge struct {
+	History time.Time // messages finished before
+	Failed  time.Time // bodies of failed messages that were finished before
+	Relayed time.Time // bodies of relayed messages that were finished before
 }

@@ -10,23 +10,34 @@ import (
 	"sync/atomic"
 	"time"
 
+	"postern/bridge/envelope"
 	"postern/bridge/event"
 	"postern/bridge/message"
 	"postern/bridge/reply"
 )
 
-// attempt relays a claimed message and writes down what came of it.
-func (l *lane) attempt(work context.Context, e Entry) {
+// attempt relays a claimed message and writes down what came of it. freed says that its sender may send after all.
+func (l *lane) attempt(work context.Context, a Account, e Entry) (freed bool) {
 	q := l.q
 	if e.Damage != nil {
+		l.senderAfter(&e.Item, reply.Outcome{Owner: reply.Process}, q.now())
 		l.write(work, e, func(it *Item) error { return it.hold(q.lease, e.Damage.Error()) })
-		return
+		return false
 	}
-	v := verdict{lease: q.lease, schedule: q.schedule, doubtWait: l.account.DoubtWait, jitter: q.jitter}
+	v := verdict{lease: q.lease, schedule: q.schedule, doubtWait: a.DoubtWait, onDoubt: a.OnDoubt, jitter: q.jitter}
 	v.outcome = q.relay(work, e)
 	v.ended = q.now()
-	v.gateOpen = q.relayer.Gate(l.account.Name, q.clock()).Limit > 0
-	l.write(work, e, func(it *Item) error { return it.settle(v) })
+	gate := q.relayer.Gate(a.Name, q.clock())
+	v.gateOpen = gate.Limit > 0
+	q.parks.see(context.WithoutCancel(work), a.Name, gate.Waiting == waitingParked, v.ended)
+	v.born = q.born(&e.Item, v.ended)
+	v.pair, freed = l.senderAfter(&e.Item, v.outcome, v.ended)
+	l.write(work, e, func(it *Item) error {
+		err := it.settle(v)
+		it.conclude(v.ended, q.rules)
+		return err
+	})
+	return freed
 }
 
 // relay hands one attempt to the Relayer. A panic in there is its own failure: after the intent was committed nobody can
@@ -50,12 +61,23 @@ func (q *Queue) relay(work context.Context, e Entry) (o reply.Outcome) {
 		out.Recipients = append(out.Recipients, r.Address)
 		if r.Doubts > 0 {
 			out.Resend, out.Transport = true, r.Last.Transport
+			out.Look = r.Last.Looks > 0
+		}
+		if r.Last.Note != "" {
+			if out.Notes == nil {
+				out.Notes = map[string]string{}
+			}
+			out.Notes[r.Address.Key()] = r.Last.Note
 		}
 	}
 	out.Open = func(ctx context.Context) (io.ReadCloser, error) { return q.store.Open(ctx, id) }
-	out.Intent = func(ctx context.Context) error {
+	out.IntentBy = func(ctx context.Context, transport string) error {
 		intended.Store(true) // also where the commit fails: it may have been written
-		return q.store.Update(ctx, id, func(it *Item) error { return it.intend(q.lease) })
+		return q.store.Update(ctx, id, func(it *Item) error { return it.intend(q.lease, transport) })
+	}
+	out.Intent = func(ctx context.Context) error { return out.IntentBy(ctx, "") }
+	out.Remember = func(ctx context.Context, recipients []envelope.Address, note string) error {
+		return q.store.Update(ctx, id, func(it *Item) error { return it.remember(q.lease, recipients, note) })
 	}
 	return q.relayer.Relay(work, out)
 }
@@ -76,7 +98,7 @@ func (l *lane) write(work context.Context, e Entry, change func(*Item) error) {
 			return
 		}
 		l.q.events.Emit(work, slog.LevelError, event.QueueFailed, slog.String("queue_id", string(e.Item.ID)),
-			slog.String("account", l.account.Name), slog.Any("err", err))
+			slog.String("account", e.Item.Account), slog.Any("err", err))
 		if errors.Is(err, errLeaseLost) || errors.Is(err, ErrMove) || errors.Is(err, ErrNotFound) || errors.Is(err, ErrClosed) {
 			return
 		}
@@ -90,8 +112,14 @@ func (l *lane) write(work context.Context, e Entry, change func(*Item) error) {
 	}
 }
 
-// tell sends one event for each state that recipients came to since e was read.
+// tell sends one event for each state that recipients came to since e was read, and starts what follows.
 func (q *Queue) tell(ctx context.Context, e Entry, after Item) {
+	if after.Owed != OwedNothing {
+		q.owe()
+	}
+	if after.State().Final() {
+		q.usage.left(e)
+	}
 	for _, s := range []State{Relayed, Queued, Deferred, InDoubt, Held, Failed} {
 		var first *Recipient
 		var addresses []string
@@ -141,6 +169,9 @@ func (q *Queue) attrs(e Entry, after Item, r *Recipient, addresses []string) []s
 	}
 	if text := r.Last.Reply.String(); text != "" {
 		a = append(a, slog.String("reply", text))
+	}
+	if r.Last.Means != "" {
+		a = append(a, slog.String("means", r.Last.Means))
 	}
 	if !r.Next.IsZero() {
 		a = append(a, slog.Time("next_attempt", r.Next))

@@ -20,6 +20,7 @@ import (
 type Memory struct {
 	mu      sync.Mutex // guards what follows
 	entries map[envelope.ID]*kept
+	notes   map[string]string
 	closed  bool
 	fail    error
 }
@@ -30,7 +31,7 @@ type kept struct {
 }
 
 // NewMemory returns an empty store.
-func NewMemory() *Memory { return &Memory{entries: make(map[envelope.ID]*kept)} }
+func NewMemory() *Memory { return &Memory{entries: make(map[envelope.ID]*kept), notes: make(map[string]string)} }
 
 // Fail makes every change return err until it is called with nil.
 func (m *Memory) Fail(err error) {
@@ -93,18 +94,26 @@ func (m *Memory) Claim(_ context.Context, c queue.Claim) ([]queue.Entry, error) 
 		}
 		return strings.Compare(string(a.entry.Item.ID), string(b.entry.Item.ID))
 	})
-	due = due[:min(c.Limit, len(due))]
-	changed := make([]queue.Item, len(due))
-	for i, k := range due {
-		changed[i] = k.entry.Item.Clone()
-		if err := c.Take(&changed[i]); err != nil {
+	due = due[:min(max(c.Scan, c.Limit), len(due))]
+	leased := 0
+	var changed []queue.Item
+	for _, k := range due {
+		if leased == c.Limit {
+			break
+		}
+		it := k.entry.Item.Clone()
+		if err := c.Take(&it); err != nil {
 			return nil, err
 		}
+		if it.Lease != "" {
+			leased++
+		}
+		changed = append(changed, it)
 	}
-	entries := make([]queue.Entry, len(due))
-	for i, k := range due {
-		k.entry.Item = changed[i].Clone()
-		entries[i] = k.copy(true)
+	entries := make([]queue.Entry, len(changed))
+	for i, it := range changed {
+		due[i].put(it)
+		entries[i] = due[i].copy(it.Lease != "")
 	}
 	return entries, nil
 }
@@ -146,6 +155,13 @@ func (m *Memory) Update(_ context.Context, id envelope.ID, change func(*queue.It
 	if err := change(&it); err != nil {
 		return err
 	}
+	k.put(it)
+	return nil
+}
+
+// put keeps what a change has made of the item.
+func (k *kept) put(it queue.Item) {
+	it = it.Clone()
 	if it.DropBody {
 		k.body, k.entry.HasBody, k.entry.Message.Header, it.DropBody = nil, false, nil, false
 	}
@@ -153,7 +169,6 @@ func (m *Memory) Update(_ context.Context, id envelope.ID, change func(*queue.It
 		k.entry.Message.Plan, it.NewPlan = *it.NewPlan, nil
 	}
 	k.entry.Item = it
-	return nil
 }
 
 // Open implements queue.Store.

@@ -27,7 +27,7 @@ func (s *Store) Add(ctx context.Context, item queue.Item, m message.Message, bod
 	if err != nil {
 		return err
 	}
-	a := adding{w: s.writer, item: item, docs: docs, header: int64(len(m.Header)), from: io.MultiReader(bytes.NewReader(m.Header), body)}
+	a := adding{w: s.writer, item: item, docs: docs, user: m.Session.User, header: int64(len(m.Header)), from: io.MultiReader(bytes.NewReader(m.Header), body)}
 	defer a.release()
 	for {
 		end, err := a.fill()
@@ -69,6 +69,7 @@ type adding struct {
 	w      *writer
 	item   queue.Item
 	docs   documents
+	user   string
 	header int64 // octets of the header block
 	from   io.Reader
 	seq    int64 // of the unfinished row; 0 while there is none
@@ -142,7 +143,11 @@ func (a *adding) writeLast(ctx context.Context) error {
 			return err
 		}
 		for n, r := range a.item.Recipients {
-			if _, err := t.exec(t.insertRecipient, seq, n, r.Address.String(), string(r.State), micro(r.Next)); err != nil {
+			last, err := encodeLast(r.Last)
+			if err != nil {
+				return err
+			}
+			if _, err := t.exec(t.insertRecipient, seq, n, r.Address.String(), string(r.State), micro(r.Next), last); err != nil {
 				return err
 			}
 		}
@@ -154,7 +159,8 @@ func (t *tx) insert(a *adding, state string) (seq int64, err error) {
 	next := micro(a.item.Next())
 	next.Valid = next.Valid && state != unfinished
 	r, err := t.exec(t.insertMessage, string(a.item.ID), a.item.Account, state, next, a.item.Accepted.UnixMicro(),
-		a.header, a.size-a.header, a.docs.session, a.docs.envelope, a.docs.plan)
+		a.header, a.size-a.header, a.docs.session, a.docs.envelope, a.docs.plan,
+		a.user, a.item.Sender, a.item.Parked.Microseconds(), micro(a.item.Watch))
 	if err != nil {
 		return 0, err
 	}

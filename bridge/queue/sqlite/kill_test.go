@@ -217,7 +217,7 @@ func TestKillInFlight(t *testing.T) {
 				t.Errorf("Run: %v", err)
 			}
 			row, err := q.Show(t.Context(), item.ID)
-			if err != nil || row.State != tc.want || row.Item.Lease != "" || row.Item.Intent || !row.HasBody || row.NextAttempt.IsZero() {
+			if err != nil || row.State != tc.want || row.Item.Lease != "" || row.Item.Intent || !row.HasBody || row.NextAttempt.IsZero() != row.Item.Suspect {
 				t.Errorf("after the start: %s, %+v, %v; want %s", row.State, row.Item, err, tc.want)
 			}
 		})

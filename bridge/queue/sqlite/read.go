@@ -24,9 +24,7 @@ type loaded struct {
 }
 
 func scanLoaded(r row) (l loaded, err error) {
-	var accepted int64
-	err = r.Scan(append(l.dest(&accepted), &l.header, &l.body, &l.hasBody, &l.docs.session, &l.docs.envelope, &l.docs.plan)...)
-	l.item.Accepted = fromMicro(accepted)
+	l.stored, err = scanStored(r, &l.header, &l.body, &l.hasBody, &l.docs.session, &l.docs.envelope, &l.docs.plan)
 	return l, err
 }
 
@@ -59,17 +57,25 @@ func (s *Store) Claim(ctx context.Context, c queue.Claim) ([]queue.Entry, error)
 			l, err := scanLoaded(r)
 			picked = append(picked, l)
 			return err
-		}, c.Account, c.Now.UnixMicro(), c.Limit)
+		}, c.Account, c.Now.UnixMicro(), max(c.Scan, c.Limit))
 		if err != nil {
 			return err
 		}
+		leased := 0
 		for i := range picked {
+			if leased == c.Limit {
+				picked = picked[:i]
+				break
+			}
 			l := &picked[i]
 			if l.item.Recipients, err = t.recipients(l.seq); err != nil {
 				return err
 			}
 			if err := t.change(&l.stored, c.Take); err != nil {
 				return err
+			}
+			if l.item.Lease != "" {
+				leased++
 			}
 		}
 		return nil
@@ -80,7 +86,9 @@ func (s *Store) Claim(ctx context.Context, c queue.Claim) ([]queue.Entry, error)
 	entries := make([]queue.Entry, len(picked))
 	for i, l := range picked {
 		entries[i] = l.entry()
-		s.addHeader(context.WithoutCancel(ctx), &entries[i], l) // claimed: it must reach the queue
+		if l.item.Lease != "" {
+			s.addHeader(context.WithoutCancel(ctx), &entries[i], l) // claimed: it must reach the queue
+		}
 	}
 	return entries, nil
 }

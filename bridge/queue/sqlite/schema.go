@@ -3,15 +3,12 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"fmt"
-
-	"postern/bridge/queue"
 )
 
 // version is the schema's, kept in PRAGMA user_version.
-const version = 1
+const version = 2
 
-// schema is version 1. Times are microseconds since 1970 UTC.
+// schema1 is version 1. Times are microseconds since 1970 UTC.
 //
 // messages.state is the least final of the recipients' states, or unfinished while a large body comes in.
 // messages.next_attempt is null while a message is leased or waits for nothing that time brings; so the index messages_due
@@ -19,7 +16,7 @@ const version = 1
 //
 // chunks holds the message as it came, header block and body in one stream. Its key is messages.seq * 2^20 + n: in one
 // B-tree without a second index, chunks lie in the order in which they are read.
-const schema = `
+const schema1 = `
 CREATE TABLE messages (
 	seq          INTEGER PRIMARY KEY,
 	id           TEXT    NOT NULL UNIQUE,
@@ -57,6 +54,35 @@ CREATE TABLE chunks (
 ) STRICT;
 `
 
+// schema2 adds what scheduling by sender, age and process needs, and notes: documents that are no messages. Each index
+// holds only what its rule selects, so that most messages are in few of them. A message's times of being looked at and
+// of its end are null where there is none.
+const schema2 = `
+ALTER TABLE messages ADD COLUMN user     TEXT    NOT NULL DEFAULT '';
+ALTER TABLE messages ADD COLUMN sender   TEXT    NOT NULL DEFAULT '';
+ALTER TABLE messages ADD COLUMN via      TEXT    NOT NULL DEFAULT '';
+ALTER TABLE messages ADD COLUMN parked   INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE messages ADD COLUMN watch    INTEGER;
+ALTER TABLE messages ADD COLUMN owed     TEXT    NOT NULL DEFAULT '';
+ALTER TABLE messages ADD COLUMN warned   INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE messages ADD COLUMN suspect  INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE messages ADD COLUMN deaths   INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE messages ADD COLUMN finished INTEGER;
+ALTER TABLE messages ADD COLUMN retried  INTEGER;
+CREATE INDEX messages_lease      ON messages (seq) WHERE lease <> '';
+CREATE INDEX messages_suspect    ON messages (seq) WHERE suspect = 1;
+CREATE INDEX messages_unfinished ON messages (seq) WHERE state = 'unfinished';
+CREATE INDEX messages_owed       ON messages (seq) WHERE owed <> '';
+CREATE INDEX messages_watch      ON messages (watch) WHERE watch IS NOT NULL;
+CREATE INDEX messages_sender     ON messages (account, sender, id) WHERE state = 'deferred';
+CREATE INDEX messages_finished   ON messages (finished) WHERE finished IS NOT NULL;
+CREATE INDEX messages_kept       ON messages (finished) WHERE finished IS NOT NULL AND has_body = 1;
+CREATE TABLE notes (
+	key   TEXT PRIMARY KEY,
+	value TEXT NOT NULL
+) WITHOUT ROWID, STRICT;
+`
+
 // unfinished is the state of a message whose body is not complete. It is no queue.State: nobody but this package sees it.
 const unfinished = "unfinished"
 
@@ -66,33 +92,9 @@ const chunkBits = 20
 // chunkKey returns the key of a message's n-th chunk; that of the next message's first ends a message's range.
 func chunkKey(seq, n int64) int64 { return seq<<chunkBits + n }
 
-// migrate brings an empty file or an older schema to version in one transaction, and refuses a newer one. (Copying an
-// old store before its first migration comes with the first migration.)
-func migrate(ctx context.Context, conn *sql.Conn) error {
-	var have int
-	if err := conn.QueryRowContext(ctx, "PRAGMA user_version").Scan(&have); err != nil {
-		return err
-	}
-	switch {
-	case have == version:
-		return nil
-	case have > version:
-		return fmt.Errorf("%w: its schema is %d, this program knows up to %d; run the version that wrote it", queue.ErrNewer, have, version)
-	}
-	tx, err := conn.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback() // does nothing after Commit
-	if _, err := tx.ExecContext(ctx, schema+fmt.Sprintf("PRAGMA user_version = %d;", version)); err != nil {
-		return err
-	}
-	return tx.Commit()
-}
-
 // removeUnfinished deletes what a process that is gone was still taking in. Nobody was told that it is kept.
 func removeUnfinished(ctx context.Context, conn *sql.Conn) error {
-	rows, err := conn.QueryContext(ctx, "SELECT seq FROM messages WHERE state = ?", unfinished)
+	rows, err := conn.QueryContext(ctx, "SELECT seq FROM messages WHERE state = '"+unfinished+"'")
 	if err != nil {
 		return err
 	}

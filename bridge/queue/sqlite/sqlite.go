@@ -67,7 +67,7 @@ func Open(ctx context.Context, path string) (_ *Store, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = prepareFile(ctx, conn); err == nil {
+	if err = prepareFile(ctx, conn, path); err == nil {
 		err = s.prepareReads(ctx)
 	}
 	if err == nil {
@@ -140,7 +140,7 @@ func dsn(path string, readOnly bool) string {
 }
 
 // prepareFile asserts what durability rests on, brings the schema up, and removes what was not finished.
-func prepareFile(ctx context.Context, conn *sql.Conn) error {
+func prepareFile(ctx context.Context, conn *sql.Conn, path string) error {
 	for _, want := range []struct{ pragma, value, why string }{
 		{"journal_mode", "wal", "the file system must support shared memory; a network share does not"},
 		{"synchronous", "2", "without it an accepted message is lost in a power cut"},
@@ -154,7 +154,7 @@ func prepareFile(ctx context.Context, conn *sql.Conn) error {
 			return fmt.Errorf("%s is %s and must be %s: %s", want.pragma, got, want.value, want.why)
 		}
 	}
-	if err := migrate(ctx, conn); err != nil {
+	if err := migrate(ctx, conn, path); err != nil {
 		return err
 	}
 	return removeUnfinished(ctx, conn)

@@ -88,7 +88,7 @@ func TestFileIsTheOwnersAlone(t *testing.T) {
 func TestSchemaOfNewFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "queue.db")
 	open(t, path).Close()
-	for pragma, want := range map[string]int{"user_version": 1, "auto_vacuum": 2} {
+	for pragma, want := range map[string]int{"user_version": 2, "auto_vacuum": 2} {
 		var got int
 		if err := raw(t, path).QueryRow("PRAGMA " + pragma).Scan(&got); err != nil || got != want {
 			t.Errorf("%s = %d, %v; want %d", pragma, got, err, want)
@@ -100,7 +100,7 @@ func TestOpenRefuses(t *testing.T) {
 	dir := t.TempDir()
 	newer, foreign := filepath.Join(dir, "newer.db"), filepath.Join(dir, "foreign.db")
 	open(t, newer).Close()
-	tamper(t, newer, "PRAGMA user_version = 2")
+	tamper(t, newer, "PRAGMA user_version = 3")
 	if err := os.WriteFile(foreign, bytes.Repeat([]byte("not a database. "), 512), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestOpenRefuses(t *testing.T) {
 		is         error
 		text       string
 	}{
-		{"a store that a newer program wrote", newer, queue.ErrNewer, "schema is 2"},
+		{"a store that a newer program wrote", newer, queue.ErrNewer, "schema is 3"},
 		{"a file that is no database", foreign, queue.ErrDamaged, "foreign.db"},
 		{"a folder that is not there", filepath.Join(dir, "none", "queue.db"), os.ErrNotExist, "queue.db"},
 	} {

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"postern/bridge/envelope"
@@ -15,23 +14,26 @@ import (
 
 // tx is the writer's side of the store: prepared statements on its one connection. Only the writer's goroutine uses it.
 type tx struct {
+	conn    *sql.Conn
 	touched bool // the present change has written, or SQLite has refused it something
 
-	begin, commit, rollback                         *sql.Stmt
-	insertMessage, insertRecipient, insertChunk     *sql.Stmt
-	finishMessage, deleteMessage, deleteChunks      *sql.Stmt
-	selectDue, selectItem, selectRecipients         *sql.Stmt
-	updateMessage, updateRecipient, updateHasNoBody *sql.Stmt
-	updatePlan                                      *sql.Stmt
+	begin, commit, rollback                                           *sql.Stmt
+	insertMessage, insertRecipient, insertChunk                       *sql.Stmt
+	finishMessage, deleteMessage, deleteChunks                        *sql.Stmt
+	selectDue, selectItem, selectRecipients                           *sql.Stmt
+	updateMessage, updateRecipient, updateHasNoBody                   *sql.Stmt
+	updateIntent, updateUpkeep, setNote, deleteNote, deleteRecipients *sql.Stmt
+	updatePlan                                                        *sql.Stmt
 }
 
 // itemColumns are those of a queue.Item; entryColumns those of a queue.Entry, in the order of scanEntry.
 const (
-	itemColumns  = "seq, id, account, accepted, attempts, lease, intent"
+	itemColumns  = "seq, id, account, accepted, attempts, lease, intent, sender, via, parked, watch, owed, warned, suspect, deaths, finished, retried"
 	entryColumns = itemColumns + ", header_size, body_size, has_body, session, envelope, plan"
 )
 
 func (t *tx) prepare(ctx context.Context, conn *sql.Conn) error {
+	t.conn = conn
 	for _, p := range []struct {
 		stmt **sql.Stmt
 		text string
@@ -40,8 +42,8 @@ func (t *tx) prepare(ctx context.Context, conn *sql.Conn) error {
 		{&t.commit, "COMMIT"},
 		{&t.rollback, "ROLLBACK"},
 		{&t.insertMessage, `INSERT INTO messages (id, account, state, next_attempt, accepted, header_size, body_size, has_body,
-			session, envelope, plan) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?)`},
-		{&t.insertRecipient, "INSERT INTO recipients (seq, n, address, state, next_attempt) VALUES (?, ?, ?, ?, ?)"},
+			session, envelope, plan, user, sender, parked, watch) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?)`},
+		{&t.insertRecipient, "INSERT INTO recipients (seq, n, address, state, next_attempt, last) VALUES (?, ?, ?, ?, ?, ?)"},
 		{&t.insertChunk, "INSERT INTO chunks (at, data) VALUES (?, ?)"},
 		{&t.finishMessage, "UPDATE messages SET state = ?, next_attempt = ?, body_size = ? WHERE seq = ?"},
 		{&t.deleteMessage, "DELETE FROM messages WHERE seq = ?"},
@@ -49,11 +51,16 @@ func (t *tx) prepare(ctx context.Context, conn *sql.Conn) error {
 		{&t.selectDue, selectDue},
 		{&t.selectItem, "SELECT " + itemColumns + " FROM messages WHERE id = ? AND state <> '" + unfinished + "'"},
 		{&t.selectRecipients, selectRecipients},
-		{&t.updateMessage, `UPDATE messages SET state = ?, next_attempt = ?, attempts = ?, lease = ?, intent = ? WHERE seq = ?`},
+		{&t.updateMessage, `UPDATE messages SET state = ?, next_attempt = ?, attempts = ?, lease = ?, intent = ?, via = ? WHERE seq = ?`},
+		{&t.updateIntent, `UPDATE messages SET intent = ?, via = ? WHERE seq = ?`},
+		{&t.updateUpkeep, `UPDATE messages SET parked = ?, watch = ?, owed = ?, warned = ?, suspect = ?, deaths = ?, finished = ?, retried = ? WHERE seq = ?`},
 		{&t.updateRecipient, `UPDATE recipients SET state = ?, next_attempt = ?, attempts = ?, sender_waits = ?, doubts = ?, last = ?
 			WHERE seq = ? AND n = ?`},
 		{&t.updateHasNoBody, "UPDATE messages SET has_body = 0 WHERE seq = ?"},
-		{&t.updatePlan, "UPDATE messages SET plan = ?, account = ? WHERE seq = ?"},
+		{&t.updatePlan, "UPDATE messages SET plan = ?, account = ?, sender = ? WHERE seq = ?"},
+		{&t.setNote, "INSERT INTO notes (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"},
+		{&t.deleteNote, "DELETE FROM notes WHERE key = ?"},
+		{&t.deleteRecipients, "DELETE FROM recipients WHERE seq = ?"},
 	} {
 		var err error
 		if *p.stmt, err = conn.PrepareContext(ctx, p.text); err != nil {
@@ -108,8 +115,16 @@ type stored struct {
 	item queue.Item
 }
 
-func (s *stored) dest(accepted *int64) []any {
-	return []any{&s.seq, &s.item.ID, &s.item.Account, accepted, &s.item.Attempts, &s.item.Lease, &s.item.Intent}
+// scanStored reads the columns of itemColumns and then more.
+func scanStored(r row, more ...any) (s stored, err error) {
+	it := &s.item
+	var accepted, parked int64
+	var watch, finished, retried sql.NullInt64
+	err = r.Scan(append([]any{&s.seq, &it.ID, &it.Account, &accepted, &it.Attempts, &it.Lease, &it.Intent, &it.Sender, &it.Via, &parked,
+		&watch, &it.Owed, &it.Warned, &it.Suspect, &it.Deaths, &finished, &retried}, more...)...)
+	it.Accepted, it.Parked = fromMicro(accepted), time.Duration(parked)*time.Microsecond
+	it.Watch, it.Finished, it.Retried = fromNull(watch), fromNull(finished), fromNull(retried)
+	return s, err
 }
 
 // item reads one item with its recipients.
@@ -117,9 +132,7 @@ func (t *tx) item(id envelope.ID) (s stored, err error) {
 	found := false
 	err = t.query(t.selectItem, func(r row) error {
 		found = true
-		var accepted int64
-		err := r.Scan(s.dest(&accepted)...)
-		s.item.Accepted = fromMicro(accepted)
+		s, err = scanStored(r)
 		return err
 	}, string(id))
 	if err == nil && !found {
@@ -144,9 +157,7 @@ func scanRecipient(r row, to *[]queue.Recipient) error {
 	if err := r.Scan(&address, &state, &next, &rc.Attempts, &rc.SenderWaits, &rc.Doubts, &last); err != nil {
 		return err
 	}
-	if next.Valid {
-		rc.Next = fromMicro(next.Int64)
-	}
+	rc.Next = fromNull(next)
 	var err error
 	if rc.State, err = queue.ParseState(state); err != nil {
 		return fmt.Errorf("%w: recipient: %w", queue.ErrDamaged, err)
@@ -163,17 +174,18 @@ func scanRecipient(r row, to *[]queue.Recipient) error {
 	return nil
 }
 
-// change reads, alters and writes one item; change's error is the result, and then nothing was written.
+// change alters and writes one item; change's error is the result, and then nothing was written.
 func (t *tx) change(s *stored, change func(*queue.Item) error) error {
-	before := slices.Clone(s.item.Recipients)
+	before := s.item.Clone()
 	if err := change(&s.item); err != nil {
 		return err
 	}
-	if len(s.item.Recipients) != len(before) {
+	it := &s.item
+	if len(it.Recipients) != len(before.Recipients) {
 		return errors.New("a change must keep the recipients")
 	}
-	for n, r := range s.item.Recipients {
-		if r == before[n] {
+	for n, r := range it.Recipients {
+		if r == before.Recipients[n] {
 			continue
 		}
 		last, err := encodeLast(r.Last)
@@ -184,8 +196,7 @@ func (t *tx) change(s *stored, change func(*queue.Item) error) error {
 			return err
 		}
 	}
-	it := &s.item
-	if _, err := t.exec(t.updateMessage, string(it.State()), micro(it.Next()), it.Attempts, it.Lease, it.Intent, s.seq); err != nil {
+	if err := t.writeItem(s.seq, &before, it); err != nil {
 		return err
 	}
 	if it.NewPlan != nil {
@@ -199,13 +210,31 @@ func (t *tx) change(s *stored, change func(*queue.Item) error) error {
 	return nil
 }
 
+// writeItem writes the row. Each statement renews the indexes of all columns that it names, changed or not, so there is
+// one for each kind of change: an intent, an attempt's beginning and end, and what happens seldom.
+func (t *tx) writeItem(seq int64, before, it *queue.Item) error {
+	var err error
+	switch {
+	case it.State() != before.State() || !it.Next().Equal(before.Next()) || it.Attempts != before.Attempts || it.Lease != before.Lease:
+		_, err = t.exec(t.updateMessage, string(it.State()), micro(it.Next()), it.Attempts, it.Lease, it.Intent, it.Via, seq)
+	case it.Intent != before.Intent || it.Via != before.Via:
+		_, err = t.exec(t.updateIntent, it.Intent, it.Via, seq)
+	}
+	if err == nil && (it.Parked != before.Parked || !it.Watch.Equal(before.Watch) || it.Owed != before.Owed || it.Warned != before.Warned ||
+		it.Suspect != before.Suspect || it.Deaths != before.Deaths || !it.Finished.Equal(before.Finished) || !it.Retried.Equal(before.Retried)) {
+		_, err = t.exec(t.updateUpkeep, it.Parked.Microseconds(), micro(it.Watch), string(it.Owed), it.Warned, it.Suspect, it.Deaths,
+			micro(it.Finished), micro(it.Retried), seq)
+	}
+	return err
+}
+
 // replan writes a new plan, and the account that it names.
 func (t *tx) replan(seq int64, it *queue.Item) error {
 	plan, err := json.Marshal(it.NewPlan)
 	if err != nil {
 		return err
 	}
-	_, err = t.exec(t.updatePlan, string(plan), it.Account, seq)
+	_, err = t.exec(t.updatePlan, string(plan), it.Account, it.NewPlan.HeaderFrom.Key(), seq)
 	return err
 }
 
@@ -228,11 +257,19 @@ func encodeLast(l queue.Last) (string, error) {
 // micro is a time as it is stored: null for zero.
 func micro(t time.Time) sql.NullInt64 { return sql.NullInt64{Int64: t.UnixMicro(), Valid: !t.IsZero()} }
 
+func fromNull(us sql.NullInt64) time.Time {
+	if !us.Valid {
+		return time.Time{}
+	}
+	return fromMicro(us.Int64)
+}
+
 func fromMicro(us int64) time.Time { return time.UnixMicro(us).UTC() }
 
 func (t *tx) close() {
 	for _, s := range []*sql.Stmt{t.begin, t.commit, t.rollback, t.insertMessage, t.insertRecipient, t.insertChunk, t.finishMessage,
-		t.deleteMessage, t.deleteChunks, t.selectDue, t.selectItem, t.selectRecipients, t.updateMessage, t.updateRecipient, t.updateHasNoBody, t.updatePlan} {
+		t.deleteMessage, t.deleteChunks, t.selectDue, t.selectItem, t.selectRecipients, t.updateMessage, t.updateRecipient, t.updateHasNoBody,
+		t.updatePlan, t.updateIntent, t.updateUpkeep, t.setNote, t.deleteNote, t.deleteRecipients} {
 		s.Close()
 	}
 }

@@ -1,0 +1,115 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"postern/bridge/event"
+)
+
+// parkNote is the beginning of the keys under which the store keeps how long accounts were parked.
+const parkNote = "parked/"
+
+// parks knows how long each account has been parked in all. A message remembers that sum from when it was accepted; what
+// was added since is the time that its age stood still (design.md section 6, "Wait", 3).
+type parks struct {
+	q  *Queue
+	mu sync.Mutex // guards the map and what it points to
+	of map[string]*park
+}
+
+type park struct {
+	Total time.Duration `json:"total"` // of the parks that are over
+	Since time.Time     `json:"since,omitzero"`
+}
+
+// load takes up what the former process knew. A park that it saw begin goes on until somebody sees that it is over.
+func (p *parks) load(ctx context.Context) error {
+	notes, err := p.q.store.Notes(ctx, parkNote)
+	if err != nil {
+		return fmt.Errorf("how long accounts were parked: %w", err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, text := range notes {
+		known := &park{}
+		if err := json.Unmarshal([]byte(text), known); err != nil {
+			return fmt.Errorf("how long an account was parked: %w: %w", ErrDamaged, err)
+		}
+		p.of[strings.TrimPrefix(key, parkNote)] = known
+	}
+	return nil
+}
+
+// total is how long the account has been parked in all.
+func (p *parks) total(account string, now time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	known := p.of[account]
+	switch {
+	case known == nil:
+		return 0
+	case known.Since.IsZero():
+		return known.Total
+	}
+	return known.Total + max(0, now.Sub(known.Since))
+}
+
+// parked reports whether the account is parked, as far as was last seen.
+func (p *parks) parked(account string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	known := p.of[account]
+	return known != nil && !known.Since.IsZero()
+}
+
+// see notes whether the account is parked now. A store that does not take the note only makes the sum forget at a
+// restart what is seen again then.
+func (p *parks) see(ctx context.Context, account string, parked bool, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	known := p.of[account]
+	if known == nil {
+		known = &park{}
+		p.of[account] = known
+	}
+	switch {
+	case parked == !known.Since.IsZero():
+		return
+	case parked:
+		known.Since = now
+	default:
+		known.Total += max(0, now.Sub(known.Since))
+		known.Since = time.Time{}
+	}
+	text, err := json.Marshal(known)
+	if err == nil {
+		err = p.q.store.SetNote(ctx, parkNote+account, string(text))
+	}
+	if err != nil && ctx.Err() == nil {
+		p.q.events.Emit(ctx, slog.LevelError, event.QueueFailed, slog.String("account", account), slog.Any("err", err))
+	}
+}
+
+// stoodStill is for how long the message's age did not grow.
+func (q *Queue) stoodStill(it *Item, now time.Time) time.Duration {
+	return min(max(0, q.parks.total(it.Account, now)-it.Parked), max(0, now.Sub(it.begun())))
+}
+
+// born is when the message would have been accepted, had its account never been parked since: its age counts from there.
+func (q *Queue) born(it *Item, now time.Time) time.Time {
+	return it.begun().Add(q.stoodStill(it, now))
+}
+
+// begun is when the message's age began.
+func (it *Item) begun() time.Time {
+	if it.Retried.IsZero() {
+		return it.Accepted
+	}
+	return it.Retried
+}
