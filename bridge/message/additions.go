@@ -11,6 +11,22 @@ import (
 	"strings"
 )
 
+// partOverhead is more than what stands around an attachment, and what a footer grows by in the worst encoding.
+const partOverhead = 2 << 10
+
+// Octets returns how many octets a message grows by at most, but for a text part that must be encoded anew for a footer.
+func (a Additions) Octets() (n int64) {
+	for _, p := range a.Attach {
+		n += (p.Size+56)/57*(base64Line+2) + partOverhead
+	}
+	for _, p := range []*Part{a.FooterText, a.FooterHTML} {
+		if p != nil {
+			n += 3*p.Size + partOverhead
+		}
+	}
+	return n
+}
+
 // Contents opens what the parts of a plan name by their hash. The caller closes it. An error means that it is gone.
 type Contents func(hash string) (io.ReadCloser, error)
 

@@ -26,6 +26,11 @@ type Desk struct {
 	queue    Enqueuer
 	events   *event.Bus
 	now      func() time.Time
+
+	scenarios []*scenario
+	limits    map[string]int64 // the largest message that any of a user's scenarios takes; 0 is no limit
+	pacer     *Pacer
+	spoolDir  string
 }
 
 // Submit decides about one message and has it queued; the ID is the application's proof. Data has CRLF lines. The error
@@ -57,10 +62,38 @@ type submission struct {
 	message message.Message
 	header  message.Header // the one parse of message.Header
 	size    *meter
+	body    *spool
+	passed  []passed // scenarios that did not hold
+	leftOut bool     // what a scenario adds, from a message that is signed or encrypted
 }
 
 // take settles and queues the message.
 func (s *submission) take(ctx context.Context, data io.Reader) error {
+	if err := s.settle(ctx, data); err != nil {
+		return err
+	}
+	// A file that cannot be removed is no reason to refuse what is queued; the hall clears the folder at the next start.
+	defer func() { _ = s.body.close() }()
+	at := s.message.Accepted
+	user, perMinute := s.user.Name, s.user.RatePerMinute
+	if leaves := s.pacer.reserve(user, perMinute, at); leaves.After(at) {
+		s.message.Plan.NotBefore = leaves
+		at = leaves
+	}
+	// The body's reader still ends when the session does. But once the body is in, the commit must run to its end: cut
+	// off in its midst, nobody could tell whether the message is queued, and the application would send it again.
+	err := s.queue.Enqueue(context.WithoutCancel(ctx), s.message, s.body)
+	if s.size.err != nil && !errors.Is(s.size.err, io.EOF) {
+		err = s.size.err // it decides, whatever the Enqueuer made of it
+	}
+	if err != nil && perMinute > 0 {
+		s.pacer.cancel(user, at)
+	}
+	return err
+}
+
+// settle decides everything about the message, and leaves its body to be read. After nil body must be closed.
+func (s *submission) settle(ctx context.Context, data io.Reader) error {
 	s.user = s.users[s.message.Session.User]
 	if s.user == nil { // the file was changed while the session was open
 		return refuse(451, "4.3.5", "user %+.64q is not in the configuration", s.message.Session.User)
@@ -68,21 +101,16 @@ func (s *submission) take(ctx context.Context, data io.Reader) error {
 	if err := s.user.checkRecipients(s.message.Envelope.Recipients); err != nil {
 		return err
 	}
-	s.size = &meter{r: data, ended: func() error { return context.Cause(ctx) }, limit: s.user.maxMessage()}
+	s.size = &meter{r: data, ended: func() error { return context.Cause(ctx) }, limit: s.limits[s.user.Name]}
 	body, err := s.readHeader()
 	if err != nil {
 		return err
 	}
+	s.body = &spool{from: body, dir: s.spoolDir}
 	if err := s.makePlan(); err != nil {
-		return err
+		return errors.Join(err, s.body.close())
 	}
-	// The body's reader still ends when the session does. But once the body is in, the commit must run to its end: cut
-	// off in its midst, nobody could tell whether the message is queued, and the application would send it again.
-	err = s.queue.Enqueue(context.WithoutCancel(ctx), s.message, body)
-	if s.size.err != nil && !errors.Is(s.size.err, io.EOF) {
-		return s.size.err // it decides, whatever the Enqueuer made of it
-	}
-	return err
+	return nil
 }
 
 // readHeader takes the header block off the data.
@@ -105,12 +133,21 @@ func (s *submission) makePlan() error {
 	if err := checkLoop(s.header); err != nil {
 		return err
 	}
-	chosen, err := s.user.choose(s.header, s.message.Envelope.ReversePath, s.domain)
+	m := &s.message
+	under, scenario, before, err := s.pick(s.user, newFacts(m.Session, s.header, s.domain, m.Envelope.Recipients, s.larger))
+	s.passed = before
+	if err != nil {
+		return err
+	}
+	s.user = under
+	if scenario != nil {
+		m.Plan.Scenario = scenario.Name // also for the line of a refusal
+	}
+	chosen, err := s.user.choose(s.header, m.Envelope.ReversePath, s.domain)
 	if err != nil {
 		return err
 	}
 	at := s.now()
-	m := &s.message
 	m.ID, m.Accepted = envelope.NewID(at), at.UTC()
 	m.Plan = message.Plan{Account: s.user.account.Name, HeaderFrom: chosen.from, MessageID: s.header.MessageID()}
 	if !m.Envelope.ReversePath.IsNull() {
@@ -134,17 +171,40 @@ func (s *submission) makePlan() error {
 	if _, err := message.Apply(m.Header, m.Plan.Edits); err != nil {
 		return &reply.Error{Code: 550, Enhanced: "5.6.0", Text: "the header cannot be rewritten", Err: err}
 	}
-	return nil
+	if scenario != nil {
+		s.leftOut = scenario.add(m, s.header)
+	}
+	return s.size.lower(s.user.maxMessage(), m.Plan.Additions.Octets())
+}
+
+// larger reports whether the message has more than n octets, as it came.
+func (s *submission) larger(n int64) (bool, error) {
+	return s.body.larger(n - int64(len(s.message.Header)))
 }
 
 func (s *submission) reportAcceptance(ctx context.Context) {
 	m := &s.message
-	s.events.Emit(ctx, slog.LevelInfo, event.MessageAccepted,
+	level := slog.LevelInfo
+	attrs := []slog.Attr{
 		slog.String("queue_id", string(m.ID)), slog.String("message_id", m.Plan.MessageID),
 		slog.String("user", m.Session.User), slog.String("account", m.Plan.Account),
 		slog.String("remote", m.Session.Remote.String()), slog.String("listener", m.Session.Listener),
 		slog.String("header_from", m.Plan.HeaderFrom.String()), slog.String("reverse_path", m.Envelope.ReversePath.String()),
-		slog.Int("recipients", len(m.Envelope.Recipients)), slog.Int64("size", s.size.n))
+		slog.Int("recipients", len(m.Envelope.Recipients)), slog.Int64("size", s.size.n)}
+	if m.Plan.Scenario != "" {
+		attrs = append(attrs, slog.String("scenario", m.Plan.Scenario))
+	}
+	if m.Plan.Hold {
+		attrs = append(attrs, slog.Bool("hold", true))
+	}
+	if !m.Plan.NotBefore.IsZero() {
+		attrs = append(attrs, slog.Time("next_attempt", m.Plan.NotBefore))
+	}
+	if s.leftOut {
+		level = slog.LevelWarn
+		attrs = append(attrs, slog.String("left_out", "footer and attachments of the scenario: the message is signed or encrypted"))
+	}
+	s.events.Emit(ctx, level, event.MessageAccepted, attrs...)
 }
 
 // reportRefusal is also the audit line of a sender or recipient that policy forbids: the reply names user, address and
@@ -164,6 +224,9 @@ func (s *submission) reportRefusal(ctx context.Context, refusal *reply.Error) {
 		slog.String("remote", m.Session.Remote.String()), slog.String("listener", m.Session.Listener),
 		slog.String("reverse_path", m.Envelope.ReversePath.String()), slog.Int("recipients", len(m.Envelope.Recipients)),
 		slog.String("reply", said.String())}
+	if m.Plan.Scenario != "" {
+		attrs = append(attrs, slog.String("scenario", m.Plan.Scenario))
+	}
 	if id := s.header.MessageID(); id != "" {
 		attrs = append(attrs, slog.String("message_id", id))
 	}

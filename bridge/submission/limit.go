@@ -48,6 +48,23 @@ type meter struct {
 	err   error        // how the data ended: io.EOF or a refusal; nil while it goes on
 }
 
+// lower sets the limit of the message's own account, less what a scenario adds.
+func (m *meter) lower(limit, added int64) error {
+	if m.limit = limit; limit == 0 {
+		return nil
+	}
+	m.limit = max(limit-added, 1)
+	if m.n > m.limit {
+		m.err = m.tooLarge()
+		return m.err
+	}
+	return nil
+}
+
+func (m *meter) tooLarge() error {
+	return refuse(552, "5.3.4", "the message is larger than the %d octets that its account and user may send (max_message)", m.limit)
+}
+
 // Read reads on until the limit, the end of the session or an error, and from then on gives that error.
 func (m *meter) Read(p []byte) (int, error) {
 	if m.err != nil {
@@ -61,7 +78,7 @@ func (m *meter) Read(p []byte) (int, error) {
 	m.n += int64(n)
 	switch {
 	case m.limit > 0 && m.n > m.limit:
-		n, m.err = 0, refuse(552, "5.3.4", "the message is larger than the %d octets that its account and user may send (max_message)", m.limit)
+		n, m.err = 0, m.tooLarge()
 	case err != nil && !errors.Is(err, io.EOF):
 		m.err = cutShort(err)
 	default:

@@ -25,7 +25,11 @@ type user struct {
 
 // New returns a Desk, or all that is wrong with the options at once.
 func New(o Options) (*Desk, error) {
-	d := &Desk{domain: o.DefaultDomain, users: map[string]*user{}, queue: o.Queue, events: o.Events, now: o.Now}
+	d := &Desk{domain: o.DefaultDomain, users: map[string]*user{}, queue: o.Queue, events: o.Events, now: o.Now,
+		limits: map[string]int64{}, pacer: o.Pacer, spoolDir: o.SpoolDir}
+	if d.pacer == nil {
+		d.pacer = &Pacer{}
+	}
 	if d.now == nil {
 		d.now = time.Now
 	}
@@ -63,11 +67,30 @@ func New(o Options) (*Desk, error) {
 			continue
 		}
 		d.users[u.Name] = u
+		d.limits[u.Name] = u.maxMessage()
 	}
+	wrong = append(wrong, d.addScenarios(o, accounts, fallback)...)
 	if len(wrong) > 0 {
 		return nil, errors.Join(wrong...)
 	}
 	return d, nil
+}
+
+// addScenarios resolves the scenarios for every user that they can be for.
+func (d *Desk) addScenarios(o Options, accounts map[string]*Account, fallback string) (wrong []error) {
+	for _, cfg := range o.Scenarios {
+		s := newScenario(cfg)
+		if err := s.resolve(o.Users, accounts, fallback); err != nil {
+			wrong = append(wrong, fmt.Errorf("scenario %q: %w", cfg.Name, err))
+		}
+		for name, u := range s.users {
+			if limit := u.maxMessage(); limit == 0 || limit > d.limits[name] && d.limits[name] > 0 {
+				d.limits[name] = limit
+			}
+		}
+		d.scenarios = append(d.scenarios, s)
+	}
+	return wrong
 }
 
 // newUser resolves one user; account is nil where his does not exist.

@@ -44,6 +44,7 @@ type User struct {
 	Sender        *Sender // nil is mode Keep
 	MaxMessage    int64   // octets; 0 is the account's alone
 	MaxRecipients int     // of one message; 0 is no limit
+	RatePerMinute int     // more is taken, and leaves later; 0 is no limit
 }
 
 // Sender says how the sender is rewritten.
@@ -87,6 +88,9 @@ type Options struct {
 	Accounts      []Account
 	Default       string // name of the account of users that name none; "" where a single account is the default
 	Users         []User
+	Scenarios     []Scenario // in order; the first that holds decides
+	Pacer         *Pacer     // nil is one of the Desk's own
+	SpoolDir      string     // where a large message waits until a scenario has seen its size; "" is the system's folder
 	Queue         Enqueuer
 	Events        *event.Bus       // may be nil
 	Now           func() time.Time // nil is time.Now; its zone is the zone of Date and Received

@@ -1,0 +1,70 @@
+package submission
+
+import (
+	"slices"
+	"sync"
+	"time"
+)
+
+// Pacer spreads the mail of users that hand in more than their rate: it is taken, and each message gets the time before
+// which it must not leave. Any 60 seconds hold at most the rate; within that a burst is allowed. It outlives a Desk, so
+// that a new configuration does not open a second allowance. Safe for concurrent use. The zero value is ready.
+type Pacer struct {
+	mu    sync.Mutex
+	users map[string][]time.Time // when messages leave, the last minute's and those to come, in order
+}
+
+// Resume tells of a message that was accepted before the program started and must not leave before at.
+func (p *Pacer) Resume(user string, at time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.insert(user, at)
+}
+
+// reserve returns when a message that came now may leave.
+func (p *Pacer) reserve(user string, perMinute int, now time.Time) time.Time {
+	if perMinute <= 0 {
+		return now
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := p.users[user]
+	past := 0
+	for past < len(all) && now.Sub(all[past]) >= time.Minute {
+		past++
+	}
+	all = all[past:]
+	at := now
+	if n := len(all); n >= perMinute {
+		if free := all[n-perMinute].Add(time.Minute); free.After(at) {
+			at = free
+		}
+	}
+	if p.users == nil {
+		p.users = map[string][]time.Time{}
+	}
+	p.users[user] = all
+	p.insert(user, at)
+	return at
+}
+
+// cancel gives a reservation back: the message was not accepted.
+func (p *Pacer) cancel(user string, at time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if i := slices.IndexFunc(p.users[user], at.Equal); i >= 0 {
+		p.users[user] = slices.Delete(p.users[user], i, i+1)
+	}
+}
+
+func (p *Pacer) insert(user string, at time.Time) {
+	if p.users == nil {
+		p.users = map[string][]time.Time{}
+	}
+	all := p.users[user]
+	i, _ := slices.BinarySearchFunc(all, at, time.Time.Compare)
+	for i < len(all) && all[i].Equal(at) {
+		i++
+	}
+	p.users[user] = slices.Insert(all, i, at)
+}
