@@ -80,12 +80,13 @@ func (x *transaction) settle(tr *trouble) { x.outcome = tr.outcome }
 
 // mail begins the transaction. ok says to go on; else the outcome is settled.
 func (x *transaction) mail(ctx context.Context) (ok bool) {
-	path, err := wirePath(x.out.Plan.ReversePath)
+	reversePath := x.reversePath()
+	path, err := wirePath(reversePath)
 	if err != nil {
 		x.fail(reply.Reply{Code: 553, Enhanced: "5.1.7", Text: "bad reverse-path"}, err)
 		return false
 	}
-	utf8Path := !x.out.Plan.ReversePath.ASCII()
+	utf8Path := !reversePath.ASCII()
 	if utf8Path && !x.offers("SMTPUTF8") {
 		x.fail(reply.Reply{Code: 550, Enhanced: "5.6.7", Text: "smarthost does not take non-ASCII addresses"},
 			errors.New("reverse-path needs SMTPUTF8, which the smarthost does not offer"))
@@ -108,6 +109,15 @@ func (x *transaction) mail(ctx context.Context) (ok bool) {
 	}
 	x.s.unclean = true
 	return true
+}
+
+// reversePath is the plan's, or the address of From where the plan has a null one that this smarthost does not take: a
+// report that cannot leave reaches nobody.
+func (x *transaction) reversePath() envelope.Address {
+	if x.out.Plan.ReversePath.IsNull() && !x.t.o.NullReversePath {
+		return x.out.Plan.HeaderFrom
+	}
+	return x.out.Plan.ReversePath
 }
 
 // needsUTF8 reports whether a recipient or the header makes the message one of RFC 6531. A header in raw UTF-8 counts only
@@ -302,18 +312,17 @@ func saysGoodbye(at step, r reply.Reply) bool {
 	return r.Code < 400 || r.Code == 421 || r.Code == 503 || r.Code == 530 || at == mail && strings.HasPrefix(r.Enhanced, "4.4.")
 }
 
-// settleDuplicate judges Exchange's refusal of a Message-ID that it has taken before. A later attempt for everybody can
-// only have followed one that failed whole or was in doubt: then the message is there. Where some recipients are done
-// already it may be their copy that Exchange remembers, and the others have none; and a first attempt is an application
-// that uses a Message-ID twice: the message has to go again under a new one, which is not the transport's to give.
+// settleDuplicate judges Exchange's refusal of a Message-ID that it has taken before. Answering a resend after a doubt it
+// means that the copy in doubt arrived. Answering anything else it is an application that uses a Message-ID twice: the
+// message has to go again under a new one, which is not the transport's to give.
 func (x *transaction) settleDuplicate(tr *trouble) {
 	if !strings.Contains(strings.ToLower(tr.outcome.Reply.Text), "duplicatedelivery") {
 		return
 	}
-	if x.out.Attempt > 1 && len(x.out.Recipients) == len(x.out.Envelope.Recipients) {
+	if x.out.Resend {
 		tr.outcome.Verdict, tr.outcome.Owner, tr.outcome.Err = reply.Relayed, reply.Nobody, nil
 		return
 	}
-	tr.outcome.Verdict, tr.outcome.Owner = reply.Deferred, reply.Message
+	tr.outcome.Verdict, tr.outcome.Owner, tr.outcome.Duplicate = reply.Deferred, reply.Message, true
 	tr.outcome.Remedy = "the server has taken a message with this Message-ID before; this one needs another Message-ID"
 }
