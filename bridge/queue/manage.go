@@ -1,0 +1,375 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"postern/bridge/envelope"
+	"postern/bridge/event"
+	"postern/bridge/message"
+)
+
+// Action is what a person does with messages.
+type Action string
+
+// The actions of `postern queue`.
+const (
+	Retry     Action = "retry"   // try again at once, as if it had just come in
+	HoldBack  Action = "hold"    // nothing is sent until Release or Retry
+	Release   Action = "release" // ends that
+	Drop      Action = "drop"    // give up without a report, and delete the body
+	MarkAsOut Action = "sent"    // it went out: ends a doubt
+)
+
+// Order is what a person wants done.
+type Order struct {
+	Action Action
+	By     string // the person, for the audit line and the listing
+
+	// Replan makes today's plan for a message, for Retry; nil keeps the plan. Message-ID, Date and X-Postern-Id must stay.
+	Replan func(ctx context.Context, e Entry) (message.Plan, error)
+}
+
+// ParseAction returns the action of that name.
+func ParseAction(text string) (Action, error) {
+	all := []Action{Retry, HoldBack, Release, Drop, MarkAsOut}
+	if a := Action(text); slices.Contains(all, a) {
+		return a, nil
+	}
+	return "", fmt.Errorf("%.20q is not what can be done with mail: %v are", text, all)
+}
+
+// errNotNow: an attempt is on its way; nobody can take the message from it.
+var errNotNow = errors.New("it is being sent at this moment; try again")
+
+// Change carries out an order on one message. An error says in a person's words why the message stays as it is.
+func (q *Queue) Change(ctx context.Context, id envelope.ID, o Order) error {
+	e, err := q.store.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	var plan *message.Plan
+	if o.Action == Retry && o.Replan != nil {
+		if plan, err = q.replan(ctx, e, o); err != nil {
+			return err
+		}
+	}
+	var before, after Item
+	err = q.store.Update(ctx, id, func(it *Item) error {
+		before = it.Clone()
+		err := q.carryOut(it, o, e.HasBody, plan)
+		after = it.Clone()
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	q.carriedOut(ctx, o, e, before, after)
+	q.Wake(after.Account)
+	return nil
+}
+
+// replan asks for today's plan where one may be made.
+func (q *Queue) replan(ctx context.Context, e Entry, o Order) (*message.Plan, error) {
+	_, known := q.accounts[e.Item.Account]
+	stuck := slices.ContainsFunc(e.Item.Recipients, func(r Recipient) bool {
+		return r.State == Failed || r.State == Held || r.State == Deferred && r.SenderWaits > 0
+	})
+	switch {
+	case !stuck && known:
+		return nil, fmt.Errorf("it is %s; a new plan is made for mail that has failed, is held, or waits for a right of its sender", e.Item.State())
+	case !e.HasBody:
+		return nil, errors.New("its body is not kept any more")
+	case e.Damage != nil:
+		return nil, e.Damage
+	}
+	plan, err := o.Replan(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	if _, known := q.accounts[plan.Account]; !known && len(q.accounts) > 0 {
+		return nil, fmt.Errorf("there is no account %.60q", plan.Account)
+	}
+	return &plan, nil
+}
+
+// ChangeAll carries out an order on what f selects and the order makes sense for, and returns on how many. Without
+// f.State it leaves alone what should be named: Retry takes what waits, Drop what is not final, MarkAsOut what is in
+// doubt. ctx ends it between two transactions.
+func (q *Queue) ChangeAll(ctx context.Context, f Filter, o Order) (changed int, err error) {
+	explicit := f.State != ""
+	f.Limit = watchBatch
+	for {
+		page, err := q.store.List(ctx, f)
+		if err != nil || len(page) == 0 {
+			return changed, err
+		}
+		f.After = page[len(page)-1].Item.ID
+		n, err := q.changePage(ctx, page, o, explicit)
+		changed += n
+		if err != nil {
+			return changed, err
+		}
+	}
+}
+
+func (q *Queue) changePage(ctx context.Context, page []Entry, o Order, explicit bool) (changed int, err error) {
+	entries := make(map[envelope.ID]Entry, len(page))
+	var ids []envelope.ID
+	for _, e := range page {
+		if !o.wanted(&e.Item, explicit) {
+			continue
+		}
+		if o.Replan != nil { // each has a plan of its own, and may be refused by itself
+			if err := q.Change(ctx, e.Item.ID, o); err == nil {
+				changed++
+			} else if ctx.Err() != nil {
+				return changed, ctx.Err()
+			}
+			continue
+		}
+		entries[e.Item.ID] = e
+		ids = append(ids, e.Item.ID)
+	}
+	if len(ids) == 0 {
+		return changed, nil
+	}
+	before, after := make(map[envelope.ID]Item, len(ids)), make(map[envelope.ID]Item, len(ids))
+	err = q.store.UpdateAll(ctx, ids, func(it *Item) error {
+		was := it.Clone()
+		delete(after, it.ID)
+		if !o.wanted(it, explicit) || q.carryOut(it, o, entries[it.ID].HasBody, nil) != nil {
+			*it = was.Clone() // moved since it was listed, or it cannot be done: left alone
+			return nil
+		}
+		before[it.ID], after[it.ID] = was, it.Clone()
+		return nil
+	})
+	if err != nil {
+		return changed, err
+	}
+	for _, id := range ids {
+		if a, ok := after[id]; ok {
+			q.carriedOut(ctx, o, entries[id], before[id], a)
+			changed++
+		}
+	}
+	q.Wake("")
+	return changed, nil
+}
+
+// wanted reports whether the order, given for many, speaks of this message.
+func (o Order) wanted(it *Item, explicit bool) bool {
+	has := func(is func(Recipient) bool) bool { return slices.ContainsFunc(it.Recipients, is) }
+	switch o.Action {
+	case HoldBack:
+		return has(func(r Recipient) bool { return r.State.waiting() })
+	case Release:
+		return has(func(r Recipient) bool { return r.State == Held && r.Doubts == 0 })
+	case Retry:
+		if o.Replan != nil && !explicit {
+			return has(func(r Recipient) bool { return r.State == Deferred && r.SenderWaits > 0 })
+		}
+		return explicit || has(func(r Recipient) bool { return r.State == Queued || r.State == Deferred })
+	case Drop:
+		return explicit || !it.State().Final()
+	case MarkAsOut:
+		return has(func(r Recipient) bool { return r.State == InDoubt || r.State == Held && (explicit || r.Doubts > 0) })
+	}
+	return false
+}
+
+// carryOut changes one item, or says why not and may have spoilt it.
+func (q *Queue) carryOut(it *Item, o Order, hasBody bool, plan *message.Plan) (err error) {
+	now := q.now()
+	if it.Lease != "" {
+		return errNotNow
+	}
+	switch o.Action {
+	case HoldBack:
+		err = it.moveAll(Held, time.Time{}, "held by "+o.By, func(r Recipient) bool { return r.State.waiting() }, "there is nothing to hold")
+	case Release:
+		err = q.release(it, o, now)
+	case Retry:
+		err = q.retry(it, now, hasBody, plan)
+	case Drop:
+		return q.drop(it, o, now, hasBody)
+	case MarkAsOut:
+		err = it.moveAll(Relayed, time.Time{}, "marked as sent by "+o.By, func(r Recipient) bool { return r.State == Held || r.State == InDoubt },
+			"only mail that is held or in doubt can be marked as sent")
+	default:
+		return fmt.Errorf("%.20q is not what can be done with mail", o.Action)
+	}
+	if err != nil {
+		return err
+	}
+	it.Suspect = false
+	it.conclude(now, q.rules)
+	return nil
+}
+
+// moveAll moves the recipients that match and says why in the listing; otherwise why it did nothing.
+func (it *Item) moveAll(to State, next time.Time, why string, match func(Recipient) bool, nothing string) error {
+	moved := false
+	for i := range it.Recipients {
+		r := &it.Recipients[i]
+		if !match(*r) {
+			continue
+		}
+		if err := r.move(to, next); err != nil {
+			return err
+		}
+		if why != "" {
+			r.Last.Err = why
+		}
+		moved = true
+	}
+	if !moved {
+		return fmt.Errorf("%s: it is %s", nothing, it.State())
+	}
+	return nil
+}
+
+// release lets held mail go, but for what may have gone out already.
+func (q *Queue) release(it *Item, o Order, now time.Time) error {
+	if slices.ContainsFunc(it.Recipients, func(r Recipient) bool { return r.State == Held && r.Doubts > 0 }) {
+		return errors.New("it may have gone out already; look into Sent Items, then end the doubt by: postern queue sent, or queue retry")
+	}
+	err := it.moveAll(Queued, now, "released by "+o.By, func(r Recipient) bool { return r.State == Held }, "there is nothing to release")
+	if err != nil {
+		return err
+	}
+	q.startOver(it, now)
+	return nil
+}
+
+// retry has everything tried at once that is not relayed. What was in doubt stays a second try: a refusal as a duplicate
+// means relayed then, and a second doubt is held.
+func (q *Queue) retry(it *Item, now time.Time, hasBody bool, plan *message.Plan) error {
+	if it.State() == Relayed {
+		return errors.New("it is relayed")
+	}
+	if !hasBody {
+		return errors.New("its body is not kept any more")
+	}
+	if plan != nil {
+		it.NewPlan, it.Account, it.Sender = plan, plan.Account, plan.HeaderFrom.Key()
+	}
+	over := false
+	for i := range it.Recipients {
+		r := &it.Recipients[i]
+		switch {
+		case r.State == Relayed:
+			continue
+		case r.State == Queued:
+			r.Next = now
+		default:
+			over = over || r.State == Failed || r.State == Held
+			if err := r.move(Queued, now); err != nil {
+				return err
+			}
+		}
+		r.Attempts, r.SenderWaits, r.Doubts, r.Last.Looks = 0, 0, min(r.Doubts, 1), 0
+	}
+	if over || plan != nil {
+		q.startOver(it, now)
+	}
+	return nil
+}
+
+// startOver lets the age of a message begin again, and what follows from age.
+func (q *Queue) startOver(it *Item, now time.Time) {
+	it.Retried, it.Parked = now, q.parks.total(it.Account, now)
+	it.Warned, it.Owed, it.Deaths = false, OwedNothing, 0
+	it.Watch = q.firstWatch(now)
+}
+
+// drop ends the message. A person knows about it, so nobody gets a report.
+func (q *Queue) drop(it *Item, o Order, now time.Time, hasBody bool) error {
+	open := func(r Recipient) bool { return !r.State.Final() }
+	if it.State() == Relayed || it.State() == Failed && !hasBody {
+		return fmt.Errorf("there is nothing to drop: it is %s", it.State())
+	}
+	if slices.ContainsFunc(it.Recipients, open) {
+		if err := it.moveAll(Failed, time.Time{}, "dropped by "+o.By, open, ""); err != nil {
+			return err
+		}
+	}
+	it.Suspect = false
+	it.conclude(now, q.rules)
+	it.Owed, it.DropBody = OwedNothing, hasBody
+	return nil
+}
+
+// HoldEverything holds all mail that is not final, before Run: nobody knows what another copy of this store has sent
+// meanwhile. It returns how many messages it held.
+func (q *Queue) HoldEverything(ctx context.Context, why string) (held int, err error) {
+	for _, state := range []State{Sending, Queued, Deferred, InDoubt} {
+		f := Filter{State: state, Limit: watchBatch}
+		for {
+			page, err := q.store.List(ctx, f)
+			if err != nil {
+				return held, err
+			}
+			if len(page) == 0 {
+				break
+			}
+			var ids []envelope.ID
+			for _, e := range page {
+				ids = append(ids, e.Item.ID)
+			}
+			f.After = ids[len(ids)-1]
+			if err := q.store.UpdateAll(ctx, ids, func(it *Item) error { return q.holdForeign(it, why) }); err != nil {
+				return held, err
+			}
+			held += len(ids)
+		}
+	}
+	return held, nil
+}
+
+// holdForeign holds one message of a process that is gone, or of another machine's.
+func (q *Queue) holdForeign(it *Item, why string) error {
+	now := q.now()
+	if it.Lease != "" {
+		if err := it.abandon(false, now, 0); err != nil {
+			return err
+		}
+	}
+	it.Suspect = false
+	for i := range it.Recipients {
+		r := &it.Recipients[i]
+		if !r.State.waiting() {
+			continue
+		}
+		if err := r.move(Held, time.Time{}); err != nil {
+			return err
+		}
+		r.Last.Err = why
+	}
+	it.conclude(now, q.rules)
+	return nil
+}
+
+// carriedOut lets the pair of a message that is tried again probe at once, and writes the line that says who did what.
+func (q *Queue) carriedOut(ctx context.Context, o Order, e Entry, before, after Item) {
+	if l := q.lanes[after.Account]; l != nil && o.Action == Retry {
+		now := q.clock()
+		l.mu.Lock()
+		if s := l.senders[pairKey{after.Account, after.Sender}]; s != nil && s.until.After(now) {
+			s.until = now
+		}
+		l.mu.Unlock()
+	}
+	attrs := []slog.Attr{slog.String("by", o.By), slog.String("action", string(o.Action)), slog.String("queue_id", string(after.ID)),
+		slog.String("message_id", e.Message.Plan.MessageID), slog.String("user", e.Message.Session.User), slog.String("account", after.Account),
+		slog.String("before", string(before.State())), slog.String("after", string(after.State()))}
+	if o.Replan != nil {
+		attrs = append(attrs, slog.String("policy", "today"))
+	}
+	q.events.Emit(ctx, slog.LevelInfo, event.QueueChanged, attrs...)
+}
