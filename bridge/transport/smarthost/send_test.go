@@ -178,7 +178,7 @@ func TestMailParameters(t *testing.T) {
 }
 
 func TestANullReversePathGoesWhereItIsTaken(t *testing.T) {
-	r := newRig(t, smarthosttest.Start(t, Script{Extensions: []string{}}), func(o *Options) { o.NullReversePath = true })
+	r := newRig(t, Start(t, Script{Extensions: []string{}}), func(o *Options) { o.NullReversePath = true })
 	out := outgoing(t, plainBody, bob)
 	out.Plan.ReversePath = envelope.Address{}
 	if o := r.send(t, out); o.Verdict != reply.Relayed || r.server.Messages()[0].Mail != "MAIL FROM:<>" {
