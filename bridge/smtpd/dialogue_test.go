@@ -40,6 +40,20 @@ func TestDialogues(t *testing.T) {
 	}
 }
 
+// TestOldClientsAreNamed: each transcript of an old client says which device or program talks so, and why it matters.
+func TestOldClientsAreNamed(t *testing.T) {
+	files, _ := filepath.Glob("testdata/old-*.dialogue")
+	if len(files) < 25 {
+		t.Errorf("%d transcripts of old clients; want 25 at least", len(files))
+	}
+	form := regexp.MustCompile(`^# From: .{10,}\n# .{10,}\n`)
+	for _, f := range files {
+		if b, err := os.ReadFile(f); err != nil || !form.Match(b) {
+			t.Errorf("%s does not say which program talks so (%v)", f, err)
+		}
+	}
+}
+
 func play(t *testing.T, file string, lines []string) {
 	var h *house
 	var c *client
