@@ -82,6 +82,7 @@ func (r *Relay) Unpark(account string) {
 		trouble   trouble
 	}
 	var all []ended
+	var places []place
 	r.mu.Lock()
 	own, _ := a.places("")
 	for _, name := range r.names {
@@ -95,11 +96,13 @@ func (r *Relay) Unpark(account string) {
 				if t := r.troubles[at]; t != nil && t.parked {
 					delete(r.troubles, at)
 					all = append(all, ended{w.name, *t})
+					places = append(places, at)
 				}
 			}
 		}
 	}
 	r.mu.Unlock()
+	r.remember(context.Background(), places...)
 	for _, e := range all {
 		r.tell(context.Background(), event.AccountResumed, e.transport, e.trouble)
 	}

@@ -1,6 +1,6 @@
 // Package relay takes one attempt of one message through its account's transport: it applies the plan to the header,
-// picks the transport, bounds the time, and learns from the outcome whether the account can go on. What it learns stays
-// in memory: after a restart each trouble is found again by one message.
+// picks the transport, bounds the time, and learns from the outcome whether the account can go on. What it learns is kept
+// over a restart: a pause lasts as long as it was to last, and what waits for a person is probed once.
 //
 // Trouble is kept in two places. A route (a transport, and the mailbox whose limits count there) is paused for a known
 // time, or parked until a person acted and a probe of one message shows it. A login at a transport is parked until a
@@ -13,6 +13,7 @@ package relay
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -58,6 +59,10 @@ type Options struct {
 	Events       *event.Bus       // nil: dropped
 	Now          func() time.Time // nil: time.Now
 	GraphMaxMIME int64            // octets of header and body that Graph takes; 0: 3,000,000
+
+	Memory     Memory            // nil: a restart forgets all troubles
+	Remembered map[string]string // what Memory was given by the former process, by key
+	Resumed    func()            // called when a trouble is over: mail of any account may go on. It must not block
 }
 
 // Relay is safe for concurrent use.
@@ -65,17 +70,21 @@ type Relay struct {
 	events       *event.Bus
 	now          func() time.Time
 	graphMaxMIME int64
+	memory       Memory
+	resumed      func()
 	accounts     map[string]Account // never changed
 	names        []string           // in the configuration's order
 
 	mu       sync.Mutex // guards the two below and what they point to
 	troubles map[place]*trouble
 	rounds   int
+
+	saving sync.Mutex // orders what is given to memory; taken before mu
 }
 
 // New checks the accounts.
 func New(o Options) (*Relay, error) {
-	r := &Relay{events: o.Events, now: o.Now, graphMaxMIME: o.GraphMaxMIME,
+	r := &Relay{events: o.Events, now: o.Now, graphMaxMIME: o.GraphMaxMIME, memory: o.Memory, resumed: o.Resumed,
 		accounts: make(map[string]Account), troubles: make(map[place]*trouble)}
 	if r.now == nil {
 		r.now = time.Now
@@ -94,6 +103,7 @@ func New(o Options) (*Relay, error) {
 		r.accounts[a.Name] = a
 		r.names = append(r.names, a.Name)
 	}
+	r.recall(o.Remembered)
 	return r, nil
 }
 
@@ -147,13 +157,17 @@ func (r *Relay) Relay(ctx context.Context, out message.Outgoing) reply.Outcome {
 			Reply:  reply.Reply{Text: "the message's account is not configured any more"},
 			Remedy: fmt.Sprintf("configure account %q again, or make a new plan: postern queue retry --policy today", out.Plan.Account)}
 	}
+	if out.Resend && out.Transport != "" && !slices.ContainsFunc(a.ways(), func(w way) bool { return w.name == out.Transport }) {
+		// By another transport the copy could never be recognised: a person decides.
+		return reply.Outcome{Verdict: reply.InDoubt, Owner: reply.Process, Transport: out.Transport,
+			Reply: reply.Reply{Text: "the transport that may have taken it is not configured any more"}}
+	}
 	final, err := message.Apply(out.Header, out.Plan.Edits)
 	if err != nil {
 		return reply.Outcome{Owner: reply.Process, Reply: reply.Reply{Text: "the header cannot be edited as planned"},
 			Err: fmt.Errorf("plan of message %s: %w", out.ID, err)}
 	}
 	out.Final = final
-	out.Intent = onceDone(out.Intent)
 	ctx, cancel := context.WithTimeout(ctx, attemptLimit)
 	defer cancel()
 	return r.tryWays(ctx, a, r.order(a, out), out)
@@ -219,20 +233,11 @@ func needsEnvelope(out message.Outgoing) bool {
 	return err != nil || len(hidden) > 0 || lost > 0
 }
 
-// onceDone makes Intent work for two transports in one attempt: what is committed is committed.
-func onceDone(intent func(context.Context) error) func(context.Context) error {
-	var mu sync.Mutex // a transport may call from another goroutine
-	done := false
-	return func(ctx context.Context) error {
-		mu.Lock()
-		defer mu.Unlock()
-		if done {
-			return nil
-		}
-		if err := intent(ctx); err != nil {
-			return err
-		}
-		done = true
-		return nil
+// intentOf is the Intent of one transport, which the record names where the queue can. It works again for the next
+// transport in the same attempt.
+func intentOf(out message.Outgoing, transport string) func(context.Context) error {
+	if out.IntentBy == nil {
+		return out.Intent
 	}
+	return func(ctx context.Context) error { return out.IntentBy(ctx, transport) }
 }

@@ -438,11 +438,11 @@ func TestLargeMessageWaitsForItsTransport(t *testing.T) {
 func TestWhatTheTransportGets(t *testing.T) {
 	h := newHouse(t, erp(ModeAuto))
 	h.graph.answers = []reply.Outcome{full}
-	commits := 0
+	var commits []string
 	out := mail(t, "erp")
-	out.Intent = func(context.Context) error {
-		commits++
-		if commits == 1 {
+	out.IntentBy = func(_ context.Context, transport string) error {
+		commits = append(commits, transport)
+		if len(commits) == 1 {
 			return errors.New("the store is busy")
 		}
 		return nil
@@ -458,8 +458,8 @@ func TestWhatTheTransportGets(t *testing.T) {
 		}
 	}
 	h.relay.Relay(context.Background(), out)
-	if commits != 2 {
-		t.Errorf("Intent was committed %d times over two transports; want one failure and one success", commits)
+	if d := cmp.Diff([]string{"graph", "graph", "smtp"}, commits); d != "" {
+		t.Errorf("intents name their transport (-want +got):\n%s", d)
 	}
 	if want := strings.Replace(header, "erp@contoso.test", "noreply@contoso.test", 1); string(h.smtp.last.Final) != want {
 		t.Errorf("Final = %q; want %q", h.smtp.last.Final, want)

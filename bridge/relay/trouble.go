@@ -41,6 +41,7 @@ type trouble struct {
 	failures int       // in a row, of the probes; picks the next wait
 	round    int       // unique; changes with each failure: an attempt that began in another round proves nothing
 	probing  bool      // one message is on its way to find out
+	recalled bool      // a park of the former process: one message probes before it counts
 	account  string    // whose message met it first; it is told of once, and once when it is over
 	outcome  reply.Outcome
 }
@@ -58,6 +59,7 @@ func (r *Relay) attempt(ctx context.Context, a Account, w way, out message.Outgo
 			r.end(ctx, a, w.name, round, reply.Outcome{Owner: reply.Process})
 		}
 	}()
+	out.Intent = intentOf(out, w.name)
 	o = w.Send(ctx, out)
 	if o.Transport == "" {
 		o.Transport = w.name
@@ -98,6 +100,9 @@ const (
 func (r *Relay) state(a Account, transport string, now time.Time) (*trouble, status) {
 	login, route := a.places(transport)
 	if t := r.troubles[login]; t != nil {
+		if t.recalled {
+			return t, due
+		}
 		return t, stopped // only a person ends it
 	}
 	t := r.troubles[route]
@@ -118,27 +123,65 @@ func (r *Relay) end(ctx context.Context, a Account, transport string, round int,
 	if t != nil && t.round == round {
 		t.probing = false
 	}
+	var all []told
+	if over := r.recalledOver(login, round, o); over != nil {
+		all = append(all, told{event.AccountResumed, *over})
+	}
 	var tell event.Kind
+	learnt := []place{login, route}
 	switch {
 	case o.Owner == reply.Login && needsPerson(o):
 		t, tell = r.park(login, a.Name, o)
 	case o.Owner == reply.Account || o.Owner == reply.Route || o.Owner == reply.Login:
 		t, tell = r.fail(route, round, a.Name, o)
 	case o.Owner == reply.Process || t == nil || t.round != round:
+		if len(all) == 0 {
+			learnt = nil
+		}
 	case !t.parked || relayed(o):
 		// A pause ends with any answer about the message itself; a mailbox is shown to be in order only by a message
 		// that went through it.
 		delete(r.troubles, route)
 		tell = event.AccountResumed
 	}
-	var told trouble
 	if tell != "" {
-		told = *t
+		all = append(all, told{tell, *t})
 	}
 	r.mu.Unlock()
-	if tell != "" {
-		r.tell(ctx, tell, transport, told)
+	r.remember(ctx, learnt...)
+	for _, one := range all {
+		r.tell(ctx, one.kind, transport, one.trouble)
+		if one.kind == event.AccountResumed && r.resumed != nil {
+			r.resumed()
+		}
 	}
+}
+
+// told is something to tell once r.mu is free.
+type told struct {
+	kind event.Kind
+	trouble
+}
+
+// recalledOver ends a park of a login that the former process saw, and returns it, where the probe got past the login.
+// r.mu is held.
+func (r *Relay) recalledOver(login place, round int, o reply.Outcome) *trouble {
+	t := r.troubles[login]
+	if t == nil || !t.recalled || t.round != round {
+		return nil
+	}
+	t.probing = false
+	switch o.Owner {
+	case reply.Login:
+		if needsPerson(o) {
+			t.recalled, t.outcome = false, o
+		}
+		return nil
+	case reply.Route, reply.Process:
+		return nil
+	}
+	delete(r.troubles, login)
+	return t
 }
 
 // park stops a login at a transport until Unpark. Only the first message tells.

@@ -1,0 +1,120 @@
+package relay
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"postern/bridge/event"
+	"postern/bridge/reply"
+)
+
+// notes is a Memory in a map.
+type notes map[string]string
+
+func (n notes) Save(_ context.Context, key, value string) error {
+	if value == "" {
+		delete(n, key)
+		return nil
+	}
+	n[key] = value
+	return nil
+}
+
+// TestRestart: what a relay has learnt is known to the next one.
+func TestRestart(t *testing.T) {
+	at := func(d time.Duration) time.Time { return time.Date(2026, 11, 20, 10, 0, 0, 0, time.UTC).Add(d) }
+	for _, tc := range []struct {
+		name    string
+		outcome reply.Outcome // before the restart
+		after   time.Duration // the restart
+		gate    Gate          // then
+		probe   reply.Outcome // of the first message after it, when there may be one
+		then    Gate
+		events  []string // after the restart
+	}{
+		{"Retry-After is waited for to its end", throttled(10 * time.Minute), time.Minute,
+			Gate{Again: at(10 * time.Minute), Waiting: "pause"}, reply.Outcome{}, Gate{}, nil},
+		{"a pause that ended meanwhile is probed", down, time.Hour, Gate{Limit: 1, Waiting: "pause"}, sent, Gate{Limit: 3},
+			[]string{"INFO account resumed erp smtp"}},
+		{"a parked login is probed by one message, and stays parked without another notice", noSignIn, time.Minute,
+			Gate{Limit: 1, Waiting: "parked"}, noSignIn, Gate{Waiting: "parked"}, nil},
+		{"a parked login goes on where somebody has signed in meanwhile", noSignIn, time.Minute,
+			Gate{Limit: 1, Waiting: "parked"}, sent, Gate{Limit: 3}, []string{"INFO account resumed erp smtp"}},
+		{"a message refused for itself shows that the login works", noSignIn, time.Minute,
+			Gate{Limit: 1, Waiting: "parked"}, badMIME, Gate{Limit: 3}, []string{"INFO account resumed erp smtp"}},
+		{"a probe that did not get as far proves nothing", noSignIn, time.Minute,
+			Gate{Limit: 1, Waiting: "parked"}, stopping, Gate{Limit: 1, Waiting: "parked"}, nil},
+		{"a full mailbox is probed at once, and goes on waiting as long as before", full, time.Minute,
+			Gate{Limit: 1, Waiting: "parked"}, full, Gate{Again: at(31 * time.Minute), Waiting: "parked"}, nil},
+		{"an account in order is open", sent, time.Minute, Gate{Limit: 3}, sent, Gate{Limit: 3}, nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			memory := notes{}
+			h := newHouse(t, erp(ModeSMTP))
+			start := func() {
+				account := erp(ModeSMTP)
+				account.SMTP = &h.smtp
+				r, err := New(Options{Accounts: []Account{account}, Events: event.NewBus(h), Now: func() time.Time { return h.now },
+					Memory: memory, Remembered: memory})
+				if err != nil {
+					t.Fatal(err)
+				}
+				h.relay, h.events = r, nil
+			}
+			start()
+			h.smtp.answers = []reply.Outcome{tc.outcome}
+			h.send()
+			h.now = h.now.Add(tc.after)
+			start()
+			if d := cmp.Diff(tc.gate, h.gate("erp")); d != "" {
+				t.Errorf("gate after the restart (-want +got):\n%s", d)
+			}
+			if tc.gate.Limit == 0 {
+				return
+			}
+			h.smtp.answers = []reply.Outcome{tc.probe}
+			h.send()
+			if d := cmp.Diff(tc.then, h.gate("erp")); d != "" {
+				t.Errorf("gate after the first message (-want +got):\n%s", d)
+			}
+			for i := range h.events {
+				h.events[i] = h.events[i][:len("INFO account resumed erp smtp")]
+			}
+			if d := cmp.Diff(tc.events, h.events); d != "" {
+				t.Errorf("events (-want +got):\n%s", d)
+			}
+			if tc.then.Limit == 3 && len(memory) != 0 {
+				t.Errorf("remembered though it is over: %v", memory)
+			}
+		})
+	}
+}
+
+// TestUnparkIsRemembered: what a person has ended does not come back with the next process.
+func TestUnparkIsRemembered(t *testing.T) {
+	memory := notes{}
+	h := newHouse(t, erp(ModeSMTP))
+	h.relay.memory = memory
+	h.smtp.answers = []reply.Outcome{noSignIn}
+	h.send()
+	if len(memory) != 1 {
+		t.Fatalf("remembered %v; want the login", memory)
+	}
+	h.relay.Unpark("erp")
+	if len(memory) != 0 {
+		t.Errorf("remembered %v; want nothing", memory)
+	}
+}
+
+// TestDoubtOfATransportThatIsGone: a copy by another transport could not be recognised.
+func TestDoubtOfATransportThatIsGone(t *testing.T) {
+	h := newHouse(t, erp(ModeGraph))
+	out := mail(t, "erp")
+	out.Resend, out.Transport = true, "smtp"
+	if o := h.relay.Relay(context.Background(), out); o.Verdict != reply.InDoubt || o.Transport != "smtp" || h.graph.calls != 0 {
+		t.Errorf("Relay = %+v after %d calls; want in doubt by smtp, and nothing sent", o, h.graph.calls)
+	}
+}
