@@ -132,6 +132,10 @@ type User struct {
 	// Sender, filled in by Load.
 	MaySendAs []string
 
+	// DefaultSenders says that MaySendAs is the default; under a scenario that is the scenario's account, Address, and the
+	// address of the scenario's Sender.
+	DefaultSenders bool
+
 	// MaySendTo are patterns for recipients. Default: "*", everybody; to be set for users that do not log in.
 	MaySendTo []string
 
@@ -141,7 +145,7 @@ type User struct {
 	// RatePerMinute paces the user: over it mail is queued and waits. Default: 0, no limit.
 	RatePerMinute int
 
-	// MaxQueued is how many messages of the user may wait before more are refused for the time being. Default: 0, no limit.
+	// MaxQueued is how many messages of the user may wait in the queue before more are refused for the time being. Default: 0, no limit.
 	MaxQueued int
 
 	// MaxRecipients is the number of recipients of one message. Default: 0, no limit but the listener's.

@@ -24,9 +24,8 @@ func (l *loader) check() {
 	for _, e := range l.users {
 		l.checkUser(e.t, e.v)
 	}
-	for _, e := range l.scenarios {
-		refuseScenario(e.t)
-		pointer(e.t, "account", e.v.Account, "account", names(l.accounts, accountName))
+	for i := range l.scenarios {
+		l.checkScenario(i)
 	}
 	l.checkSets()
 	if t := l.plain["bridge"]; t != nil {

@@ -25,7 +25,7 @@ type Config struct {
 	Providers []Provider
 	Accounts  []Account // at least one; each of a provider in Providers
 	Users     []User
-	Scenarios []Scenario // always empty in this version: a file with one is refused
+	Scenarios []Scenario // in order, those of included files after those of the main file
 	Queue     Queue
 	Notify    Notify
 	Warnings  []Mistake // what works but should be looked at; sorted by file and line

@@ -7,24 +7,10 @@ const noEffectText = "has no effect in this version"
 
 // noEffect lists the keys that are read and checked but do nothing yet; who sets one is warned.
 var noEffect = map[string]bool{
-	"bridge.sendmail_user":       true,
-	"account.drafts":             true,
-	"account.recipients_per_day": true,
-	"user.rate_per_minute":       true,
-	"user.max_queued":            true,
-	"queue.warn_after":           true,
-	"queue.park_limit":           true,
-	"queue.keep_history":         true,
-	"queue.keep_failed":          true,
-	"queue.keep_bodies":          true,
-	"queue.min_free_disk":        true,
-	"notify.to":                  true,
-}
-
-// refuseScenario refuses every [[scenario]]: without it mail would go another way than the file says.
-func refuseScenario(t *table) {
-	t.mistake("", "this version has no scenarios yet, and mail must not be routed differently from what the file says; "+
-		"remove the table, or give its mail a [[user]] of its own")
+	"bridge.sendmail_user": true,
+	"account.drafts":       true,
+	"queue.warn_after":     true,
+	"notify.to":            true,
 }
 
 // refuseType refuses providers that are announced.

@@ -256,6 +256,7 @@ func (l *loader) fill() {
 	c.Providers = values(l.providers)
 	c.Accounts = values(l.accounts)
 	c.Users = values(l.users)
+	c.Scenarios = values(l.scenarios)
 	for i := range c.Providers {
 		fillEndpoints(&c.Providers[i])
 	}
@@ -296,6 +297,7 @@ func (c *Config) fillUser(u *User) {
 	if u.MaySendAs != nil {
 		return
 	}
+	u.DefaultSenders = true
 	u.MaySendAs = []string{c.Accounts[i].Mailbox}
 	own := []string{u.Address}
 	if u.Sender != nil {

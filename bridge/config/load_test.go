@@ -135,7 +135,7 @@ func TestLoadFillsInWhatTheFileLeavesOpen(t *testing.T) {
 	want.Accounts = []Account{a}
 	want.Users = []User{{
 		Name: "nav", Passwords: []string{someHash}, Account: "erp", Address: "nav@contoso.test",
-		MaySendAs: []string{"erp@contoso.test", "nav@contoso.test"}, MaySendTo: []string{"*"},
+		MaySendAs: []string{"erp@contoso.test", "nav@contoso.test"}, DefaultSenders: true, MaySendTo: []string{"*"},
 	}}
 	if diff := cmp.Diff(&want, c, prefixes()); diff != "" {
 		t.Errorf("Load (-want +got):\n%s", diff)
@@ -190,7 +190,7 @@ func TestLoadReadsEveryKey(t *testing.T) {
 				Sender: &Sender{Mode: "send-as", Address: "noreply@contoso.test", Name: "Contoso", ReplyTo: "original",
 					Otherwise: "account"}, RatePerMinute: 10, MaxQueued: 20, MaxRecipients: 30, MaxMessage: 1_000_000},
 			{Name: "cron", Passwords: []string{someHash}, Account: "erp", MaySendTo: []string{"*"},
-				MaySendAs: []string{"erp@contoso.test", "buyer@contoso.test"},
+				MaySendAs: []string{"erp@contoso.test", "buyer@contoso.test"}, DefaultSenders: true,
 				Sender:    &Sender{Mode: "on-behalf", Address: "buyer@contoso.test", Otherwise: "refuse"}},
 		},
 		Queue: Queue{GiveUpAfter: 36 * time.Hour, WarnAfter: time.Hour, ParkLimit: 31 * day, KeepHistory: 7 * day,
