@@ -127,13 +127,17 @@ func (b *Bridge) openBack(ctx context.Context, key token.Secret) (err error) {
 		return err
 	}
 	b.closers = append(b.closers, closeRoutes)
-	if b.relay, err = relay.New(relay.Options{Accounts: routes, Events: b.events}); err != nil {
-		return err
-	}
 	if b.store, err = openStore(ctx, b.cfg); err != nil {
 		return err
 	}
 	b.closers = append(b.closers, b.store.Close)
+	o, err := b.relayOptions(ctx, routes)
+	if err != nil {
+		return err
+	}
+	if b.relay, err = relay.New(o); err != nil {
+		return err
+	}
 	b.queue = queue.New(queueOptions(b.cfg, b.store, b.relay, b.events))
 	b.admin = &admin{cfg: b.cfg, accounts: b.accounts, counts: b.queue.Counts, states: b.relay.States, freed: b.freed}
 	return nil
@@ -143,8 +147,9 @@ func (b *Bridge) openBack(ctx context.Context, key token.Secret) (err error) {
 func (b *Bridge) closeAccounts() error {
 	ctx, cancel := context.WithTimeout(context.Background(), b.cfg.Queue.StopGrace)
 	defer cancel()
+	// First what a refresh that ends only now brings, then what the vault could not take before.
 	b.accounts.Close(ctx)
-	return nil
+	return b.accounts.Keep(ctx)
 }
 
 // freed lets the mail of an account go that waited for a sign-in or a secret.

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"postern/bridge/control"
 )
 
 // ErrInUse says that another process holds data_dir.
@@ -20,6 +22,10 @@ type dataDir struct {
 // openDataDir makes the folder where it is missing (0700), proves that it can be written, and locks it. The lock ends
 // with the process, however that ends.
 func openDataDir(path string) (*dataDir, error) {
+	// Before anything is made: a path that is too long for the socket must not leave half an installation behind.
+	if err := control.CheckPath(path); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("data_dir %s cannot be made: %w", path, reason(err))
 	}
@@ -37,6 +43,10 @@ func openDataDir(path string) (*dataDir, error) {
 			return nil, fmt.Errorf("data_dir %s is in use: %w; stop it first, or give this one a data_dir of its own", path, err)
 		}
 		return nil, fmt.Errorf("lock data_dir %s: %w", path, err)
+	}
+	if err := narrow(path); err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("data_dir %s is open to other users and cannot be closed: %w; run: chmod 700 %[1]s", path, reason(err))
 	}
 	if err := tryWrite(path); err != nil {
 		lock.Close()

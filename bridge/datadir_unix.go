@@ -46,3 +46,15 @@ func becomeOwner(path string) error {
 	}
 	return nil
 }
+
+// narrow takes the rights of others off the folder; the group may keep those of entering it for the control socket.
+func narrow(path string) error {
+	fi, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if mode := fi.Mode().Perm(); mode&0o027 != 0 {
+		return os.Chmod(path, mode&0o750)
+	}
+	return nil
+}

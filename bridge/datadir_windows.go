@@ -20,3 +20,6 @@ func lockFile(f *os.File) error {
 func giveToOwner(string, *os.File) error { return nil }
 
 func becomeOwner(string) error { return nil }
+
+// narrow does nothing: service install sets the folder's ACL.
+func narrow(string) error { return nil }

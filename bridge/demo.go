@@ -41,14 +41,15 @@ type Demo struct {
 	Password string // of every demo user
 
 	bridge *Bridge
-	ended  chan error
+	ended  chan struct{} // closed when the bridge has ended; then err says how
+	err    error
 	stop   context.CancelFunc
 }
 
 // StartDemo starts both in dir, which must exist, with the listener on address (host:port; port 0 for any). Call Close.
 func StartDemo(ctx context.Context, dir, address string, log *slog.Logger) (d *Demo, err error) {
 	ctx, stop := context.WithCancel(ctx)
-	d = &Demo{Password: rand.Text()[:12], Config: filepath.Join(dir, "postern.toml"), ended: make(chan error, 1), stop: stop}
+	d = &Demo{Password: rand.Text()[:12], Config: filepath.Join(dir, "postern.toml"), ended: make(chan struct{}), stop: stop}
 	defer func() {
 		if err != nil {
 			d.Close()
@@ -69,7 +70,10 @@ func StartDemo(ctx context.Context, dir, address string, log *slog.Logger) (d *D
 		return d, err
 	}
 	d.bridge, d.Address = b, b.Addrs()[0].String()
-	go func() { d.ended <- b.Run(ctx) }()
+	go func() {
+		defer close(d.ended)
+		d.err = b.Run(ctx)
+	}()
 	for _, a := range cfg.Accounts {
 		if _, err := b.SignIn(ctx, a.Name, d.Sandbox.RefreshToken(a.Mailbox)); err != nil {
 			return d, err
@@ -138,15 +142,16 @@ func CheckDemo(got []sandbox.Received) error {
 	return errors.Join(errs...)
 }
 
-// Ended yields when the bridge ends by itself.
-func (d *Demo) Ended() <-chan error { return d.ended }
+// Ended is closed when the bridge has ended, by Close or by itself.
+func (d *Demo) Ended() <-chan struct{} { return d.ended }
 
-// Close stops the bridge and the sandbox and waits for both.
+// Close stops the bridge and the sandbox and waits for both. It returns how the bridge ended.
 func (d *Demo) Close() error {
 	d.stop()
 	var err error
 	if d.bridge != nil {
-		err = <-d.ended
+		<-d.ended
+		err = d.err
 	}
 	if d.Sandbox != nil {
 		err = errors.Join(err, d.Sandbox.Close())

@@ -38,6 +38,12 @@ func Listen(dataDir string) (net.Listener, token.Secret, error) {
 	return l, "", nil
 }
 
+// CheckPath says whether the control socket of dataDir can have a name, before anything is made there.
+func CheckPath(dataDir string) error {
+	_, err := socketPath(dataDir)
+	return err
+}
+
 func socketPath(dataDir string) (string, error) {
 	path := filepath.Join(dataDir, "control.sock")
 	if len(path) > maxSocketPath {

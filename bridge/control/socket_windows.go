@@ -32,6 +32,9 @@ func Listen(dataDir string) (net.Listener, token.Secret, error) {
 	return l, token.Secret(key), nil
 }
 
+// CheckPath finds nothing wrong: a file in dataDir has no limit of its own.
+func CheckPath(string) error { return nil }
+
 func dialer(dataDir string) (func(context.Context) (net.Conn, error), token.Secret, error) {
 	b, err := os.ReadFile(filepath.Join(dataDir, addressFile))
 	if errors.Is(err, os.ErrNotExist) {

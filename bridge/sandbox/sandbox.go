@@ -153,7 +153,15 @@ func listen(address string) (net.Listener, error) {
 	if address == "" {
 		address = "127.0.0.1:0"
 	}
-	return net.Listen("tcp", address)
+	ln, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	// Its admin calls hand out tokens and its mail is for everybody to read.
+	if tcp, ok := ln.Addr().(*net.TCPAddr); !ok || !tcp.IP.IsLoopback() {
+		return nil, errors.Join(fmt.Errorf("%s is not on loopback, and the sandbox has no password; listen on 127.0.0.1", address), ln.Close())
+	}
+	return ln, nil
 }
 
 func (s *Sandbox) serve() {

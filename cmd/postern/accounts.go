@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -70,35 +69,52 @@ tokens, what is parked and why, and what to do.`,
 }
 
 func printAccounts(out io.Writer, list []control.Account, now time.Time) error {
-	var errs []error
-	line := func(format string, args ...any) {
-		_, err := fmt.Fprintf(out, format+"\n", args...)
-		errs = append(errs, err)
-	}
+	var b strings.Builder
 	for i, a := range list {
 		if i > 0 {
-			line("")
+			b.WriteByte('\n')
 		}
-		line("%s  %s", a.Name, a.Mailbox)
-		line("  sign-in  %s", signInLine(a, now))
+		fmt.Fprintf(&b, "%s  %s\n", a.Name, a.Mailbox)
+		row(&b, "sign-in", signInLine(a, now))
 		for _, t := range a.Transports {
-			line("  %-7s  %s", t.Name, transportLine(t, now))
-			if t.Remedy != "" && t.Remedy != a.Remedy {
-				line("           %s", t.Remedy)
+			row(&b, t.Name, transportLine(a, t, now))
+			row(&b, "", t.Why)
+			if t.Remedy != a.Remedy && !strings.Contains(t.Why, t.Remedy) {
+				row(&b, "", t.Remedy)
 			}
 		}
 		for _, e := range a.Expires {
 			if e.What == "sign-in" && !e.Near {
 				continue // it moves on with each use
 			}
-			line("  expires  %s", expiryLine(e, now))
+			row(&b, "expires", expiryLine(e, now))
 			if e.Near {
-				line("           %s", e.Remedy)
+				row(&b, "", e.Remedy)
 			}
 		}
-		line("  waiting  %d %s", a.Waiting, plural(a.Waiting, "message"))
+		row(&b, "waiting", fmt.Sprintf("%d %s", a.Waiting, plural(a.Waiting, "message")))
 	}
-	return errors.Join(errs...)
+	_, err := io.WriteString(out, b.String())
+	return err
+}
+
+// row writes text beside a label, broken between words so that it fits 80 columns; nothing for an empty text.
+func row(b *strings.Builder, label, text string) {
+	const indent, width = 11, 80
+	line := ""
+	flush := func() {
+		fmt.Fprintf(b, "%-*s%s\n", indent, "  "+label, line)
+		label, line = "", ""
+	}
+	for word := range strings.FieldsSeq(text) {
+		if line != "" && indent+len([]rune(line))+1+len([]rune(word)) > width {
+			flush()
+		}
+		line = strings.TrimPrefix(line+" "+word, " ")
+	}
+	if line != "" {
+		flush()
+	}
 }
 
 func signInLine(a control.Account, now time.Time) string {
@@ -115,22 +131,20 @@ func signInLine(a control.Account, now time.Time) string {
 	return fmt.Sprintf("as %s, %s ago", a.Login, span(now.Sub(a.Since)))
 }
 
-func transportLine(t control.Transport, now time.Time) string {
-	s := t.State
-	if t.Why != "" {
-		s += ": " + t.Why
-	}
+func transportLine(a control.Account, t control.Transport, now time.Time) string {
 	switch {
 	case !t.Until.IsZero():
-		s += ", tried again in " + span(t.Until.Sub(now))
-	case t.TokenTrouble != "" && t.Why == "":
-		s += ", token: " + t.TokenTrouble
+		return t.State + ", tried again in " + span(t.Until.Sub(now))
+	case t.State != "up":
+		return t.State
+	case !a.SignedIn:
+		return "waits for the sign-in"
+	case t.TokenTrouble != "":
+		return "no token: " + t.TokenTrouble
 	case t.TokenFetched.IsZero():
-		s += ", no token yet"
-	default:
-		s += fmt.Sprintf(", token %s old, next refresh in %s", span(now.Sub(t.TokenFetched)), span(t.NextRefresh.Sub(now)))
+		return "up, no token fetched yet"
 	}
-	return s
+	return fmt.Sprintf("up, token %s old, refreshed in %s", span(now.Sub(t.TokenFetched)), span(t.NextRefresh.Sub(now)))
 }
 
 func expiryLine(e control.Expiry, now time.Time) string {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"postern/bridge"
 	"postern/bridge/config"
 )
 
@@ -54,6 +55,9 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 	case errors.As(err, &mistakes):
 		fmt.Fprintln(errOut, err)
 		return exitConfig
+	case errors.Is(err, bridge.ErrNewer):
+		fmt.Fprintf(errOut, "postern: %v\n", err)
+		return exitConfig // restarting this program does not help
 	case errors.As(err, &usage):
 		fmt.Fprintf(errOut, "postern: %v\n", err)
 		return exitUsage
@@ -86,7 +90,7 @@ the sign-in current by itself.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see: %s --help", err, cmd.CommandPath())}
 	})
-	root.AddCommand(c.demo(), c.run(), c.check(), c.signin(), c.accounts(), c.secret(), c.passwd(), c.sandbox(), c.version(), c.docs())
+	root.AddCommand(c.demo(), c.run(), c.check(), c.signin(), c.signout(), c.accounts(), c.secret(), c.passwd(), c.sandbox(), c.version(), c.docs())
 	return root
 }
 
@@ -105,6 +109,9 @@ func defaultConfig() string {
 func (c *cli) load() (*config.Config, error) {
 	if c.config == "" {
 		c.config = defaultConfig()
+	}
+	if fi, err := os.Stat(c.config); err == nil && fi.IsDir() {
+		return nil, &config.Mistakes{List: []config.Mistake{{File: c.config, Text: "this is a folder; name the file in it: --config FILE"}}}
 	}
 	cfg, err := config.Load(c.config)
 	if errors.Is(err, os.ErrNotExist) {

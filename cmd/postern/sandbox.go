@@ -20,7 +20,7 @@ func (c *cli) sandbox() *cobra.Command {
 [[provider]] that points a bridge at it and a refresh token to sign in with, and
 keeps what it receives as .eml files. Nothing leaves this machine.`,
 		Example: `  postern sandbox
-  postern sandbox --dir ./mail --http 127.0.0.1:8025 --smtp 127.0.0.1:1587`,
+  postern sandbox --dir mail --http 127.0.0.1:8025 --smtp 127.0.0.1:1587`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
@@ -35,9 +35,9 @@ keeps what it receives as .eml files. Nothing leaves this machine.`,
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&dir, "dir", "", "`FOLDER` for received mail; default a temporary one, removed at the end")
-	cmd.Flags().StringVar(&http, "http", "127.0.0.1:0", "`ADDRESS` of Entra, Graph and the page")
-	cmd.Flags().StringVar(&smtp, "smtp", "127.0.0.1:0", "`ADDRESS` of SMTP submission")
+	cmd.Flags().StringVar(&dir, "dir", "", "`FOLDER` for mail; default a temporary one")
+	cmd.Flags().StringVar(&http, "http", "", "`ADDRESS` of Entra, Graph and the page")
+	cmd.Flags().StringVar(&smtp, "smtp", "", "`ADDRESS` of SMTP submission")
 	return cmd
 }
 
@@ -53,9 +53,10 @@ func (c *cli) printSandbox(s *sandbox.Sandbox) {
 	}
 	first := sandbox.DefaultMailboxes()[0].Address
 	fmt.Fprintf(c.out, `
-# A refresh token of %s, for: postern signin ACCOUNT --refresh-token -
+# To sign %s in: postern signin ACCOUNT --refresh-token -
 #   %s
-# Mail that arrived: %s   (files in %s)
+# Mail that arrived: %s
+# and as files in:   %s
 # Ctrl-C ends it.
 `, first, s.RefreshToken(first).Reveal(), s.PageURL(), s.Dir())
 }

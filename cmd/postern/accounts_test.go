@@ -1,0 +1,42 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"postern/bridge/control"
+)
+
+func TestPrintAccounts(t *testing.T) {
+	now := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+	list := []control.Account{
+		{Name: "erp", Mailbox: "erp@contoso.test", SignIn: "delegated", Trouble: "needs sign-in", Remedy: "run: postern signin erp",
+			Transports: []control.Transport{{Name: "graph", State: "up"}}, Waiting: 1},
+		{Name: "sales", Mailbox: "sales@contoso.test", Login: "svc@contoso.test", SignIn: "delegated", SignedIn: true, Since: now.Add(-26 * time.Hour),
+			Transports: []control.Transport{
+				{Name: "graph", State: "up", TokenFetched: now.Add(-5 * time.Minute), NextRefresh: now.Add(50 * time.Minute)},
+				{Name: "smtp", State: "parked", Until: now.Add(14 * time.Minute),
+					Why:    "smarthost refused AUTH: 535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Mailbox.",
+					Remedy: "run in Exchange Online PowerShell: Set-CASMailbox -Identity svc@contoso.test -SmtpClientAuthenticationDisabled $false"}}},
+	}
+	want := `erp  erp@contoso.test
+  sign-in  needs sign-in: run postern signin erp
+  graph    waits for the sign-in
+  waiting  1 message
+
+sales  sales@contoso.test
+  sign-in  as svc@contoso.test, 1d2h ago
+  graph    up, token 5m old, refreshed in 50m
+  smtp     parked, tried again in 14m
+           smarthost refused AUTH: 535 5.7.139 Authentication unsuccessful,
+           SmtpClientAuthentication is disabled for the Mailbox.
+           run in Exchange Online PowerShell: Set-CASMailbox -Identity
+           svc@contoso.test -SmtpClientAuthenticationDisabled $false
+  waiting  0 messages
+`
+	var got strings.Builder
+	if err := printAccounts(&got, list, now); err != nil || got.String() != want {
+		t.Errorf("printAccounts = %v\n%s\nwant\n%s", err, got.String(), want)
+	}
+}
