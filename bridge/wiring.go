@@ -129,13 +129,22 @@ func openStore(ctx context.Context, cfg *config.Config) (*sqlite.Store, error) {
 }
 
 func queueOptions(cfg *config.Config, s queue.Store, r *relay.Relay, events *event.Bus) queue.Options {
-	o := queue.Options{Store: s, Relayer: relayer{r}, GiveUpAfter: cfg.Queue.GiveUpAfter, StopGrace: cfg.Queue.StopGrace, Events: events}
+	o := queue.Options{Store: s, Relayer: relayer{r}, Events: events,
+		GiveUpAfter: cfg.Queue.GiveUpAfter, WarnAfter: cfg.Queue.WarnAfter, ParkLimit: cfg.Queue.ParkLimit,
+		KeepHistory: cfg.Queue.KeepHistory, KeepFailed: cfg.Queue.KeepFailed, KeepBodies: cfg.Queue.KeepBodies,
+		StopGrace: cfg.Queue.StopGrace, MaxQueued: map[string]int{},
+		MinFree: cfg.Queue.MinFreeDisk, Free: func() (int64, error) { return freeDisk(cfg.Bridge.DataDir) }}
+	for _, u := range cfg.Users {
+		if u.MaxQueued > 0 {
+			o.MaxQueued[u.Name] = u.MaxQueued
+		}
+	}
 	for _, a := range cfg.Accounts {
 		doubt := queue.Resend
 		if a.OnDoubt == "hold" {
 			doubt = queue.Hold
 		}
-		o.Accounts = append(o.Accounts, queue.Account{Name: a.Name, Concurrency: a.Concurrency, RatePerMinute: a.RatePerMinute,
+		o.Accounts = append(o.Accounts, queue.Account{Name: a.Name, Mailbox: mailboxKey(a), Concurrency: a.Concurrency, RatePerMinute: a.RatePerMinute,
 			OnDoubt: doubt, DoubtWait: a.DoubtWait})
 	}
 	return o
@@ -261,6 +270,7 @@ func openSmarthost(cfg *config.Config, a config.Account, p config.Provider, toke
 	}
 	o := smarthost.Options{Account: a.Name, Address: p.SMTP, RootCAs: roots, Login: a.Login, Hostname: cfg.Bridge.Hostname, Tokens: tokens, Events: events}
 	if a.SignIn == "app-only" {
+		o.AppOnly = true
 		o.Login = a.Mailbox // the application has no address; XOAUTH2 names the mailbox
 	}
 	if p.SMTPTLS == "implicit" {

@@ -1,0 +1,14 @@
+//go:build !windows
+
+package bridge
+
+import "syscall"
+
+// freeDisk returns how many bytes of the folder's file system this process may still take.
+func freeDisk(folder string) (int64, error) {
+	var s syscall.Statfs_t
+	if err := syscall.Statfs(folder, &s); err != nil {
+		return 0, err
+	}
+	return int64(s.Bavail) * int64(s.Bsize), nil
+}

@@ -1,0 +1,16 @@
+package bridge
+
+import "golang.org/x/sys/windows"
+
+// freeDisk returns how many bytes of the folder's volume this process may still take.
+func freeDisk(folder string) (int64, error) {
+	path, err := windows.UTF16PtrFromString(folder)
+	if err != nil {
+		return 0, err
+	}
+	var free uint64
+	if err := windows.GetDiskFreeSpaceEx(path, &free, nil, nil); err != nil {
+		return 0, err
+	}
+	return int64(free), nil
+}

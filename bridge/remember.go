@@ -1,0 +1,35 @@
+package bridge
+
+import (
+	"context"
+	"strings"
+
+	"postern/bridge/queue"
+	"postern/bridge/relay"
+)
+
+// ErrNewer is wrapped by New's error where a later version of Postern wrote the queue. A person must run that one.
+var ErrNewer = queue.ErrNewer
+
+// troubleNote is the beginning of the keys under which the store keeps what relay has learnt.
+const troubleNote = "trouble/"
+
+// memory keeps relay's troubles among the store's notes, because rooms do not know each other.
+type memory struct{ store queue.Store }
+
+// Save implements relay.Memory.
+func (m memory) Save(ctx context.Context, key, value string) error {
+	return m.store.SetNote(ctx, troubleNote+key, value)
+}
+
+// relayOptions hands relay what it remembers, and wakes the queue when a trouble is over: accounts that share a mailbox
+// share its troubles.
+func (b *Bridge) relayOptions(ctx context.Context, routes []relay.Account) (relay.Options, error) {
+	o := relay.Options{Accounts: routes, Events: b.events, Memory: memory{b.store}, Remembered: map[string]string{},
+		Resumed: func() { b.queue.Wake("") }}
+	notes, err := b.store.Notes(ctx, troubleNote)
+	for key, value := range notes {
+		o.Remembered[strings.TrimPrefix(key, troubleNote)] = value
+	}
+	return o, err
+}
