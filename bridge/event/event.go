@@ -35,8 +35,6 @@ const (
 	ReportQueued    Kind = "report queued"
 	NoticeQueued    Kind = "notice queued"
 	NoticeFailed    Kind = "notice failed"
-	TroubleFound    Kind = "trouble found" // needs a person
-	TroubleOver     Kind = "trouble over"
 
 	AccountParked    Kind = "account parked"
 	AccountPaused    Kind = "account paused"

@@ -6,7 +6,7 @@
 // A report is made at once and the queue is answered when it is kept; an error means "ask me again". Notices are
 // gathered for a minute and sent together; what could not be sent yet, and what was told and is not over, is kept in
 // Memory, so that a restart repeats nothing. Where nobody can be told by mail the Error lines of the log are the report:
-// they come from whoever met the trouble, and for Tell from here.
+// they come from whoever met the trouble.
 package notice
 
 import (

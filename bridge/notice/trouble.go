@@ -20,18 +20,19 @@ type Trouble struct {
 	Remedy string `json:"remedy,omitempty"`
 }
 
-// Tell has [notify] told of a trouble, once until Over, and writes the Error line. Whoever finds expiry dates calls it.
-func (d *Desk) Tell(ctx context.Context, t Trouble) {
-	if d.open(note{Trouble: t}) {
-		d.o.Events.Emit(ctx, slog.LevelError, event.TroubleFound, slog.String("trouble", t.Text), slog.String("err", t.Why), slog.String("remedy", t.Remedy))
+// Current has [notify] told of the troubles whose keys begin with prefix, as they are now: of those that are new, and of
+// the end of those that are not among them any more. Whoever looks at expiry dates calls it, and writes the Error lines.
+func (d *Desk) Current(prefix string, all []Trouble) {
+	if len(d.o.Notify) == 0 {
+		return
 	}
-}
-
-// Over has [notify] told that the trouble is over, if it was told of it.
-func (d *Desk) Over(ctx context.Context, key string) {
-	if d.close(func(n *note) bool { return n.Key == key }) {
-		d.o.Events.Emit(ctx, slog.LevelInfo, event.TroubleOver, slog.String("trouble", key))
+	for _, t := range all {
+		t.Key = prefix + t.Key
+		d.open(note{Trouble: t})
 	}
+	d.close(func(n *note) bool {
+		return strings.HasPrefix(n.Key, prefix) && !slices.ContainsFunc(all, func(t Trouble) bool { return prefix+t.Key == n.Key })
+	})
 }
 
 // note is a trouble as it is remembered.
@@ -61,19 +62,16 @@ func (m *memory) pending() bool {
 }
 
 // open notes a trouble that is not known yet.
-func (d *Desk) open(n note) bool {
+func (d *Desk) open(n note) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	known := slices.IndexFunc(d.memory.Troubles, func(o note) bool { return o.Key == n.Key || o.sameWay(n) })
 	if known >= 0 {
-		// It came back before its end was told: as if it had not ended.
-		again := d.memory.Troubles[known].Ended
-		d.memory.Troubles[known].Ended = false
-		return again
+		d.memory.Troubles[known].Ended = false // it came back before its end was told: as if it had not ended
+		return
 	}
 	d.memory.Troubles = append(d.memory.Troubles, n)
 	d.ring()
-	return true
 }
 
 // sameWay reports whether both stop the same transport of an account: a dead sign-in is met by the refresh and by the
@@ -83,9 +81,10 @@ func (n *note) sameWay(o note) bool {
 }
 
 // close ends the troubles that match. One that nobody was told of is forgotten.
-func (d *Desk) close(match func(*note) bool) (ended bool) {
+func (d *Desk) close(match func(*note) bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	ended := false
 	d.memory.Troubles = slices.DeleteFunc(d.memory.Troubles, func(n note) bool {
 		if !n.Ended && match(&n) {
 			ended = true
@@ -101,7 +100,6 @@ func (d *Desk) close(match func(*note) bool) (ended bool) {
 	if ended {
 		d.ring()
 	}
-	return ended
 }
 
 func (d *Desk) ring() {
@@ -156,6 +154,9 @@ func (d *Desk) Handle(_ context.Context, e event.Event) {
 			d.open(stopped(e))
 		}
 	case event.AccountResumed, event.MessageRelayed:
+		if d.calm() {
+			return // as nearly always
+		}
 		a := attrsOf(e)
 		d.close(func(n *note) bool { return n.Transport == a["transport"] && slices.Contains(n.Accounts, a["account"]) })
 	case event.TokenRefreshed, event.AccountSignedIn:
@@ -169,6 +170,13 @@ func (d *Desk) Handle(_ context.Context, e event.Event) {
 	}
 }
 
+// calm reports whether no trouble is known.
+func (d *Desk) calm() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.memory.Troubles) == 0
+}
+
 // stopped is the trouble of an account that relay parked, or whose token needs a person.
 func stopped(e event.Event) note {
 	a := attrsOf(e)
@@ -177,7 +185,11 @@ func stopped(e event.Event) note {
 		n.Transport = a["resource"]
 	}
 	n.Key = string(e.Kind) + " " + a["account"] + " " + n.Transport
-	n.Text = "account " + strings.Join(n.Accounts, ", ") + " is parked on " + n.Transport + ": its mail waits, and nothing of it is lost"
+	n.Text = "account " + strings.Join(n.Accounts, ", ") + " is parked"
+	if n.Transport != "" {
+		n.Text += " on " + n.Transport
+	}
+	n.Text += ": its mail waits, and nothing of it is lost"
 	n.Why, n.Remedy = a["reply"], a["remedy"]
 	if n.Why == "" {
 		n.Why = a["err"]
