@@ -16,12 +16,15 @@ import (
 	"postern/auth"
 	"postern/auth/token"
 	"postern/bridge/config"
+	"postern/bridge/contents"
 	"postern/bridge/control"
 	"postern/bridge/event"
+	"postern/bridge/notice"
 	"postern/bridge/queue"
 	"postern/bridge/queue/sqlite"
 	"postern/bridge/relay"
 	"postern/bridge/smtpd"
+	"postern/bridge/submission"
 )
 
 // Options are what the hall needs beside the configuration.
@@ -41,9 +44,13 @@ type Bridge struct {
 	queue     *queue.Queue
 	relay     *relay.Relay
 	accounts  *auth.Accounts
+	contents  *contents.Store
+	pacer     *submission.Pacer
 	admin     *admin
 	control   *control.Server
 	socket    net.Listener
+	notices   *notice.Desk
+	heard     noticeSink // hands events to notices
 
 	closers []func() error // in the order of opening
 }
@@ -54,7 +61,8 @@ func New(ctx context.Context, cfg *config.Config, o Options) (*Bridge, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	b := &Bridge{cfg: cfg, events: event.NewBus(append([]event.Sink{logSink{o.Log}}, o.Sinks...)...)}
+	b := &Bridge{cfg: cfg}
+	b.events = event.NewBus(append([]event.Sink{logSink{o.Log}, &b.heard}, o.Sinks...)...)
 	if err := b.open(ctx); err != nil {
 		return nil, errors.Join(err, b.close())
 	}
@@ -81,7 +89,7 @@ func (b *Bridge) open(ctx context.Context) error {
 	if err := b.openBack(ctx, key); err != nil {
 		return err
 	}
-	if err := b.openFront(); err != nil {
+	if err := b.openFront(ctx); err != nil {
 		return err
 	}
 	return b.openControl()
@@ -135,10 +143,19 @@ func (b *Bridge) openBack(ctx context.Context, key token.Secret) (err error) {
 	if err != nil {
 		return err
 	}
+	if b.contents, err = contents.Open(contentsDir(b.cfg)); err != nil {
+		return err
+	}
+	o.Contents = b.contents.Open
 	if b.relay, err = relay.New(o); err != nil {
 		return err
 	}
-	b.queue = queue.New(queueOptions(b.cfg, b.store, b.relay, b.events))
+	if err := b.openNotices(); err != nil {
+		return err
+	}
+	qo := queueOptions(b.cfg, b.store, b.relay, b.events)
+	qo.Reporter = reporter{b.cfg, b.notices}
+	b.queue = queue.New(qo)
 	b.admin = &admin{cfg: b.cfg, accounts: b.accounts, counts: b.queue.Counts, states: b.relay.States, freed: b.freed}
 	return nil
 }
@@ -159,12 +176,12 @@ func (b *Bridge) freed(account string) {
 }
 
 // openFront opens what applications talk to.
-func (b *Bridge) openFront() error {
+func (b *Bridge) openFront(ctx context.Context) error {
 	local, err := openUsers(b.cfg)
 	if err != nil {
 		return err
 	}
-	desk, err := openDesk(b.cfg, b.queue, b.events)
+	desk, err := b.openDesk(ctx)
 	if err != nil {
 		return err
 	}
@@ -232,7 +249,12 @@ func (b *Bridge) Run(ctx context.Context) error {
 		})
 	}
 	room("queue", func() error { return b.queue.Run(ctx) })
-	room("tokens", func() error { return newUpkeep(b.cfg, b.accounts, b.events).run(ctx) })
+	room("tokens", func() error {
+		u := newUpkeep(b.cfg, b.accounts, b.events)
+		u.expiring = func(all []control.Expiry) { tellExpiries(b.notices, all) }
+		return u.run(ctx)
+	})
+	room("notices", func() error { return b.notices.Run(ctx) })
 	room("control", func() error { return b.control.Serve(b.socket) })
 	for i, s := range b.servers {
 		room("listener "+b.cfg.Listeners[i].Address, func() error { return s.Serve(b.listeners[i]) })

@@ -24,18 +24,20 @@ var (
 var household = map[string][]string{
 	"bridge/envelope": {"-"}, "bridge/reply": {"-"}, "bridge/event": {"-"}, "auth/token": {"-"}, "auth/diagnosis": {"-"},
 
-	"bridge": {"auth", "auth/entra", "auth/vault", "bridge/config", "bridge/control", "bridge/notice", "bridge/queue", "bridge/queue/sqlite",
+	"bridge": {"auth", "auth/entra", "auth/vault", "bridge/config", "bridge/contents", "bridge/control", "bridge/notice", "bridge/queue", "bridge/queue/sqlite",
 		"bridge/relay", "bridge/sandbox", "bridge/smtpd", "bridge/submission", "bridge/transport/graph",
 		"bridge/transport/smarthost", "bridge/users"},
 	// The door opens the hall, and reads the words of the file and of the socket to say what is wrong.
-	"cmd/postern": {"bridge", "bridge/config", "bridge/control", "bridge/sandbox", "bridge/users"},
+	// The person who signs in is at the door.
+	"cmd/postern": {"auth/signin", "bridge", "bridge/config", "bridge/control", "bridge/sandbox", "bridge/users"},
 
 	"bridge/queue/sqlite": {"bridge/queue"},
 
 	// The key cabinet knows no mail.
-	"auth":       {"auth/entra", "auth/vault"},
-	"auth/entra": {},
-	"auth/vault": {},
+	"auth":        {"auth/entra", "auth/vault"},
+	"auth/entra":  {},
+	"auth/signin": {},
+	"auth/vault":  {},
 }
 
 // guests says which third-party modules may be imported, and where. Each library lives in one room.

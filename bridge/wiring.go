@@ -85,8 +85,9 @@ func openUsers(cfg *config.Config) (*users.Users, error) {
 	return users.New(users.Options{Users: list})
 }
 
-func openDesk(cfg *config.Config, q submission.Enqueuer, events *event.Bus) (*submission.Desk, error) {
-	o := submission.Options{Hostname: cfg.Bridge.Hostname, DefaultDomain: cfg.Bridge.DefaultDomain, Queue: q, Events: events}
+// openDesk opens the desk with what o names beside the configuration.
+func openDesk(cfg *config.Config, o submission.Options) (*submission.Desk, error) {
+	o.Hostname, o.DefaultDomain = cfg.Bridge.Hostname, cfg.Bridge.DefaultDomain
 	var errs []error
 	address := func(what, s string) envelope.Address {
 		if s == "" {
@@ -107,10 +108,14 @@ func openDesk(cfg *config.Config, q submission.Enqueuer, events *event.Bus) (*su
 	}
 	for _, u := range cfg.Users {
 		su := submission.User{Name: u.Name, Account: u.Account, Address: address("address", u.Address),
-			MaySendAs: u.MaySendAs, MaySendTo: u.MaySendTo, MaxMessage: u.MaxMessage, MaxRecipients: u.MaxRecipients}
-		if s := u.Sender; s != nil {
-			su.Sender = &submission.Sender{Mode: submission.Mode(s.Mode), Address: address("sender", s.Address),
-				Name: s.Name, ReplyTo: s.ReplyTo, Otherwise: submission.Otherwise(s.Otherwise)}
+			MaySendAs: u.MaySendAs, MaySendTo: u.MaySendTo, MaxMessage: u.MaxMessage, MaxRecipients: u.MaxRecipients,
+			RatePerMinute: u.RatePerMinute}
+		if u.DefaultSenders {
+			su.MaySendAs = nil // the desk's default also knows the account of a scenario
+		}
+		var err error
+		if su.Sender, err = senderOf(u.Sender); err != nil {
+			errs = append(errs, fmt.Errorf("sender of user %q: %w", u.Name, err))
 		}
 		o.Users = append(o.Users, su)
 	}

@@ -63,6 +63,7 @@ type Options struct {
 	Memory     Memory            // nil: a restart forgets all troubles
 	Remembered map[string]string // what Memory was given by the former process, by key
 	Resumed    func()            // called when a trouble is over: mail of any account may go on. It must not block
+	Contents   message.Contents  // of footers and attachments; nil where no plan has any
 }
 
 // Relay is safe for concurrent use.
@@ -74,6 +75,7 @@ type Relay struct {
 	resumed      func()
 	accounts     map[string]Account // never changed
 	names        []string           // in the configuration's order
+	contents     message.Contents
 
 	mu       sync.Mutex // guards the two below and what they point to
 	troubles map[place]*trouble
@@ -84,7 +86,7 @@ type Relay struct {
 
 // New checks the accounts.
 func New(o Options) (*Relay, error) {
-	r := &Relay{events: o.Events, now: o.Now, graphMaxMIME: o.GraphMaxMIME, memory: o.Memory, resumed: o.Resumed,
+	r := &Relay{events: o.Events, now: o.Now, graphMaxMIME: o.GraphMaxMIME, contents: o.Contents, memory: o.Memory, resumed: o.Resumed,
 		accounts: make(map[string]Account), troubles: make(map[place]*trouble)}
 	if r.now == nil {
 		r.now = time.Now
@@ -170,6 +172,10 @@ func (r *Relay) Relay(ctx context.Context, out message.Outgoing) reply.Outcome {
 	out.Final = final
 	ctx, cancel := context.WithTimeout(ctx, attemptLimit)
 	defer cancel()
+	if out, err = out.Extend(ctx, r.contents); err != nil {
+		return reply.Outcome{Owner: reply.Process, Reply: reply.Reply{Text: "the footer or the attachments of its scenario cannot be added"}, Err: err,
+			Remedy: "put the folder contents of data_dir back, or make a new plan: postern queue retry --policy today"}
+	}
 	return r.tryWays(ctx, a, r.order(a, out), out)
 }
 

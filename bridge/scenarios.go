@@ -1,0 +1,332 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"mime"
+	"os"
+	"path/filepath"
+	"strings"
+	"unicode/utf8"
+
+	"postern/bridge/config"
+	"postern/bridge/contents"
+	"postern/bridge/envelope"
+	"postern/bridge/event"
+	"postern/bridge/message"
+	"postern/bridge/queue"
+	"postern/bridge/submission"
+)
+
+// Folders in data_dir.
+func contentsDir(cfg *config.Config) string { return filepath.Join(cfg.Bridge.DataDir, "contents") }
+func spoolDir(cfg *config.Config) string    { return filepath.Join(cfg.Bridge.DataDir, "spool") }
+
+// openDesk opens the desk at the start, and forgets files that nothing needs any more. A reload makes a new desk by
+// newDesk alone: the old one may still be taking mail whose plan names files.
+func (b *Bridge) openDesk(ctx context.Context) (*submission.Desk, error) {
+	if err := openSpool(b.cfg); err != nil {
+		return nil, err
+	}
+	b.pacer = &submission.Pacer{}
+	if err := resumePace(ctx, b.pacer, b.store); err != nil {
+		return nil, fmt.Errorf("mail that waits for its user's rate: %w", err)
+	}
+	list, err := scenarios(b.cfg, b.contents.Put)
+	if err != nil {
+		return nil, err
+	}
+	if err := sweepContents(ctx, b.contents, list, b.store); err != nil {
+		b.events.Emit(ctx, slog.LevelWarn, event.QueueFailed, slog.String("err", err.Error()))
+	}
+	return b.newDesk(b.cfg)
+}
+
+// newDesk makes a desk for a configuration, with the scenarios and their files.
+func (b *Bridge) newDesk(cfg *config.Config) (*submission.Desk, error) {
+	list, err := scenarios(cfg, b.contents.Put)
+	if err != nil {
+		return nil, err
+	}
+	return openDesk(cfg, submission.Options{Scenarios: list, Queue: b.queue, Events: b.events, Pacer: b.pacer, SpoolDir: spoolDir(cfg)})
+}
+
+// openSpool makes an empty folder for messages whose scenario depends on their size; what a process left there was
+// accepted by nobody.
+func openSpool(cfg *config.Config) error {
+	dir := spoolDir(cfg)
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("spool: %w", err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return fmt.Errorf("spool: %w", err)
+	}
+	return nil
+}
+
+const (
+	maxFooterFile = 64 << 10
+	maxAttachName = 180 // octets, so that its encoded form still fits a line
+)
+
+// putter keeps a content and returns its hash and size. contents.Store.Put is one.
+type putter func(io.Reader) (hash string, size int64, err error)
+
+// CheckFiles reads the files that scenarios attach and put as footers, and returns all that is wrong with them, as the
+// start would find it. It writes nothing.
+func CheckFiles(cfg *config.Config) error {
+	_, err := scenarios(cfg, contents.Hash)
+	return err
+}
+
+// scenarios turns the tables into what the desk needs, and keeps their files. All mistakes come at once.
+func scenarios(cfg *config.Config, put putter) ([]submission.Scenario, error) {
+	wrong := &config.Mistakes{}
+	var list []submission.Scenario
+	for i, c := range cfg.Scenarios {
+		mistake := func(key string, err error) {
+			wrong.List = append(wrong.List, config.Mistake{File: filepath.Base(cfg.Path), Key: fmt.Sprintf("scenario[%d].%s", i, key),
+				Text: fmt.Sprintf("%v (scenario %q)", err, c.Name)})
+		}
+		s := submission.Scenario{Name: c.Name, Account: c.Account, Hold: c.Hold, Match: submission.Match{User: c.Match.User,
+			Listener: c.Match.Listener, From: c.Match.From, To: c.Match.To, Subject: c.Match.Subject, Header: c.Match.Header,
+			Larger: c.Match.Larger, Smaller: c.Match.Smaller}}
+		var err error
+		if s.Sender, err = senderOf(c.Sender); err != nil {
+			mistake("sender", err)
+		}
+		if c.ReplyTo != "" {
+			if s.ReplyTo, err = envelope.ParseAddress(c.ReplyTo); err != nil {
+				mistake("reply_to", err)
+			}
+		}
+		for _, b := range c.Bcc {
+			a, err := envelope.ParseAddress(b)
+			if err != nil {
+				mistake("bcc", err)
+			}
+			s.Bcc = append(s.Bcc, a)
+		}
+		if err := addFooters(&s.Additions, c, put); err != nil {
+			mistake("footer", err)
+		}
+		for _, path := range c.Attach {
+			p, err := attach(path, put)
+			if err != nil {
+				mistake("attach", err)
+				continue
+			}
+			s.Additions.Attach = append(s.Additions.Attach, p)
+		}
+		if err := checkSize(cfg, c, s.Additions.Octets()); err != nil {
+			mistake("attach", err)
+		}
+		list = append(list, s)
+	}
+	if len(wrong.List) > 0 {
+		return nil, wrong
+	}
+	return list, nil
+}
+
+func senderOf(s *config.Sender) (*submission.Sender, error) {
+	if s == nil {
+		return nil, nil
+	}
+	var a envelope.Address
+	var err error
+	if s.Address != "" {
+		a, err = envelope.ParseAddress(s.Address)
+	}
+	return &submission.Sender{Mode: submission.Mode(s.Mode), Address: a, Name: s.Name, ReplyTo: s.ReplyTo,
+		Otherwise: submission.Otherwise(s.Otherwise)}, err
+}
+
+// addFooters reads the footers. HTML parts get the text's where there is no file for them.
+func addFooters(a *message.Additions, c config.Scenario, put putter) error {
+	keep := func(text string) (*message.Part, error) {
+		hash, size, err := put(strings.NewReader(text))
+		return &message.Part{Hash: hash, Size: size}, err
+	}
+	html := ""
+	if c.FooterText != "" {
+		text, err := readFooter(c.FooterText, message.FooterOfText)
+		if err != nil {
+			return err
+		}
+		if a.FooterText, err = keep(text); err != nil {
+			return err
+		}
+		html = message.FooterHTMLOfText(text)
+	}
+	if c.FooterHTML != "" {
+		var err error
+		if html, err = readFooter(c.FooterHTML, message.FooterOfHTML); err != nil {
+			return err
+		}
+	}
+	if html == "" {
+		return nil
+	}
+	var err error
+	a.FooterHTML, err = keep(html)
+	return err
+}
+
+func readFooter(path string, parse func([]byte) (string, error)) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", fileReason(path, err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxFooterFile+1))
+	switch {
+	case err != nil:
+		return "", fileReason(path, err)
+	case len(b) > maxFooterFile:
+		return "", fmt.Errorf("%s is larger than 64 KiB; a footer is a few lines", filepath.Base(path))
+	}
+	text, err := parse(b)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w; save it as UTF-8", filepath.Base(path), err)
+	}
+	return text, nil
+}
+
+// fileReason names the file as the administrator wrote it, without the folder.
+func fileReason(path string, err error) error {
+	var p *os.PathError
+	if errors.As(err, &p) {
+		err = p.Err
+	}
+	return fmt.Errorf("%s cannot be read: %w", filepath.Base(path), err)
+}
+
+// attach keeps a file.
+func attach(path string, put putter) (message.Part, error) {
+	name := filepath.Base(path)
+	if len(name) > maxAttachName || !utf8.ValidString(name) {
+		return message.Part{}, fmt.Errorf("%.40q...: its name is longer than %d octets, or no UTF-8", name, maxAttachName)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return message.Part{}, fileReason(path, err)
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return message.Part{}, fmt.Errorf("%s is not a file", name)
+	}
+	hash, size, err := put(f)
+	if err != nil {
+		return message.Part{}, fileReason(path, err)
+	}
+	return message.Part{Hash: hash, Size: size, Name: name, Type: mediaType(name)}, nil
+}
+
+// mediaTypes are those that business mail has. The system's own table comes after them: it differs between machines.
+var mediaTypes = map[string]string{
+	".pdf": "application/pdf", ".txt": "text/plain", ".csv": "text/csv", ".htm": "text/html", ".html": "text/html",
+	".xml": "application/xml", ".json": "application/json", ".zip": "application/zip", ".ics": "text/calendar", ".vcf": "text/vcard",
+	".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif", ".tif": "image/tiff", ".tiff": "image/tiff",
+	".svg": "image/svg+xml", ".rtf": "application/rtf", ".doc": "application/msword", ".xls": "application/vnd.ms-excel",
+	".ppt":  "application/vnd.ms-powerpoint",
+	".docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+	".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+	".pptx": "application/vnd.openxmlformats-officedocument.presentationml.presentation",
+	".odt":  "application/vnd.oasis.opendocument.text", ".ods": "application/vnd.oasis.opendocument.spreadsheet",
+}
+
+func mediaType(name string) string {
+	ext := strings.ToLower(filepath.Ext(name))
+	if t := mediaTypes[ext]; t != "" {
+		return t
+	}
+	if t, _, err := mime.ParseMediaType(mime.TypeByExtension(ext)); err == nil && !strings.HasPrefix(t, "multipart/") && !strings.HasPrefix(t, "message/") {
+		return t
+	}
+	return "application/octet-stream"
+}
+
+// checkSize refuses attachments that leave an account no room for a message.
+func checkSize(cfg *config.Config, c config.Scenario, added int64) error {
+	const least = 16 << 10 // a short message
+	for _, a := range cfg.Accounts {
+		if c.Account != "" && c.Account != a.Name {
+			continue
+		}
+		if a.MaxMessage > 0 && added+least > a.MaxMessage {
+			return fmt.Errorf("the files have %d octets as encoded, and account %q takes messages of %d (max_message)", added, a.Name, a.MaxMessage)
+		}
+	}
+	return nil
+}
+
+// sweepContents removes what neither the configuration nor a message that could still be sent needs.
+func sweepContents(ctx context.Context, store *contents.Store, list []submission.Scenario, q queue.Store) error {
+	current := map[string]bool{}
+	for _, s := range list {
+		addHashes(current, s.Additions)
+	}
+	return store.Sweep(current, func() (map[string]bool, error) {
+		needed := map[string]bool{}
+		f := queue.Filter{Limit: 500}
+		for {
+			entries, err := q.List(ctx, f)
+			if err != nil {
+				return nil, err
+			}
+			for _, e := range entries {
+				if e.Damage != nil {
+					return nil, fmt.Errorf("message %s: %w", e.Item.ID, e.Damage)
+				}
+				addHashes(needed, e.Message.Plan.Additions)
+				f.After = e.Item.ID
+			}
+			if len(entries) < f.Limit {
+				return needed, nil
+			}
+		}
+	})
+}
+
+func addHashes(set map[string]bool, a message.Additions) {
+	for _, p := range a.Attach {
+		set[p.Hash] = true
+	}
+	for _, p := range []*message.Part{a.FooterText, a.FooterHTML} {
+		if p != nil {
+			set[p.Hash] = true
+		}
+	}
+}
+
+// resumePace tells the pacer what was accepted before and must still wait for its user's rate.
+func resumePace(ctx context.Context, p *submission.Pacer, q queue.Store) error {
+	f := queue.Filter{State: queue.Queued, Limit: 500}
+	for {
+		entries, err := q.List(ctx, f)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if at := e.Message.Plan.NotBefore; !at.IsZero() {
+				p.Resume(e.Message.Session.User, at)
+			}
+			f.After = e.Item.ID
+		}
+		if len(entries) < f.Limit {
+			return nil
+		}
+	}
+}
+
+// discardBody is an Enqueuer for a desk that only explains.
+type discardBody struct{}
+
+var errOnlyExplains = errors.New("this desk takes no mail")
+
+// Enqueue implements submission.Enqueuer.
+func (discardBody) Enqueue(context.Context, message.Message, io.Reader) error { return errOnlyExplains }
