@@ -37,6 +37,8 @@ type Config struct {
 	Certificates func() ([]Certificate, error)
 	// SecretRemedy says how to give a new client secret or certificate, for example "run: postern secret set contoso".
 	SecretRemedy string
+	// NoDrafts leaves Mail.ReadWrite away: no account makes drafts.
+	NoDrafts bool
 	// HTTP gives the transport (proxy, CA file); its timeout and redirect policy are not used. Default
 	// http.DefaultTransport.
 	HTTP *http.Client
@@ -83,7 +85,7 @@ func New(c Config) (*Client, error) {
 // Refresh redeems a refresh token for an access token to one resource. The grant's Refresh is the token to use from now
 // on, "" where the server sent none or the same. Errors are *token.Error.
 func (c *Client) Refresh(ctx context.Context, refresh token.Secret, r token.Resource) (token.Grant, error) {
-	sets := c.config.Cloud.delegated(r)
+	sets := c.config.Cloud.delegated(r, c.config.NoDrafts)
 	if sets == nil {
 		return token.Grant{}, c.noResource(r)
 	}

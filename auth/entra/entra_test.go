@@ -140,7 +140,7 @@ func TestRequests(t *testing.T) {
 		{"a refresh for Graph asks for other senders too", nil,
 			func(c *Client) (token.Grant, error) { return c.Refresh(ctx, refreshCanary, token.Graph) },
 			url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refreshCanary}, "client_id": {"1111-2222"},
-				"client_secret": {secretCanary}, "scope": {"https://graph.microsoft.com/Mail.Send https://graph.microsoft.com/Mail.Send.Shared offline_access openid profile"}}},
+				"client_secret": {secretCanary}, "scope": {"https://graph.microsoft.com/Mail.Send https://graph.microsoft.com/Mail.Send.Shared https://graph.microsoft.com/Mail.ReadWrite offline_access openid profile"}}},
 		{"a refresh for SMTP asks for one resource only", nil,
 			func(c *Client) (token.Grant, error) { return c.Refresh(ctx, refreshCanary, token.SMTP) },
 			url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refreshCanary}, "client_id": {"1111-2222"},
@@ -148,7 +148,7 @@ func TestRequests(t *testing.T) {
 		{"a public client sends no secret", public,
 			func(c *Client) (token.Grant, error) { return c.Refresh(ctx, refreshCanary, token.Graph) },
 			url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refreshCanary}, "client_id": {"1111-2222"},
-				"scope": {"https://graph.microsoft.com/Mail.Send https://graph.microsoft.com/Mail.Send.Shared offline_access openid profile"}}},
+				"scope": {"https://graph.microsoft.com/Mail.Send https://graph.microsoft.com/Mail.Send.Shared https://graph.microsoft.com/Mail.ReadWrite offline_access openid profile"}}},
 		{"app-only for Graph", nil,
 			func(c *Client) (token.Grant, error) { return c.ClientCredentials(ctx, token.Graph) },
 			url.Values{"grant_type": {"client_credentials"}, "client_id": {"1111-2222"}, "client_secret": {secretCanary},
@@ -199,9 +199,15 @@ func TestRefreshAsksForLess(t *testing.T) {
 			}
 			return answer(200, tokenReply(nil))
 		}, 2, false},
-		{"a dead token is refused twice and no more", func(string) http.HandlerFunc {
+		{"without consent to Mail.ReadWrite the refresh is for what sendMail needs", func(scope string) http.HandlerFunc {
+			if strings.Contains(scope, "ReadWrite") {
+				return answer(400, notConsented)
+			}
+			return answer(200, tokenReply(nil))
+		}, 3, false},
+		{"a dead token is refused once for each set and no more", func(string) http.HandlerFunc {
 			return answer(400, `{"error":"invalid_grant","error_codes":[700082]}`)
-		}, 2, true},
+		}, 4, true},
 		{"a wrong client secret is asked about once", func(string) http.HandlerFunc {
 			return answer(401, `{"error":"invalid_client","error_codes":[7000215]}`)
 		}, 1, true},

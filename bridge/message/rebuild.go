@@ -39,7 +39,7 @@ func cannot(format string, args ...any) error {
 }
 
 // Rebuilt is a message as its properties and files, for a next server that takes no MIME of that size (Microsoft Graph's
-// JSON). Its files stay where they are in the body: File.Open reads one of them as it is sent.
+// JSON). Its files stay where they are in the body: a FileReader reads them as they are sent.
 type Rebuilt struct {
 	From, Sender    []Mailbox // one, or none
 	To, Cc, ReplyTo []Mailbox
@@ -379,18 +379,6 @@ func (p *rebuildPlan) readText(r io.Reader, e *entity) error {
 	return nil
 }
 
-// Open returns the file's decoded content from the octet at offset on. body is the message's body from its beginning.
-func (f *File) Open(body io.Reader, offset int64) (io.Reader, error) {
-	if _, err := io.CopyN(io.Discard, body, f.start); err != nil {
-		return nil, noEOF(err)
-	}
-	r := decoder(f.encoding, io.LimitReader(body, f.end-f.start))
-	if _, err := io.CopyN(io.Discard, r, offset); err != nil {
-		return nil, noEOF(err)
-	}
-	return r, nil
-}
-
 func decoder(encoding string, r io.Reader) io.Reader {
 	switch encoding {
 	case "base64":
@@ -436,15 +424,33 @@ type base64Reader struct{ r io.Reader }
 
 func (b *base64Reader) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p)
-	var odd base64.CorruptInputError
-	if err == io.ErrUnexpectedEOF || asCorrupt(err, &odd) {
+	if _, odd := err.(base64.CorruptInputError); odd || err == io.ErrUnexpectedEOF {
 		err = io.EOF
 	}
 	return n, err
 }
 
-func asCorrupt(err error, to *base64.CorruptInputError) bool {
-	c, ok := err.(base64.CorruptInputError)
-	*to = c
-	return ok
+
+// FileReader reads the files of one body in their order.
+type FileReader struct {
+	body io.Reader
+	at   int64
+}
+
+// NewFileReader returns a reader of the files in a body that stands at its beginning.
+func NewFileReader(body io.Reader) *FileReader { return &FileReader{body: body} }
+
+// Read implements io.Reader for the files.
+func (r *FileReader) Read(p []byte) (int, error) {
+	n, err := r.body.Read(p)
+	r.at += int64(n)
+	return n, err
+}
+
+// Open goes on to a file, which must not begin before what was read, and returns its decoded content.
+func (r *FileReader) Open(f *File) (io.Reader, error) {
+	if _, err := io.CopyN(io.Discard, r, f.start-r.at); err != nil {
+		return nil, noEOF(err)
+	}
+	return decoder(f.encoding, io.LimitReader(r, f.end-f.start)), nil
 }

@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -62,6 +63,12 @@ type body struct {
 	encoded  [rawChunk / 3 * 4]byte
 	released bool  // the last chunk may have left
 	err      error // why nothing more is read
+}
+
+// newBody encodes header and stored, which have size octets together. commit is called before the last chunk is given
+// away.
+func newBody(header []byte, stored io.ReadCloser, size int64, commit func() error) *body {
+	return &body{raw: io.MultiReader(bytes.NewReader(header), stored), closer: stored, left: size, commit: commit}
 }
 
 // encodedSize is the request's Content-Length for a message of n octets.

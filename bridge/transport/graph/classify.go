@@ -20,6 +20,7 @@ type kind int
 const (
 	unknown      kind = iota
 	badMessage        // this message will never be taken
+	badRecipient      // one of its recipients is invalid; Graph does not say which
 	badSender         // no right to this From
 	badAccount        // the mailbox, its licence or the application's right to it
 	badToken          // another token is needed
@@ -38,7 +39,7 @@ var kinds = map[string]kind{
 	"errormessagesizeexceeded":               badMessage,
 	"requestentitytoolarge":                  badMessage,
 	"errorcontentconversionfailed":           badMessage,
-	"errorinvalidrecipients":                 badMessage,
+	"errorinvalidrecipients":                 badRecipient,
 	"invalidinternetmessageheader":           badMessage,
 	"invalidinternetmessageheadercollection": badMessage,
 
@@ -115,16 +116,48 @@ func (t *Transport) judge(a answer, out message.Outgoing) reply.Outcome {
 	}
 	o.RetryAfter = retryAfter(a.header, t.o.Now())
 	o.Verdict, o.Owner = rule(a.status, kindOf(code), a.released)
+	o.Size = sizeOf(a.status, code)
+	foreign := strings.EqualFold(code, "ErrorAccessDenied") && t.foreign(out.Plan.HeaderFrom)
+	if foreign {
+		o.Owner = reply.Sender
+	}
 	if o.Reply.Text == "" {
 		o.Reply.Text = plainText(a)
 	}
 	o.Means, o.Remedy = t.explain(a.status, code, out)
+	if foreign {
+		_, grant := t.explain(http.StatusForbidden, "ErrorSendAsDenied", out)
+		o.Remedy = "consent to the permission Mail.Send.Shared, run: postern signin " + t.o.Account + ", and " + grant
+	}
 	o.Err = fmt.Errorf("account %q: Microsoft Graph answered %s", t.o.Account, o.Reply)
 	if o.Owner == reply.Login {
 		o.Err = &token.Error{Code: "invalid_token", Person: true, Remedy: o.Remedy, Err: o.Err,
 			Text: fmt.Sprintf("Microsoft Graph refuses the access token of account %q, also a fresh one", t.o.Account)}
 	}
 	return o
+}
+
+// isNoPermission reports an answer that a permission is missing.
+func isNoPermission(a answer) bool {
+	return kindOf(readFault(a.body).code(func(c string) bool { return kindOf(c) != unknown })) == noPermission
+}
+
+// foreign reports a From that is neither the account's mailbox nor who signed in. ErrorAccessDenied then speaks of that
+// sender (Mail.Send.Shared, Full Access) and must not stop the account's other mail.
+func (t *Transport) foreign(from envelope.Address) bool {
+	own := func(a envelope.Address) bool { return !a.IsNull() && a.Key() == from.Key() }
+	return !t.o.AppOnly && !from.IsNull() && !own(t.o.Mailbox) && !own(t.o.Login)
+}
+
+// sizeOf says which limit an answer is about. The request limit has no code of its own: 413, or 200 with nothing sent.
+func sizeOf(status int, code string) reply.Size {
+	switch code = strings.ToLower(code); {
+	case code == "errormessagesizeexceeded":
+		return reply.OverMailbox
+	case status == http.StatusRequestEntityTooLarge, status == http.StatusOK, code == "requestentitytoolarge":
+		return reply.OverRequest
+	}
+	return reply.Fits
 }
 
 // rule is the table of verdicts for everything that is not 202 (design.md section 6, "Whose trouble" and "In doubt").
@@ -136,6 +169,8 @@ func rule(status int, k kind, released bool) (reply.Verdict, reply.Owner) {
 		return reply.Deferred, reply.Route
 	case k == badMessage:
 		return reply.Failed, reply.Message
+	case k == badRecipient:
+		return reply.Failed, reply.Recipient
 	case k == badSender:
 		return reply.Deferred, reply.Sender
 	case k == badToken || status == http.StatusUnauthorized:

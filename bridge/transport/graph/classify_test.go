@@ -48,7 +48,7 @@ func TestFaultTable(t *testing.T) {
 
 		{"a From without the right waits for the grant", code(403, "ErrorSendAsDenied"), reply.Deferred, reply.Sender, "ErrorSendAsDenied",
 			"Add-RecipientPermission -Identity 'noreply@contoso.test' -Trustee 'svc@contoso.test' -AccessRights SendAs"},
-		{"access denied is the account's", code(403, "ErrorAccessDenied"), reply.Deferred, reply.Account, "ErrorAccessDenied", "Mail.Send"},
+		{"access denied to another's From is that sender's", code(403, "ErrorAccessDenied"), reply.Deferred, reply.Sender, "ErrorAccessDenied", "Mail.Send.Shared"},
 		{"too few privileges are the account's", code(403, "Authorization_RequestDenied"), reply.Deferred, reply.Account, "Authorization_RequestDenied", "Mail.Send"},
 		{"accessDenied is the account's", code(403, "accessDenied"), reply.Deferred, reply.Account, "accessDenied", "Mail.Send"},
 		{"a disabled account is the account's", code(403, "ErrorAccountDisabled"), reply.Deferred, reply.Account, "ErrorAccountDisabled", "enable the account"},
@@ -76,7 +76,7 @@ func TestFaultTable(t *testing.T) {
 		{"MIME that cannot be converted fails", code(400, "ErrorMimeContentConversionFailed"), reply.Failed, reply.Message, "ErrorMimeContentConversionFailed", ""},
 		{"base64 that Graph cannot read fails", code(400, "ErrorMimeContentInvalidBase64String"), reply.Failed, reply.Message, "ErrorMimeContentInvalidBase64String", ""},
 		{"content that cannot be converted fails", code(400, "ErrorContentConversionFailed"), reply.Failed, reply.Message, "ErrorContentConversionFailed", ""},
-		{"invalid recipients fail", code(400, "ErrorInvalidRecipients"), reply.Failed, reply.Message, "ErrorInvalidRecipients", ""},
+		{"invalid recipients fail", code(400, "ErrorInvalidRecipients"), reply.Failed, reply.Recipient, "ErrorInvalidRecipients", ""},
 		{"too many X- fields fail", code(400, "InvalidInternetMessageHeaderCollection"), reply.Failed, reply.Message, "InvalidInternetMessageHeaderCollection", ""},
 		{"a known refusal with status 500 is a refusal", code(500, "ErrorMessageSizeExceeded"), reply.Failed, reply.Message, "ErrorMessageSizeExceeded", ""},
 		{"the code's case does not matter", code(403, "errorsendasdenied"), reply.Deferred, reply.Sender, "errorsendasdenied", "Add-RecipientPermission"},
@@ -115,7 +115,7 @@ func TestFaultTable(t *testing.T) {
 		{"415 is tried again", body(415, ""), reply.Deferred, reply.Message, "", ""},
 
 		{"the inner code is more specific", body(403, nested("accessDenied", "ErrorSendAsDenied")), reply.Deferred, reply.Sender, "ErrorSendAsDenied", "Add-RecipientPermission"},
-		{"the innermost known code counts", body(400, nested("BadRequest", "ErrorQuotaExceeded", "ErrorInvalidRecipients")), reply.Failed, reply.Message, "ErrorInvalidRecipients", ""},
+		{"the innermost known code counts", body(400, nested("BadRequest", "ErrorQuotaExceeded", "ErrorInvalidRecipients")), reply.Failed, reply.Recipient, "ErrorInvalidRecipients", ""},
 		{"an inner code that nobody knows does not hide the outer", body(429, nested("TooManyRequests", "429")), reply.Deferred, reply.Route, "TooManyRequests", ""},
 		{"innererror is innerError", body(403, `{"error":{"code":"x","innererror":{"code":"ErrorSendAsDenied"}}}`), reply.Deferred, reply.Sender, "ErrorSendAsDenied", "Add-RecipientPermission"},
 		{"members of the wrong type are skipped", body(403, `{"error":{"code":"ErrorSendAsDenied","message":7,"innerError":[1]}}`), reply.Deferred, reply.Sender, "ErrorSendAsDenied", "Add-RecipientPermission"},

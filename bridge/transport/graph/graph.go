@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/microsoft/kiota-abstractions-go/authentication"
@@ -62,6 +63,13 @@ type Options struct {
 	Events  *event.Bus       // nil: dropped
 	Now     func() time.Time // nil: time.Now
 	Timeout time.Duration    // of one request; 0: 3 minutes
+
+	Drafts   Drafts      // "" is DraftsNever
+	MayDraft func() bool // for DraftsAuto: Mail.ReadWrite was granted; nil: nobody knows, it is tried
+	// UploadHosts are the only hosts that files of large messages go to, beside loopback where BaseURL is there.
+	UploadHosts []string
+	// Pause waits between two tries of an upload; nil: it sleeps. False: ctx ended first.
+	Pause func(ctx context.Context, d time.Duration) bool
 }
 
 // Transport sends messages as one account. Safe for concurrent use; relay keeps to the account's concurrency (Graph
@@ -72,6 +80,9 @@ type Transport struct {
 	host    string
 	client  *http.Client
 	adapter *kiotahttp.NetHttpRequestAdapter
+
+	mu            sync.Mutex // guards noDraftsUntil
+	noDraftsUntil time.Time
 }
 
 // New checks the options; it does not touch the network.
@@ -92,6 +103,12 @@ func New(o Options) (*Transport, error) {
 	}
 	if o.Timeout <= 0 {
 		o.Timeout = defaultTimeout
+	}
+	if o.Drafts == "" {
+		o.Drafts = DraftsNever
+	}
+	if o.Pause == nil {
+		o.Pause = pause
 	}
 	t := &Transport{o: o, base: strings.TrimRight(o.BaseURL, "/"), host: u.Host}
 	t.client = newClient(o.HTTP)
@@ -136,7 +153,29 @@ func (t *Transport) Close() error {
 // that was kept and turns out dead before the last bytes left is replaced once. out.Intent is committed once at most,
 // directly before those last bytes. Only 202 is Relayed. The null reverse-path cannot be expressed at Graph and becomes
 // the mailbox.
+//
+// Where drafts are in use the message goes as a draft that is then sent, and also where it is too large for one request.
 func (t *Transport) Send(ctx context.Context, out message.Outgoing) reply.Outcome {
+	if out.Attempt == 1 && len(out.Notes) == 0 && t.o.Drafts == DraftsAuto && t.o.MayDraft != nil {
+		if _, err := t.o.Tokens.Token(ctx, token.Graph); err != nil { // only with a token is it known what was granted
+			return t.noToken(ctx, err)
+		}
+	}
+	large := int64(len(out.Final))+out.BodySize > MaxMIME
+	if t.usesDrafts() {
+		if o, fallback := t.sendAsDraft(ctx, out, large); !fallback {
+			return o
+		}
+	}
+	o := t.sendMIME(ctx, out)
+	if o.Size == reply.OverRequest && t.usesDrafts() {
+		o, _ = t.sendAsDraft(ctx, out, true)
+	}
+	return o
+}
+
+// sendMIME is Send by sendMail.
+func (t *Transport) sendMIME(ctx context.Context, out message.Outgoing) reply.Outcome {
 	header, err := fitRecipients(out)
 	if err != nil {
 		return t.ours("the recipients could not be written into the header", err)
@@ -176,7 +215,7 @@ func fitRecipients(out message.Outgoing) ([]byte, error) {
 // tooLarge fails a message that no request can carry. relay gives such a message to SMTP where the account has it.
 func (t *Transport) tooLarge(size int64) reply.Outcome {
 	return reply.Outcome{
-		Verdict: reply.Failed, Owner: reply.Message, Transport: name,
+		Verdict: reply.Failed, Owner: reply.Message, Transport: name, Size: reply.OverRequest,
 		Reply: reply.Reply{Code: 552, Enhanced: "5.3.4",
 			Text: fmt.Sprintf("larger than Graph takes as MIME: %d octets, at most %d", size, MaxMIME)},
 		Remedy: fmt.Sprintf(`let large mail go by SMTP: transport = "auto" for account %q`, t.o.Account),

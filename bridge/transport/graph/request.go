@@ -1,7 +1,6 @@
 package graph
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -69,8 +68,7 @@ func (t *Transport) exchange(ctx context.Context, d delivery, a *answer) {
 		return
 	}
 	size := int64(len(d.header)) + d.out.BodySize
-	b := &body{raw: io.MultiReader(bytes.NewReader(d.header), stored), closer: stored, left: size,
-		commit: func() error { return d.intent.do(ctx) }}
+	b := newBody(d.header, stored, size, func() error { return d.intent.do(ctx) })
 	defer b.Close()
 
 	// The trace runs in goroutines of the HTTP client.
@@ -120,11 +118,15 @@ func errorBody(resp *http.Response, cancel context.CancelFunc) []byte {
 
 // endpoint is the full URL. With a person's token it is /me also for a shared mailbox: /users/{shared} would need Full
 // Access beside Send As ("Send Outlook messages from another user", November 2026).
-func (t *Transport) endpoint(out message.Outgoing) string {
+func (t *Transport) endpoint(out message.Outgoing) string { return t.mailboxURL(out) + "/sendMail" }
+
+// mailboxURL is where the mailbox is that sends. A shared mailbox's drafts lie with who signed in, too: an upload session
+// works there alone ("Microsoft Graph known issues").
+func (t *Transport) mailboxURL(out message.Outgoing) string {
 	if !t.o.AppOnly {
-		return t.base + "/me/sendMail"
+		return t.base + "/me"
 	}
-	return t.base + "/users/" + url.PathEscape(t.urlMailbox(out).String()) + "/sendMail"
+	return t.base + "/users/" + url.PathEscape(t.urlMailbox(out).String())
 }
 
 // urlMailbox is the account's mailbox, or for an account of a whole domain that of the header From.
