@@ -8,10 +8,9 @@ package auth
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"postern/auth/token"
@@ -82,9 +81,10 @@ type Change struct {
 
 // Accounts is the cabinet. Safe for concurrent use.
 type Accounts struct {
-	secrets  Secrets
-	accounts []Account
-	logins   map[string]*login // by account's name; accounts of one login share the pointer
+	secrets Secrets
+	now     func() time.Time
+	notify  func(context.Context, Change)
+	set     atomic.Pointer[accountSet]
 
 	stop    context.Context // ends what is under way when Close must not wait any longer
 	cancel  context.CancelFunc
@@ -102,35 +102,17 @@ func New(o Options) (*Accounts, error) {
 		o.Notify = func(context.Context, Change) {}
 	}
 	a := &Accounts{
-		secrets:  Secrets{Store: o.Vault},
-		accounts: slices.Clone(o.Accounts),
-		logins:   map[string]*login{},
+		secrets: Secrets{Store: o.Vault},
+		now:     o.Now,
+		notify:  o.Notify,
 	}
 	a.stop, a.cancel = context.WithCancel(context.Background())
-	shared := map[loginKey]*login{}
-	for _, account := range o.Accounts {
-		provider := o.Providers[account.Provider]
-		key := keyOf(account)
-		switch {
-		case provider == nil:
-			return nil, fmt.Errorf("account %s: provider %q is not known", account.Name, account.Provider)
-		case a.logins[account.Name] != nil:
-			return nil, fmt.Errorf("account %s is there twice", account.Name)
-		case !account.AppOnly && account.Login == "":
-			return nil, fmt.Errorf("account %s has no login", account.Name)
-		}
-		l := shared[key]
-		if l == nil {
-			l = newLogin(a, key, provider, o)
-			l.shown = account.Login
-			shared[key] = l
-		}
-		l.accounts = append(l.accounts, account.Name)
-		if l.first == "" && len(account.Resources) > 0 {
-			l.first = account.Resources[0]
-		}
-		a.logins[account.Name] = l
+	plan, err := a.Prepare(o)
+	if err != nil {
+		a.cancel()
+		return nil, err
 	}
+	plan.Commit()
 	return a, nil
 }
 
@@ -150,7 +132,7 @@ func keyOf(a Account) loginKey {
 
 // Source returns the account's source of tokens. A name that is not known gives a Source that only fails.
 func (a *Accounts) Source(account string) *Source {
-	return &Source{account: account, login: a.logins[account]}
+	return &Source{account: account, login: a.set.Load().logins[account]}
 }
 
 // Source gives tokens for one account. Safe for concurrent use.
@@ -184,7 +166,7 @@ func (s *Source) Refused(r token.Resource, refused token.Secret) {
 // Recheck forgets the remembered failures of the account's login, so that the next Token asks again at once: a person has
 // mended something, or wants to know now.
 func (a *Accounts) Recheck(account string) {
-	if l := a.logins[account]; l != nil {
+	if l := a.set.Load().logins[account]; l != nil {
 		l.forgetFailures()
 	}
 }
@@ -234,17 +216,4 @@ func (a *Accounts) fly(f func(context.Context)) bool {
 	}
 	a.flights.Go(func() { f(a.stop) })
 	return true
-}
-
-// eachLogin yields every login once, in the order of the configuration.
-func (a *Accounts) eachLogin(yield func(*login) bool) {
-	seen := map[*login]bool{}
-	for _, account := range a.accounts {
-		if l := a.logins[account.Name]; !seen[l] {
-			seen[l] = true
-			if !yield(l) {
-				return
-			}
-		}
-	}
 }

@@ -114,7 +114,7 @@ func TestCanary(t *testing.T) {
 				step(func() (any, error) { return source.Token(ctx, r) })
 			}
 			step(func() (any, error) { return a.SignIn(ctx, name, "canary-other") })
-			s, _ := a.logins[name].load()
+			s, _ := a.set.Load().logins[name].load()
 			step(func() (any, error) { return s, nil })
 		}
 		step(func() (any, error) { return a.States(ctx), nil })

@@ -68,18 +68,19 @@ func (a *Accounts) DeviceCode(ctx context.Context, account string, only ...token
 
 // signer is the login's provider as one that people can sign in to.
 func (l *login) signer() (Signer, error) {
-	if s, ok := l.provider.(Signer); ok {
+	if s, ok := l.is().provider.(Signer); ok {
 		return s, nil
 	}
 	return nil, &token.Error{Person: true, Text: "provider " + l.key.provider + " has no sign-in of its own",
-		Remedy: "give a refresh token: postern signin " + l.accounts[0] + " --refresh-token -"}
+		Remedy: "give a refresh token: postern signin " + l.is().accounts[0] + " --refresh-token -"}
 }
 
 // wants is what the login's accounts need together, the given one's resources first.
 func (a *Accounts) wants(acc Account, l *login) token.Wants {
 	w := token.Wants{Login: acc.Login, Resources: slices.Clone(acc.Resources)}
-	for _, other := range a.accounts {
-		if a.logins[other.Name] != l {
+	set := a.set.Load()
+	for _, other := range set.accounts {
+		if set.logins[other.Name] != l {
 			continue
 		}
 		w.Drafts = w.Drafts || other.Drafts
@@ -95,7 +96,7 @@ func (a *Accounts) wants(acc Account, l *login) token.Wants {
 // sharing returns the accounts of the login, the given one first.
 func sharing(l *login, account string) []string {
 	list := []string{account}
-	for _, name := range l.accounts {
+	for _, name := range l.is().accounts {
 		if name != account {
 			list = append(list, name)
 		}
@@ -131,7 +132,7 @@ func (a *Accounts) Redeem(ctx context.Context, account string, p token.Proof) (R
 // identify asks the provider who the sign-in is of, and refuses another person than the login. It reports whether it
 // could be asked; where it could not, the names in the grants are judged instead. The turn must be held.
 func (l *login) identify(ctx context.Context, account string, s *signIn) (asked bool, wrong *token.Error) {
-	p, ok := l.provider.(Signer)
+	p, ok := l.is().provider.(Signer)
 	if !ok {
 		return false, nil
 	}
@@ -143,7 +144,7 @@ func (l *login) identify(ctx context.Context, account string, s *signIn) (asked 
 		return false, nil
 	}
 	s.User = person.Name
-	if slices.ContainsFunc(person.Addresses, func(a string) bool { return strings.EqualFold(a, l.shown) }) {
+	if slices.ContainsFunc(person.Addresses, func(a string) bool { return strings.EqualFold(a, l.is().shown) }) {
 		return true, nil
 	}
 	return true, l.wrongPerson(account, person.Name)
@@ -152,9 +153,9 @@ func (l *login) identify(ctx context.Context, account string, s *signIn) (asked 
 // wrongPerson refuses a sign-in. An administrator whose own browser session signs in by accident is the usual cause.
 func (l *login) wrongPerson(account, who string) *token.Error {
 	return &token.Error{Person: true,
-		Text: fmt.Sprintf("%s signed in, but the login of account %s is %s; nothing was stored", who, account, l.shown),
+		Text: fmt.Sprintf("%s signed in, but the login of account %s is %s; nothing was stored", who, account, l.is().shown),
 		Remedy: fmt.Sprintf("run postern signin %s again and choose %s on the page, or write login = %q for the account "+
-			"if that is right", account, l.shown, who)}
+			"if that is right", account, l.is().shown, who)}
 }
 
 // SignOut deletes the sign-in of the account's login, and returns the accounts that used it, this one first. It is the

@@ -151,7 +151,7 @@ func (l *login) saveAgain(ctx context.Context) error {
 	if l.unsaved == nil {
 		return nil
 	}
-	return fmt.Errorf("sign-in of %s: %w", l.shown, l.unsaved.err)
+	return fmt.Errorf("sign-in of %s: %w", l.is().shown, l.unsaved.err)
 }
 
 // catchUp tries again to store what could not be stored, at most every saveWait, and only if nobody has the turn: who has

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"postern/auth/token"
@@ -13,15 +14,12 @@ import (
 
 // login is one provider's sign-in, or one provider's app: what accounts share.
 type login struct {
-	key      loginKey
-	shown    string // the login as the configuration spells it
-	accounts []string
-	first    token.Resource // the first account's preferred one; "" where it can use none
-	provider Provider
-	store    Store
-	now      func() time.Time
-	notify   func(context.Context, Change)
-	fly      func(func(context.Context)) bool
+	key     loginKey
+	members atomic.Pointer[members] // another configuration is another value
+	store   Store
+	now     func() time.Time
+	notify  func(context.Context, Change)
+	fly     func(func(context.Context)) bool
 
 	// turn holds one value while somebody asks the token endpoint or writes the sign-in: every resource of a login uses
 	// the same rotating refresh token, and two at once could lose the newer one.
@@ -34,9 +32,9 @@ type login struct {
 	used    time.Time // when this process last used the refresh token
 }
 
-func newLogin(a *Accounts, key loginKey, p Provider, o Options) *login {
+func newLogin(a *Accounts, key loginKey) *login {
 	return &login{
-		key: key, provider: p, store: o.Vault, now: o.Now, notify: o.Notify, fly: a.fly,
+		key: key, store: a.secrets.Store, now: a.now, notify: a.notify, fly: a.fly,
 		turn:  make(chan struct{}, 1),
 		cells: map[token.Resource]*cell{},
 	}
@@ -141,7 +139,7 @@ func (l *login) fetch(ctx context.Context, r token.Resource, f *flight) {
 	} else {
 		f.err = failed
 		if mended == l.mended && c.fail(failed, now) {
-			changes = append(changes, l.change(Failed, func(ch *Change) { ch.Resource, ch.Err = r, failed.For(l.accounts[0]) }))
+			changes = append(changes, l.change(Failed, func(ch *Change) { ch.Resource, ch.Err = r, failed.For(l.is().accounts[0]) }))
 		}
 	}
 	l.mu.Unlock()
@@ -161,7 +159,7 @@ func (l *login) land(r token.Resource, f *flight) {
 // ask gets a token from the provider and keeps the refresh token that came with it. The turn must be held.
 func (l *login) ask(ctx context.Context, r token.Resource) (token.Grant, *token.Error, []Change) {
 	if l.key.appOnly {
-		grant, err := l.provider.ClientCredentials(ctx, r)
+		grant, err := l.is().provider.ClientCredentials(ctx, r)
 		return grant, asError(err), nil
 	}
 	was, err := l.load()
@@ -189,7 +187,7 @@ func (l *login) ask(ctx context.Context, r token.Resource) (token.Grant, *token.
 }
 
 func (l *login) refresh(ctx context.Context, s signIn, r token.Resource) (token.Grant, *token.Error) {
-	grant, err := l.provider.Refresh(ctx, s.Refresh, r)
+	grant, err := l.is().provider.Refresh(ctx, s.Refresh, r)
 	return grant, asError(err)
 }
 
@@ -218,12 +216,12 @@ func (l *login) load() (signIn, *token.Error) {
 	case err == nil:
 		return s, nil
 	case errors.Is(err, vault.ErrDamaged):
-		text := fmt.Sprintf("the sign-in of %s is damaged in the vault", l.shown)
+		text := fmt.Sprintf("the sign-in of %s is damaged in the vault", l.is().shown)
 		return s, &token.Error{Person: true, Text: text, Remedy: signInRemedy, Err: err}
 	case errors.Is(err, vault.ErrNotFound):
 		return s, &token.Error{Person: true, Text: "needs sign-in", Remedy: signInRemedy, Err: err}
 	}
-	return s, &token.Error{Text: fmt.Sprintf("the sign-in of %s cannot be read", l.shown), Err: err}
+	return s, &token.Error{Text: fmt.Sprintf("the sign-in of %s cannot be read", l.is().shown), Err: err}
 }
 
 const signInRemedy = "run: postern signin " + token.AnyAccount
@@ -247,7 +245,7 @@ func (l *login) forgetFailures() {
 
 // change makes a Change of this login, which fill completes.
 func (l *login) change(kind ChangeKind, fill func(*Change)) Change {
-	c := Change{Kind: kind, Accounts: l.accounts, Provider: l.key.provider, Login: l.shown}
+	c := Change{Kind: kind, Accounts: l.is().accounts, Provider: l.key.provider, Login: l.is().shown}
 	if l.key.appOnly {
 		c.Login = ""
 	}

@@ -23,14 +23,14 @@ const IdleLife = 90 * 24 * time.Hour
 func (a *Accounts) Renew(ctx context.Context) {
 	for l := range a.eachLogin {
 		if ctx.Err() == nil && l.idle() {
-			_, _ = l.token(ctx, l.first) // Notify hears why
+			_, _ = l.token(ctx, l.is().first) // Notify hears why
 		}
 	}
 }
 
 // idle reports whether the refresh token should be used for its own sake.
 func (l *login) idle() bool {
-	if l.key.appOnly || l.first == "" {
+	if l.key.appOnly || l.is().first == "" {
 		return false
 	}
 	l.mu.Lock()

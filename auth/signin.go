@@ -45,7 +45,8 @@ func (a *Accounts) SignIn(ctx context.Context, account string, refresh token.Sec
 
 // delegated returns an account that a person signs in for.
 func (a *Accounts) delegated(account string) (Account, *login, error) {
-	for _, acc := range a.accounts {
+	set := a.set.Load()
+	for _, acc := range set.accounts {
 		switch {
 		case acc.Name != account:
 		case acc.AppOnly:
@@ -53,7 +54,7 @@ func (a *Accounts) delegated(account string) (Account, *login, error) {
 				Text:   fmt.Sprintf("account %s is app-only: nobody signs in for it", account),
 				Remedy: "set the client secret of provider " + acc.Provider + " instead"}
 		default:
-			return acc, a.logins[account], nil
+			return acc, set.logins[account], nil
 		}
 	}
 	return Account{}, nil, &token.Error{Person: true, Text: fmt.Sprintf("account %q is not known", account),
@@ -96,7 +97,7 @@ func (l *login) signIn(ctx context.Context, acc Account, refresh token.Secret) (
 		}
 		return result, nil, first
 	}
-	if !identified && s.User != "" && !strings.EqualFold(s.User, l.shown) {
+	if !identified && s.User != "" && !strings.EqualFold(s.User, l.is().shown) {
 		return Result{}, nil, l.wrongPerson(acc.Name, s.User)
 	}
 	changes := l.keepNew(&s)

@@ -43,9 +43,10 @@ type Trouble struct {
 
 // States returns the state of every account, in the order of the configuration. It asks nobody but the vault.
 func (a *Accounts) States(context.Context) []State {
-	states := make([]State, 0, len(a.accounts))
-	for _, acc := range a.accounts {
-		states = append(states, a.logins[acc.Name].state(acc))
+	set := a.set.Load()
+	states := make([]State, 0, len(set.accounts))
+	for _, acc := range set.accounts {
+		states = append(states, set.logins[acc.Name].state(acc))
 	}
 	return states
 }

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,32 +18,45 @@ const lookAgain = time.Minute
 // lane schedules the accounts of one mailbox: they share its rate and its concurrency. Nothing in it is shared with another
 // lane, so that a dead account delays no other.
 type lane struct {
-	q           *Queue
-	accounts    []Account
-	concurrency int           // the least of the accounts'
-	wake        chan struct{} // holds one token: something changed since the lane last looked
-	turn        int           // whose turn it is; only run touches it
+	q    *Queue
+	key  string        // the mailbox
+	wake chan struct{} // holds one token: something changed since the lane last looked
+	turn int           // whose turn it is; only run touches it
 
-	mu       sync.Mutex // guards what follows
-	inFlight int        // also those about to be claimed
-	rate     rate
-	failures int // of the store, in a row
-	senders  map[pairKey]*sender
+	mu          sync.Mutex // guards what follows
+	accounts    []Account  // a new slice with each change
+	concurrency int        // the least of the accounts'
+	inFlight    int        // also those about to be claimed
+	rate        rate
+	failures    int // of the store, in a row
+	senders     map[pairKey]*sender
 }
 
-func newLane(q *Queue) *lane {
-	return &lane{q: q, wake: make(chan struct{}, 1), senders: make(map[pairKey]*sender)}
+func newLane(q *Queue, key string) *lane {
+	return &lane{q: q, key: key, wake: make(chan struct{}, 1), senders: make(map[pairKey]*sender)}
 }
 
-// add takes one more account of the mailbox. Where they differ the stricter limit is the mailbox's.
-func (l *lane) add(a Account) {
-	if len(l.accounts) == 0 || a.Concurrency < l.concurrency {
-		l.concurrency = a.Concurrency
+// assign makes these the accounts of the mailbox. Where they differ the stricter limit is the mailbox's. Retired ones have
+// no say, and are looked at so that their mail is seen to be parked.
+func (l *lane) assign(accounts, retired []Account) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.accounts, l.concurrency, l.rate.perMinute = append(slices.Clone(accounts), retired...), 0, 0
+	for _, a := range accounts {
+		if l.concurrency == 0 || a.Concurrency < l.concurrency {
+			l.concurrency = a.Concurrency
+		}
+		if a.RatePerMinute > 0 && (l.rate.perMinute == 0 || a.RatePerMinute < l.rate.perMinute) {
+			l.rate.perMinute = a.RatePerMinute
+		}
 	}
-	if a.RatePerMinute > 0 && (l.rate.perMinute == 0 || a.RatePerMinute < l.rate.perMinute) {
-		l.rate.perMinute = a.RatePerMinute
-	}
-	l.accounts = append(l.accounts, a)
+}
+
+// list returns the accounts, which are not to be changed.
+func (l *lane) list() []Account {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.accounts
 }
 
 // poke makes the lane look again soon. It never blocks.
@@ -77,11 +91,12 @@ func (l *lane) fill(ctx, work context.Context) (again time.Time) {
 	for ctx.Err() == nil {
 		again = time.Time{}
 		more := false
-		for range l.accounts {
-			l.turn = (l.turn + 1) % len(l.accounts)
-			full, at, err := l.serve(ctx, work, l.accounts[l.turn])
+		accounts := l.list()
+		for range accounts {
+			l.turn = (l.turn + 1) % len(accounts)
+			full, at, err := l.serve(ctx, work, accounts[l.turn])
 			if err != nil {
-				return l.trouble(ctx, err)
+				return l.trouble(ctx, accounts[l.turn].Name, err)
 			}
 			more = more || full
 			if !at.IsZero() && (again.IsZero() || at.Before(again)) {
@@ -193,7 +208,7 @@ func (l *lane) begin(work context.Context, a Account, e Entry) <-chan struct{} {
 }
 
 // trouble tells that the store failed and returns when to try it again.
-func (l *lane) trouble(ctx context.Context, err error) time.Time {
+func (l *lane) trouble(ctx context.Context, account string, err error) time.Time {
 	if ctx.Err() != nil {
 		return time.Time{}
 	}
@@ -201,7 +216,7 @@ func (l *lane) trouble(ctx context.Context, err error) time.Time {
 	pause := storePause(l.failures)
 	l.failures++
 	l.mu.Unlock()
-	l.q.events.Emit(ctx, slog.LevelError, event.QueueFailed, slog.String("account", l.accounts[0].Name), slog.Any("err", err))
+	l.q.events.Emit(ctx, slog.LevelError, event.QueueFailed, slog.String("account", account), slog.Any("err", err))
 	return l.q.clock().Add(pause)
 }
 

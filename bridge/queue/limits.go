@@ -72,17 +72,17 @@ const usageAge = 30 * time.Second
 
 // usage knows how many messages each user has waiting, where that is limited.
 type usage struct {
-	q    *Queue
-	most map[string]int
+	q *Queue
 
 	mu      sync.Mutex // guards what follows
+	most    map[string]int
 	counted time.Time
 	n       map[string]int
 }
 
 // of returns how many messages of the user wait, and how many may; 0 is no limit.
 func (u *usage) of(ctx context.Context, user string) (n, most int, err error) {
-	if most = u.most[user]; most == 0 {
+	if most = u.limit(user); most == 0 {
 		return 0, 0, nil
 	}
 	now := u.q.clock()
@@ -106,7 +106,7 @@ func (u *usage) entered(user string) { u.add(user, 1) }
 func (u *usage) left(e Entry) { u.add(e.Message.Session.User, -1) }
 
 func (u *usage) add(user string, n int) {
-	if u.most[user] == 0 {
+	if u.limit(user) == 0 {
 		return
 	}
 	u.mu.Lock()

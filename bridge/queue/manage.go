@@ -75,7 +75,8 @@ func (q *Queue) Change(ctx context.Context, id envelope.ID, o Order) error {
 
 // replan asks for today's plan where one may be made.
 func (q *Queue) replan(ctx context.Context, e Entry, o Order) (*message.Plan, error) {
-	_, known := q.accounts[e.Item.Account]
+	accounts := q.set.Load().accounts
+	_, known := accounts[e.Item.Account]
 	stuck := slices.ContainsFunc(e.Item.Recipients, func(r Recipient) bool {
 		return r.State == Failed || r.State == Held || r.State == Deferred && r.SenderWaits > 0
 	})
@@ -91,7 +92,7 @@ func (q *Queue) replan(ctx context.Context, e Entry, o Order) (*message.Plan, er
 	if err != nil {
 		return nil, err
 	}
-	if _, known := q.accounts[plan.Account]; !known && len(q.accounts) > 0 {
+	if _, known := accounts[plan.Account]; !known && len(accounts) > 0 {
 		return nil, fmt.Errorf("there is no account %.60q", plan.Account)
 	}
 	return &plan, nil
@@ -357,7 +358,7 @@ func (q *Queue) holdForeign(it *Item, why string) error {
 
 // carriedOut lets the pair of a message that is tried again probe at once, and writes the line that says who did what.
 func (q *Queue) carriedOut(ctx context.Context, o Order, e Entry, before, after Item) {
-	if l := q.lanes[after.Account]; l != nil && o.Action == Retry {
+	if l := q.set.Load().lanes[after.Account]; l != nil && o.Action == Retry {
 		now := q.clock()
 		l.mu.Lock()
 		if s := l.senders[pairKey{after.Account, after.Sender}]; s != nil && s.until.After(now) {

@@ -39,6 +39,7 @@ import (
 	mathrand "math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"postern/bridge/envelope"
@@ -121,9 +122,10 @@ type Queue struct {
 	events      *event.Bus
 	clock       func() time.Time
 	jitter      func(time.Duration) time.Duration
-	lease       string           // names this process in the leases that it takes
-	lanes       map[string]*lane // by account; those of one mailbox share one; not changed after New
-	accounts    map[string]Account
+	lease       string // names this process in the leases that it takes
+	set         atomic.Pointer[accountSet]
+	changing    sync.Mutex  // one SetAccounts at a time; guards what begins lanes
+	begin       func(*lane) // nil while Run does not run
 	parks       parks
 	space       space
 	usage       usage
@@ -143,8 +145,6 @@ func New(o Options) *Queue {
 		keepHistory: orDefault(o.KeepHistory, 30*24*time.Hour),
 		keepFailed:  orDefault(o.KeepFailed, 14*24*time.Hour),
 		lease:       rand.Text(),
-		lanes:       make(map[string]*lane, len(o.Accounts)),
-		accounts:    make(map[string]Account, len(o.Accounts)),
 		space:       space{least: o.MinFree, free: o.Free, events: o.Events},
 		owes:        make(chan struct{}, 1),
 	}
@@ -156,22 +156,8 @@ func New(o Options) *Queue {
 	if q.jitter == nil {
 		q.jitter = func(wait time.Duration) time.Duration { return mathrand.N(wait/10 + 1) }
 	}
-	mailboxes := make(map[string]*lane)
-	for _, a := range o.Accounts {
-		a.Concurrency = max(a.Concurrency, 1)
-		a.DoubtWait = orDefault(a.DoubtWait, 10*time.Minute)
-		key := "mailbox " + a.Mailbox
-		if a.Mailbox == "" {
-			key = "account " + a.Name
-		}
-		l := mailboxes[key]
-		if l == nil {
-			l = newLane(q)
-			mailboxes[key] = l
-		}
-		l.add(a)
-		q.lanes[a.Name], q.accounts[a.Name] = l, a
-	}
+	q.set.Store(&accountSet{})
+	q.SetAccounts(o.Accounts)
 	return q
 }
 
@@ -180,17 +166,6 @@ func orDefault(d, standard time.Duration) time.Duration {
 		return standard
 	}
 	return d
-}
-
-// distinct lists each lane once.
-func (q *Queue) distinct() []*lane {
-	var all []*lane
-	for _, l := range q.lanes {
-		if !slices.Contains(all, l) {
-			all = append(all, l)
-		}
-	}
-	return all
 }
 
 // owe tells that a report is owed. It never blocks.
@@ -208,7 +183,7 @@ func (q *Queue) now() time.Time { return q.clock().UTC().Truncate(time.Microseco
 // the queue's: whatever becomes of the session. An error of the body's reader comes back wrapped; any other is a
 // *reply.Error. After an error nothing is kept.
 func (q *Queue) Enqueue(ctx context.Context, m message.Message, body io.Reader) error {
-	l := q.lanes[m.Plan.Account]
+	l := q.set.Load().lanes[m.Plan.Account]
 	if l == nil {
 		return &reply.Error{Code: 451, Enhanced: "4.3.5", Text: "the message cannot be relayed as configured; try again later",
 			Err: fmt.Errorf("queue %s: no account %q", m.ID, m.Plan.Account)}
@@ -253,10 +228,11 @@ func (q *Queue) item(m message.Message) Item {
 
 // firstWatch is when the age of a message that begins now is looked at first.
 func (q *Queue) firstWatch(now time.Time) time.Time {
+	first := min(q.schedule.GiveUpAfter, q.parkLimit) + time.Second
 	if q.warnAfter > 0 {
-		return now.Add(min(q.warnAfter, q.schedule.GiveUpAfter))
+		first = min(first, q.warnAfter)
 	}
-	return now.Add(q.schedule.GiveUpAfter)
+	return now.Add(first)
 }
 
 // watchedReader remembers an error of its reader, to tell the session's trouble from the store's.
@@ -286,10 +262,10 @@ func (q *Queue) Run(ctx context.Context) error {
 	var others sync.WaitGroup
 	others.Go(func() { q.watch(ctx) })
 	q.tryAlone(ctx, work)
-	for _, l := range q.distinct() {
-		others.Go(func() { l.run(ctx, work) })
-	}
+	q.beginLanes(func(l *lane) { others.Go(func() { l.run(ctx, work) }) })
 	others.Go(func() { q.keepTrying(ctx, work) })
+	<-ctx.Done()
+	q.beginLanes(nil) // or one might begin while the last is waited for
 	others.Wait()
 	ended := make(chan struct{})
 	go func() { q.attempts.Wait(); close(ended) }()
@@ -319,7 +295,7 @@ func endsWithin(ended <-chan struct{}, d time.Duration) bool {
 
 // Wake tells that the account may go on, "" that all may.
 func (q *Queue) Wake(account string) {
-	for name, l := range q.lanes {
+	for name, l := range q.set.Load().lanes {
 		if account == "" || account == name {
 			l.poke()
 		}
@@ -361,7 +337,7 @@ func (q *Queue) row(e Entry) Row {
 	case r.State == Deferred && slices.ContainsFunc(e.Item.Recipients, func(r Recipient) bool { return r.State == Deferred && r.SenderWaits > 0 }):
 		r.WaitingFor = "sender"
 	case r.State == Queued || r.State == Deferred:
-		if l := q.lanes[e.Item.Account]; l != nil && !r.NextAttempt.After(q.now()) {
+		if l := q.set.Load().lanes[e.Item.Account]; l != nil && !r.NextAttempt.After(q.now()) {
 			r.WaitingFor = l.waitingFor(e.Item.Account)
 		}
 	}

@@ -33,7 +33,7 @@ func (q *Queue) recover(ctx context.Context) error {
 	now := q.now()
 	err = q.changeAll(ctx, leased, func(it *Item) error {
 		doubtWait := 10 * time.Minute // of an account that was removed
-		if a, ok := q.accounts[it.Account]; ok {
+		if a, ok := q.set.Load().accounts[it.Account]; ok {
 			doubtWait = a.DoubtWait
 		}
 		err := it.abandon(len(leased) == 1, now, doubtWait)
@@ -47,15 +47,16 @@ func (q *Queue) recover(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("count the queue: %w", err)
 	}
-	q.seeOrphans(ctx, counts)
+	q.seeOrphans(ctx, counts, func(string) bool { return true })
 	return q.seedRates(ctx, now)
 }
 
 // seeOrphans finds mail of accounts that the configuration does not name any more. It waits as if they were parked.
-func (q *Queue) seeOrphans(ctx context.Context, counts []Count) {
+func (q *Queue) seeOrphans(ctx context.Context, counts []Count, of func(account string) bool) {
 	waiting := map[string]int{}
+	accounts := q.set.Load().accounts
 	for _, c := range counts {
-		if q.lanes[c.Account] == nil && c.State.waiting() {
+		if _, known := accounts[c.Account]; !known && c.State.waiting() && of(c.Account) {
 			waiting[c.Account] += c.N
 		}
 	}
@@ -75,7 +76,7 @@ func (q *Queue) seedRates(ctx context.Context, now time.Time) error {
 		return fmt.Errorf("messages of the last minute: %w", err)
 	}
 	for account, n := range finished {
-		if l := q.lanes[account]; l != nil {
+		if l := q.set.Load().lanes[account]; l != nil {
 			l.mu.Lock()
 			l.rate.seed(q.clock(), n)
 			l.mu.Unlock()
@@ -148,8 +149,10 @@ func (q *Queue) try(ctx, work context.Context, id envelope.ID) <-chan struct{} {
 	if err != nil || !e.Item.Suspect {
 		return tried
 	}
-	l, a := q.lanes[e.Item.Account], q.accounts[e.Item.Account]
-	if l == nil {
+	set := q.set.Load()
+	l := set.lanes[e.Item.Account]
+	a, known := set.accounts[e.Item.Account]
+	if !known {
 		return tried
 	}
 	if free, _ := l.reserve(ctx, a); free == 0 {

@@ -18,12 +18,12 @@ type Gate struct {
 // Gate says whether messages of that account may be claimed now. It does not block. An account that is not configured is
 // parked.
 func (r *Relay) Gate(account string, now time.Time) Gate {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	a, ok := r.accounts[account]
 	if !ok {
 		return Gate{Waiting: "parked"}
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	g := Gate{Waiting: "parked"}
 	for _, w := range a.ways() {
 		t, s := r.state(a, w.name, now)
@@ -73,7 +73,7 @@ func (r *Relay) turnBack(a Account, ways []way) reply.Outcome {
 // Unpark ends all parks of the account's login: somebody signed in again, stored a secret, or checked that all is well.
 // Pauses stay, since they end by themselves. The caller wakes the queue.
 func (r *Relay) Unpark(account string) {
-	a, ok := r.accounts[account]
+	a, ok := r.account(account)
 	if !ok {
 		return
 	}

@@ -73,11 +73,11 @@ type Relay struct {
 	graphMaxMIME int64
 	memory       Memory
 	resumed      func()
-	accounts     map[string]Account // never changed
-	names        []string           // in the configuration's order
 	contents     message.Contents
 
-	mu       sync.Mutex // guards the two below and what they point to
+	mu       sync.Mutex         // guards what follows, and what troubles point to
+	accounts map[string]Account // a new map with each change
+	names    []string           // in the configuration's order
 	troubles map[place]*trouble
 	rounds   int
 
@@ -87,23 +87,15 @@ type Relay struct {
 // New checks the accounts.
 func New(o Options) (*Relay, error) {
 	r := &Relay{events: o.Events, now: o.Now, graphMaxMIME: o.GraphMaxMIME, contents: o.Contents, memory: o.Memory, resumed: o.Resumed,
-		accounts: make(map[string]Account), troubles: make(map[place]*trouble)}
+		troubles: make(map[place]*trouble)}
 	if r.now == nil {
 		r.now = time.Now
 	}
 	if r.graphMaxMIME <= 0 {
 		r.graphMaxMIME = 3_000_000
 	}
-	for _, a := range o.Accounts {
-		if _, twice := r.accounts[a.Name]; twice || a.Name == "" {
-			return nil, fmt.Errorf("account %q: no name, or one that is there twice", a.Name)
-		}
-		if err := a.check(); err != nil {
-			return nil, fmt.Errorf("account %q: %w", a.Name, err)
-		}
-		a.Concurrency = max(a.Concurrency, 1)
-		r.accounts[a.Name] = a
-		r.names = append(r.names, a.Name)
+	if err := r.SetAccounts(o.Accounts); err != nil {
+		return nil, err
 	}
 	r.recall(o.Remembered)
 	return r, nil
@@ -153,7 +145,7 @@ func (a Account) ways() []way {
 // goes on. Where it is open although this message could not leave (too large for the transport that is up), RetryAfter
 // says when to try this message again.
 func (r *Relay) Relay(ctx context.Context, out message.Outgoing) reply.Outcome {
-	a, ok := r.accounts[out.Plan.Account]
+	a, ok := r.account(out.Plan.Account)
 	if !ok {
 		return reply.Outcome{Owner: reply.Account, RetryAfter: turnedBack,
 			Reply:  reply.Reply{Text: "the message's account is not configured any more"},

@@ -24,24 +24,25 @@ func (s *Server) admit(c net.Conn) {
 		c.Close()
 		return
 	}
+	o := s.o.Load()
 	s.mu.Lock()
-	text, key, err := s.judge(remote)
+	text, key, err := s.judge(o, remote)
 	if err != nil {
 		s.mu.Unlock()
-		attrs := []slog.Attr{slog.String("remote", remote.String()), slog.String("listener", s.o.Address), slog.Any("err", err)}
+		attrs := []slog.Attr{slog.String("remote", remote.String()), slog.String("listener", o.Address), slog.Any("err", err)}
 		if key != "" {
 			attrs = append(attrs, slog.String("key", key))
 		}
-		s.o.Events.Emit(context.Background(), slog.LevelWarn, event.ConnectionRefused, attrs...)
-		s.wg.Go(func() { s.refuse(c, text) }) // Serve, which runs this, is counted too: Wait is not at zero
+		o.Events.Emit(context.Background(), slog.LevelWarn, event.ConnectionRefused, attrs...)
+		s.wg.Go(func() { s.refuse(o, c, text) }) // Serve, which runs this, is counted too: Wait is not at zero
 		return
 	}
-	l := newLink(s, c, remote)
+	l := newLink(s, o, c, remote)
 	s.links[l] = true
 	s.perAddr[remote]++
 	s.mu.Unlock()
-	s.o.Events.Emit(context.Background(), slog.LevelDebug, event.ConnectionOpened,
-		slog.String("remote", remote.String()), slog.String("listener", s.o.Address))
+	o.Events.Emit(context.Background(), slog.LevelDebug, event.ConnectionOpened,
+		slog.String("remote", remote.String()), slog.String("listener", o.Address))
 	if !s.feed.push(newGuard(l, false)) {
 		l.close()
 	}
@@ -49,9 +50,9 @@ func (s *Server) admit(c net.Conn) {
 
 // judge says why a client from remote is refused: the greeting, the configuration key to change, and the cause. Whoever
 // fills the listener up leaves room for the applications that have worked before.
-func (s *Server) judge(remote netip.Addr) (text, key string, err error) {
+func (s *Server) judge(o *Options, remote netip.Addr) (text, key string, err error) {
 	inside := false
-	for _, p := range s.o.Networks {
+	for _, p := range o.Networks {
 		inside = inside || p.Contains(remote)
 	}
 	switch {
@@ -60,10 +61,10 @@ func (s *Server) judge(remote netip.Addr) (text, key string, err error) {
 	case !inside:
 		return "554 5.7.1 Connections from your address are not allowed", "networks",
 			errors.New("the address is not within the listener's networks")
-	case len(s.links) >= s.o.MaxConnections-s.o.MaxConnections/5 && time.Since(s.known[remote]) > knownFor,
-		len(s.links) >= s.o.MaxConnections:
+	case len(s.links) >= o.MaxConnections-o.MaxConnections/5 && time.Since(s.known[remote]) > knownFor,
+		len(s.links) >= o.MaxConnections:
 		return "421 4.3.2 Too many connections, try again later", "max_connections", errors.New("too many connections")
-	case !remote.IsLoopback() && s.perAddr[remote] >= s.o.MaxConnectionsPerAddress:
+	case !remote.IsLoopback() && s.perAddr[remote] >= o.MaxConnectionsPerAddress:
 		return "421 4.7.0 Too many connections from your address", "max_connections_per_address",
 			errors.New("too many connections from this address")
 	}
@@ -87,7 +88,7 @@ func (s *Server) worked(remote netip.Addr) {
 }
 
 // refuse greets with a refusal and closes.
-func (s *Server) refuse(c net.Conn, text string) {
+func (s *Server) refuse(o *Options, c net.Conn, text string) {
 	defer c.Close()
 	select {
 	case s.refusals <- struct{}{}:
@@ -97,9 +98,9 @@ func (s *Server) refuse(c net.Conn, text string) {
 	}
 	stop := context.AfterFunc(s.force, func() { c.Close() })
 	defer stop()
-	c.SetDeadline(time.Now().Add(min(s.o.WriteTimeout, s.o.HandshakeTimeout)))
-	if s.o.TLS == Implicit {
-		t := tls.Server(c, s.o.TLSConfig)
+	c.SetDeadline(time.Now().Add(min(o.WriteTimeout, o.HandshakeTimeout)))
+	if o.TLS == Implicit {
+		t := tls.Server(c, o.TLSConfig)
 		if t.Handshake() != nil {
 			return
 		}

@@ -94,12 +94,12 @@ func (g *guard) onHello(verb, arg string) string {
 		return ""
 	}
 	g.helo, g.extended = safeHelo(name), verb == "EHLO"
-	host := g.s.o.Hostname
+	host := g.o.Hostname
 	if !g.extended {
 		return g.pass("HELO guard.invalid", 250, "250 "+host)
 	}
-	lines := []string{host, "PIPELINING", fmt.Sprintf("SIZE %d", g.s.o.MaxMessage)}
-	if g.s.o.TLS == StartTLS && !g.secure {
+	lines := []string{host, "PIPELINING", fmt.Sprintf("SIZE %d", g.o.MaxMessage)}
+	if g.o.TLS == StartTLS && !g.secure {
 		lines = append(lines, "STARTTLS")
 	}
 	if g.offersAuth() {
@@ -125,7 +125,7 @@ func safeHelo(name string) string {
 // offersAuth reports whether a password may be sent here: never in clear text over a network, unless the configuration
 // says so.
 func (g *guard) offersAuth() bool {
-	return g.s.o.Auth != NoAuth && (g.secure || g.remote.IsLoopback() || g.s.o.PlaintextAuth)
+	return g.o.Auth != NoAuth && (g.secure || g.remote.IsLoopback() || g.o.PlaintextAuth)
 }
 
 func (g *guard) onStartTLS(arg string) string {
@@ -134,7 +134,7 @@ func (g *guard) onStartTLS(arg string) string {
 		g.say("501 5.5.4 Syntax: STARTTLS")
 	case g.secure:
 		g.say("503 5.5.1 TLS is already up")
-	case g.s.o.TLS != StartTLS:
+	case g.o.TLS != StartTLS:
 		g.say("502 5.5.1 STARTTLS is not offered")
 	case g.in.Buffered() > 0:
 		// Commands sent in clear text with it would be taken as sent under TLS (RFC 3207, CVE-2011-0411).
@@ -187,7 +187,7 @@ func (g *guard) onMail(arg string) string {
 			g.say("550 5.6.7 A sender that is not ASCII needs SMTPUTF8")
 			return ""
 		}
-		if tx.env.ReversePath, err = envelope.ParseAddressIn(path, cmp.Or(g.s.o.DefaultDomain, g.s.o.Hostname)); err != nil {
+		if tx.env.ReversePath, err = envelope.ParseAddressIn(path, cmp.Or(g.o.DefaultDomain, g.o.Hostname)); err != nil {
 			g.say(badAddress("501 5.1.7 Bad sender address", path, err))
 			return ""
 		}
@@ -201,15 +201,15 @@ func (g *guard) sender() (user, refusal string) {
 	if g.user != "" {
 		return g.user, ""
 	}
-	if g.s.o.Auth != Required && !g.loginFailed { // who tried to log in and could not is not anonymous: he would send as somebody else
-		if user, ok := g.s.o.Users.At(g.remote); ok && user != "" {
+	if g.o.Auth != Required && !g.loginFailed { // who tried to log in and could not is not anonymous: he would send as somebody else
+		if user, ok := g.o.Users.At(g.remote); ok && user != "" {
 			return user, ""
 		}
 	}
 	switch {
-	case g.s.o.Auth == NoAuth:
+	case g.o.Auth == NoAuth:
 		return "", "550 5.7.1 Your address may not send mail here"
-	case !g.offersAuth() && g.s.o.TLS == StartTLS:
+	case !g.offersAuth() && g.o.TLS == StartTLS:
 		return "", "530 5.7.0 Authentication required; use STARTTLS first"
 	}
 	return "", "530 5.7.0 Authentication required"
@@ -240,7 +240,7 @@ func (g *guard) onRcpt(arg string) string {
 	case g.tx.known[g.rcpt.Key()]:
 		g.say("250 2.1.5 Ok") // one copy is enough
 		return ""
-	case len(g.tx.env.Recipients) >= g.s.o.MaxRecipients:
+	case len(g.tx.env.Recipients) >= g.o.MaxRecipients:
 		g.say("452 4.5.3 Too many recipients")
 		return ""
 	}
@@ -249,9 +249,9 @@ func (g *guard) onRcpt(arg string) string {
 
 // address parses a recipient with the default domain. Postmaster needs no domain anywhere (RFC 5321 section 4.5.1).
 func (g *guard) address(path string) (envelope.Address, error) {
-	domain := g.s.o.DefaultDomain
+	domain := g.o.DefaultDomain
 	if domain == "" && strings.EqualFold(path, "postmaster") {
-		domain = g.s.o.Hostname
+		domain = g.o.Hostname
 	}
 	return envelope.ParseAddressIn(path, domain)
 }
@@ -273,7 +273,7 @@ func (g *guard) onData(arg string) string {
 	}
 	if refusal == "" {
 		g.norm = g.s.buffers.Get().(*normalizer)
-		g.norm.reset(g.s.o)
+		g.norm.reset(*g.o)
 		g.mode, g.waited, g.broken = inText, 0, nil
 		return g.pass("DATA", 354, "354 End data with <CR><LF>.<CR><LF>")
 	}
@@ -294,7 +294,7 @@ func (g *guard) onAuth(arg string) string {
 	switch {
 	case g.helo == "":
 		refusal = "503 5.5.1 Say HELO or EHLO first"
-	case g.s.o.Auth == NoAuth:
+	case g.o.Auth == NoAuth:
 		refusal = "502 5.5.1 AUTH is not offered"
 	case g.user != "":
 		refusal = "503 5.5.1 Already authenticated"

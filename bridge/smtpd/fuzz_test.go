@@ -25,7 +25,7 @@ func converse(h *house, in string) (out string, kept []message) {
 	h.desk.kept, h.desk.seen = nil, nil
 	h.desk.mu.Unlock()
 	conn := &deadConn{alive: true, in: strings.NewReader(in)}
-	l := newLink(h.s, conn, netip.MustParseAddr("127.0.0.1"))
+	l := newLink(h.s, h.s.o.Load(), conn, netip.MustParseAddr("127.0.0.1"))
 	if !h.s.feed.push(newGuard(l, false)) {
 		h.t.Fatal("the server is closed")
 	}

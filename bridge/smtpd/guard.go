@@ -155,11 +155,11 @@ func (g *guard) greet() {
 	g.mode = commands
 	switch {
 	case g.upgraded: // the second greeting of the library, which the client must not see
-	case g.s.o.TLS == Implicit && g.handshake() != nil:
+	case g.o.TLS == Implicit && g.handshake() != nil:
 		g.end("", g.err)
 	case g.early():
 	default:
-		g.say("220 " + g.s.o.Hostname + " ESMTP Postern")
+		g.say("220 " + g.o.Hostname + " ESMTP Postern")
 	}
 }
 
@@ -239,9 +239,9 @@ func (g *guard) readCommand() string {
 func (g *guard) stopReading(err error) {
 	switch err {
 	case errStopping:
-		g.end("421 4.3.2 "+g.s.o.Hostname+" Service is stopping", nil)
+		g.end("421 4.3.2 "+g.o.Hostname+" Service is stopping", nil)
 	case errTimeout:
-		g.end("421 4.4.2 "+g.s.o.Hostname+" Idle for too long, closing the connection", err)
+		g.end("421 4.4.2 "+g.o.Hostname+" Idle for too long, closing the connection", err)
 	case errBareLF:
 		// Nobody who ends lines so can end a message, and what looks like one line here is two elsewhere.
 		g.linger = true

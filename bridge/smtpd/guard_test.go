@@ -226,7 +226,7 @@ func TestErrorsOfOursDoNotReachTheClientButTheLog(t *testing.T) {
 // A write error ends reading. The library would go on, and take as commands what the client meant as text.
 func TestAWriteErrorEndsReading(t *testing.T) {
 	h := open(t)
-	l := newLink(h.s, &deadConn{in: strings.NewReader("HELO x\r\nNOOP\r\nHELO y\r\n")}, netip.MustParseAddr("127.0.0.1"))
+	l := newLink(h.s, h.s.o.Load(), &deadConn{in: strings.NewReader("HELO x\r\nNOOP\r\nHELO y\r\n")}, netip.MustParseAddr("127.0.0.1"))
 	l.say("220 x")
 	if s, err := l.readLine(maxCommand); err == nil {
 		t.Errorf("after a write error a line was read: %q", s)
@@ -245,7 +245,7 @@ func TestLibraryAndGuardThatDisagreeEnd(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			h := open(t)
 			out := &deadConn{alive: true, in: strings.NewReader("")}
-			g := newGuard(newLink(h.s, out, netip.MustParseAddr("127.0.0.1")), false)
+			g := newGuard(newLink(h.s, h.s.o.Load(), out, netip.MustParseAddr("127.0.0.1")), false)
 			g.mode = commands
 			tc.f(g)
 			if _, err := g.Read(make([]byte, 10)); err != io.EOF {

@@ -44,6 +44,7 @@ var (
 // but for interrupt, raw and gone.
 type link struct {
 	s      *Server
+	o      *Options // as they were when the connection was opened
 	raw    net.Conn // the socket; closed by force at any time
 	conn   net.Conn // raw, or TLS over it
 	in     *bufio.Reader
@@ -65,10 +66,10 @@ type link struct {
 	stopping bool
 }
 
-func newLink(s *Server, c net.Conn, remote netip.Addr) *link {
+func newLink(s *Server, o *Options, c net.Conn, remote netip.Addr) *link {
 	now := time.Now()
 	return &link{
-		s: s, raw: c, conn: c, in: bufio.NewReader(c), remote: remote, opened: now, useful: now, gone: make(chan struct{}),
+		s: s, o: o, raw: c, conn: c, in: bufio.NewReader(c), remote: remote, opened: now, useful: now, gone: make(chan struct{}),
 	}
 }
 
@@ -91,7 +92,7 @@ func (l *link) await() bool {
 	}
 	l.idle = true
 	// A client that says NOOP for ever is idle too.
-	left := min(l.s.o.CommandTimeout, time.Until(l.useful.Add(l.s.o.SessionTimeout)))
+	left := min(l.o.CommandTimeout, time.Until(l.useful.Add(l.o.SessionTimeout)))
 	l.raw.SetReadDeadline(time.Now().Add(left))
 	return true
 }
@@ -180,13 +181,13 @@ func (l *link) fill(waited *time.Duration, received int64) ([]byte, error) {
 		return nil, l.err
 	}
 	if l.in.Buffered() == 0 {
-		left := l.s.o.DataGrace + time.Duration(received/l.s.o.MinDataRate)*time.Second - *waited
+		left := l.o.DataGrace + time.Duration(received/l.o.MinDataRate)*time.Second - *waited
 		start := time.Now()
-		l.raw.SetReadDeadline(start.Add(min(l.s.o.DataTimeout, left)))
+		l.raw.SetReadDeadline(start.Add(min(l.o.DataTimeout, left)))
 		_, err := l.in.Peek(1)
 		*waited += time.Since(start)
 		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded) && left < l.s.o.DataTimeout:
+		case errors.Is(err, os.ErrDeadlineExceeded) && left < l.o.DataTimeout:
 			return nil, errTooSlow
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return nil, errTimeout
@@ -203,7 +204,7 @@ func (l *link) fill(waited *time.Duration, received int64) ([]byte, error) {
 
 // peekEarly waits for a client that talks first, and returns its first octet.
 func (l *link) peekEarly() (first byte, err error) {
-	l.raw.SetReadDeadline(time.Now().Add(l.s.o.EarlyWait))
+	l.raw.SetReadDeadline(time.Now().Add(l.o.EarlyWait))
 	b, err := l.in.Peek(1)
 	if err != nil {
 		return 0, err
@@ -233,7 +234,7 @@ func (l *link) flush() {
 	if len(l.out) == 0 || l.err != nil {
 		return
 	}
-	l.raw.SetWriteDeadline(time.Now().Add(l.s.o.WriteTimeout))
+	l.raw.SetWriteDeadline(time.Now().Add(l.o.WriteTimeout))
 	if _, err := l.conn.Write(l.out); err != nil {
 		l.err = fmt.Errorf("write a reply: %w", err)
 	}
@@ -242,8 +243,8 @@ func (l *link) flush() {
 
 // handshake brings TLS up. What had arrived in clear text is not looked at again.
 func (l *link) handshake() error {
-	t := tls.Server(l.raw, l.s.o.TLSConfig)
-	ctx, cancel := context.WithTimeout(l.s.force, l.s.o.HandshakeTimeout)
+	t := tls.Server(l.raw, l.o.TLSConfig)
+	ctx, cancel := context.WithTimeout(l.s.force, l.o.HandshakeTimeout)
 	defer cancel()
 	l.raw.SetDeadline(time.Time{})
 	if err := t.HandshakeContext(ctx); err != nil {
@@ -271,7 +272,7 @@ func (l *link) close() {
 	}
 	level := slog.LevelDebug
 	attrs := []slog.Attr{
-		slog.String("remote", l.remote.String()), slog.String("listener", l.s.o.Address),
+		slog.String("remote", l.remote.String()), slog.String("listener", l.o.Address),
 		slog.Duration("duration", time.Since(l.opened)),
 	}
 	switch {
@@ -282,6 +283,6 @@ func (l *link) close() {
 	case l.err != nil && l.err != io.EOF: // gone without QUIT, between two messages
 		attrs = append(attrs, slog.Any("err", l.err))
 	}
-	l.s.o.Events.Emit(context.Background(), level, event.ConnectionClosed, attrs...)
+	l.o.Events.Emit(context.Background(), level, event.ConnectionClosed, attrs...)
 	l.s.release(l)
 }

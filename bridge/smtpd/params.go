@@ -15,8 +15,8 @@ func (g *guard) mailParams(params []param, env *envelope.Envelope) (refusal stri
 		switch p.name {
 		case "SIZE":
 			var large bool
-			if large, ok = tooLarge(p.value, g.s.o.MaxMessage); ok && large {
-				return fmt.Sprintf("552 5.3.4 The message is larger than %d octets", g.s.o.MaxMessage)
+			if large, ok = tooLarge(p.value, g.o.MaxMessage); ok && large {
+				return fmt.Sprintf("552 5.3.4 The message is larger than %d octets", g.o.MaxMessage)
 			}
 		case "BODY":
 			env.Body8Bit = strings.EqualFold(p.value, "8BITMIME")

@@ -69,9 +69,9 @@ func (g *guard) plain(authzid, name, password string) error {
 
 // login asks the users. The error is what the client reads.
 func (g *guard) login(name, password string) error {
-	ctx, cancel := context.WithTimeout(g.s.force, g.s.o.LoginTimeout)
+	ctx, cancel := context.WithTimeout(g.s.force, g.o.LoginTimeout)
 	defer cancel()
-	user, wait, err := g.s.o.Users.LoginFrom(ctx, g.remote, name, password)
+	user, wait, err := g.o.Users.LoginFrom(ctx, g.remote, name, password)
 	var refusal *reply.Error
 	switch {
 	case err == nil && user != "":

@@ -102,12 +102,12 @@ func (g *guard) refused(r *reply.Error, level slog.Level) {
 
 func (g *guard) emit(level slog.Level, kind event.Kind, user string, err error) {
 	attrs := []slog.Attr{
-		slog.String("remote", g.remote.String()), slog.String("listener", g.s.o.Address), slog.String("user", user),
+		slog.String("remote", g.remote.String()), slog.String("listener", g.o.Address), slog.String("user", user),
 	}
 	if err != nil {
 		attrs = append(attrs, slog.Any("err", err))
 	}
-	g.s.o.Events.Emit(context.Background(), level, kind, attrs...)
+	g.o.Events.Emit(context.Background(), level, kind, attrs...)
 }
 
 // submit calls the desk. Its context does not end when the client goes away: after the final dot the message no longer
@@ -118,9 +118,9 @@ func (g *guard) submit(in io.Reader) (id envelope.ID, err error) {
 			err = fmt.Errorf("panic in the desk: %v\n%s", p, debug.Stack())
 		}
 	}()
-	return g.s.o.Desk.Submit(g.s.force, envelope.Session{
+	return g.o.Desk.Submit(g.s.force, envelope.Session{
 		User:     g.tx.user,
-		Listener: g.s.o.Address,
+		Listener: g.o.Address,
 		Remote:   g.remote,
 		Helo:     g.helo,
 		Protocol: g.protocol(),

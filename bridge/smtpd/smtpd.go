@@ -19,6 +19,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/emersion/go-smtp"
@@ -28,7 +29,7 @@ import (
 
 // Server is one listener. Safe for concurrent use.
 type Server struct {
-	o     Options
+	o     atomic.Pointer[Options] // of new connections; SetOptions replaces them
 	lib   *smtp.Server
 	feed  *feed
 	force context.Context // ends when connections are closed by force
@@ -46,6 +47,7 @@ type Server struct {
 	known     map[netip.Addr]time.Time // when an address last logged in or handed in a message
 	started   bool
 	draining  bool
+	retired   bool // no connection is accepted any more
 }
 
 // maxRefusals bounds how many connections are being told that they are refused; more are closed without a word.
@@ -58,7 +60,6 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		o:         o,
 		feed:      newFeed(),
 		drain:     make(chan struct{}),
 		refusals:  make(chan struct{}, maxRefusals),
@@ -67,6 +68,7 @@ func New(o Options) (*Server, error) {
 		perAddr:   map[netip.Addr]int{},
 		known:     map[netip.Addr]time.Time{},
 	}
+	s.o.Store(&o)
 	s.buffers.New = func() any { return new(normalizer) }
 	s.force, s.kill = context.WithCancel(context.Background())
 	s.lib = smtp.NewServer(smtp.BackendFunc(newSession))
@@ -95,14 +97,12 @@ func (s *Server) Serve(l net.Listener) error {
 			s.admit(c)
 			continue
 		}
-		select {
-		case <-s.drain:
+		if s.ending() {
 			return nil
-		default:
 		}
 		// Too many open files, or a client that left before it was accepted: both pass. What does not pass ends the loop.
 		if failures++; errors.Is(err, net.ErrClosed) || failures > 100 {
-			return fmt.Errorf("accept on %s: %w", s.o.Address, err)
+			return fmt.Errorf("accept on %s: %w", s.o.Load().Address, err)
 		}
 		s.pause(time.Duration(failures) * 10 * time.Millisecond)
 	}
@@ -111,7 +111,7 @@ func (s *Server) Serve(l net.Listener) error {
 func (s *Server) begin(l net.Listener) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.draining {
+	if s.draining || s.retired {
 		return false
 	}
 	s.listeners[l] = true
@@ -195,8 +195,8 @@ func (s *Server) waitForLinks(ctx context.Context) error {
 type libraryLog Server
 
 func (s *libraryLog) Printf(format string, v ...any) {
-	s.o.Events.Emit(context.Background(), slog.LevelError, event.ConnectionClosed,
-		slog.String("listener", s.o.Address), slog.Any("err", fmt.Errorf(format, v...)))
+	s.o.Load().Events.Emit(context.Background(), slog.LevelError, event.ConnectionClosed,
+		slog.String("listener", s.o.Load().Address), slog.Any("err", fmt.Errorf(format, v...)))
 }
 
 func (s *libraryLog) Println(v ...any) { s.Printf("%s", fmt.Sprintln(v...)) }
