@@ -164,6 +164,9 @@ func (s Secrets) List() []SecretInfo {
 	return list
 }
 
+// Secrets returns what reads the configuration's references.
+func (a *Accounts) Secrets() Secrets { return a.secrets }
+
 // SetSecret stores a secret as Secrets.Set does, and has every account that failed ask again at its next use.
 func (a *Accounts) SetSecret(name string, value token.Secret) error {
 	if err := a.secrets.Set(name, value); err != nil {

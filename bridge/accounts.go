@@ -61,9 +61,18 @@ func openAccounts(cfg *config.Config, key token.Secret, events *event.Bus) (*aut
 }
 
 func openProvider(cfg *config.Config, p config.Provider, secrets auth.Secrets) (auth.Provider, error) {
+	return openEntra(cfg, p, secrets, nil)
+}
+
+// openEntra makes the client of an app registration; dates, if not nil, sees the Date of each answer.
+func openEntra(cfg *config.Config, p config.Provider, secrets auth.Secrets, dates *dateWatch) (*entra.Client, error) {
 	web, err := webClient(cfg, p)
 	if err != nil {
 		return nil, err
+	}
+	if dates != nil {
+		dates.next = web.Transport
+		web.Transport = dates
 	}
 	c := entra.Config{
 		Provider: p.Name, Authority: p.Authority, Tenant: p.Tenant, ClientID: p.ClientID, HTTP: web, GraphURL: p.Graph,

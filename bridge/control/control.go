@@ -29,6 +29,7 @@ type Service interface {
 	// RemoveSecret removes one.
 	RemoveSecret(ctx context.Context, name string) error
 	SignIns
+	Checks
 }
 
 // Account is the state of one account. The JSON names are a contract with scripts.

@@ -17,6 +17,7 @@ import (
 // fakeService remembers what it was told.
 type fakeService struct {
 	SignIns
+	Checks
 	accounts []Account
 	refresh  token.Secret
 	secrets  map[string]token.Secret

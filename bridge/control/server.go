@@ -45,13 +45,17 @@ func NewServer(svc Service, key token.Secret) *Server {
 	mux.HandleFunc("DELETE /secrets/{name}", func(w http.ResponseWriter, r *http.Request) {
 		answer(w)(struct{}{}, svc.RemoveSecret(r.Context(), r.PathValue("name")))
 	})
-	return &Server{http: &http.Server{
+	handleSignIns(mux, svc)
+	handleChecks(mux, svc)
+	s := &http.Server{
 		Handler:           guard(key, mux),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		IdleTimeout:       10 * time.Second,
 		MaxHeaderBytes:    16 << 10,
-	}}
+	}
+	nameCallers(s)
+	return &Server{http: s}
 }
 
 // signinRequest and secretRequest carry plain strings, because a token.Secret encodes as "[redacted]".

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -41,31 +40,6 @@ wire then is finished within stop_grace; what is queued stays queued.`,
 			// A second signal ends the process at once, as the system does by default.
 			go func() { <-ctx.Done(); stop() }()
 			return b.Run(ctx)
-		},
-	}
-}
-
-func (c *cli) check() *cobra.Command {
-	return &cobra.Command{
-		Use:   "check",
-		Short: "Check the configuration",
-		Long: `Reads the configuration and reports all its mistakes at once, each with its line
-and what to do. It changes nothing and connects to nothing. Exit status 78 where
-there is a mistake.`,
-		Example: "  postern check --config /etc/postern/postern.toml",
-		Args:    noArgs,
-		RunE: func(*cobra.Command, []string) error {
-			cfg, err := c.load()
-			if err != nil {
-				return err
-			}
-			for _, w := range cfg.Warnings {
-				fmt.Fprintln(c.err, "warning:", w)
-			}
-			_, err = fmt.Fprintf(c.out, "%s: no mistakes: %d %s, %d %s, %d %s, %d %s\n", c.config,
-				len(cfg.Listeners), plural(len(cfg.Listeners), "listener"), len(cfg.Providers), plural(len(cfg.Providers), "provider"),
-				len(cfg.Accounts), plural(len(cfg.Accounts), "account"), len(cfg.Users), plural(len(cfg.Users), "user"))
-			return err
 		},
 	}
 }
