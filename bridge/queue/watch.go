@@ -106,7 +106,7 @@ func (q *Queue) look(it *Item, now time.Time) error {
 			it.Owed = OwedLate
 		}
 	}
-	next := q.schedule.GiveUpAfter - age + time.Second
+	next := min(q.schedule.GiveUpAfter-age, q.parkLimit-still) + time.Second
 	if !it.Warned && q.warnAfter > 0 {
 		next = min(next, q.warnAfter-age)
 	}

@@ -40,7 +40,10 @@ type world struct {
 }
 
 // newWorld returns a world that runs until the test ends. Accounts and the rest of o may be left out.
-func newWorld(t *testing.T, o queue.Options) *world {
+func newWorld(t *testing.T, o queue.Options) *world { return newWorldOf(t, o, func(*world) {}) }
+
+// newWorldOf is newWorld with something prepared before it runs.
+func newWorldOf(t *testing.T, o queue.Options, prepare func(*world)) *world {
 	w := &world{t: t, began: time.Now(), gates: make(map[string]queue.Gate), ended: make(chan error, 1), store: o.Store}
 	w.relay = func(context.Context, message.Outgoing) reply.Outcome { return relayed }
 	if w.store == nil {
@@ -53,6 +56,7 @@ func newWorld(t *testing.T, o queue.Options) *world {
 	if o.Jitter == nil {
 		o.Jitter = func(time.Duration) time.Duration { return 0 }
 	}
+	prepare(w)
 	w.Queue = queue.New(o)
 	var ctx context.Context
 	ctx, w.stop = context.WithCancel(t.Context())

@@ -31,7 +31,9 @@ type kept struct {
 }
 
 // NewMemory returns an empty store.
-func NewMemory() *Memory { return &Memory{entries: make(map[envelope.ID]*kept), notes: make(map[string]string)} }
+func NewMemory() *Memory {
+	return &Memory{entries: make(map[envelope.ID]*kept), notes: make(map[string]string)}
+}
 
 // Fail makes every change return err until it is called with nil.
 func (m *Memory) Fail(err error) {

@@ -49,6 +49,12 @@ func Run(t *testing.T, open func(t testing.TB) Opener) {
 		{"a message without a body keeps its row", testDropBody},
 		{"listing selects by account and state, page by page", testList},
 		{"counts go by account and state", testCounts},
+		{"a claim passes over what is put off", testClaimScan},
+		{"messages are found by rule", testFind},
+		{"many are changed together or not at all", testUpdateAll},
+		{"what a user holds and what ended lately is counted", testUsage},
+		{"what nobody needs any more is deleted", testPurge},
+		{"notes are kept", testNotes},
 		{"nothing is changed after Close", testClose},
 	} {
 		t.Run(tc.name, func(t *testing.T) { tc.test(t, open(t)) })
@@ -67,7 +73,7 @@ func NewMessage(account string, accepted time.Time, recipients ...string) (queue
 			HeaderFrom: envelope.Address{Local: "nav", Domain: "contoso.test"},
 			Edits:      []message.Edit{{Op: message.Prepend, Name: "Received", Value: "from nav"}}},
 	}
-	item := queue.Item{ID: id, Account: account, Accepted: accepted}
+	item := queue.Item{ID: id, Account: account, Accepted: accepted, Sender: m.Plan.HeaderFrom.Key()}
 	if len(recipients) == 0 {
 		recipients = []string{"buyer@fabrikam.test"}
 	}

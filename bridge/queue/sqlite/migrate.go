@@ -15,8 +15,8 @@ import (
 	"postern/bridge/queue"
 )
 
-// programNote is the note with the version of the program that wrote the store last.
-const programNote = "program"
+// ProgramNote is the key of the note with the version of the program that wrote the store last.
+const ProgramNote = "program"
 
 // migrate brings an empty file or an older schema to version in one transaction, and refuses a newer one. An older store
 // is copied beside itself first, so that the program that wrote it can be taken back with it.
@@ -60,7 +60,7 @@ var steps = [version]func(context.Context, *sql.Tx) error{
 func newer(ctx context.Context, conn *sql.Conn, have int) error {
 	by := "the version that wrote it"
 	var program string
-	if conn.QueryRowContext(ctx, "SELECT value FROM notes WHERE key = ?", programNote).Scan(&program) == nil && program != "" {
+	if conn.QueryRowContext(ctx, "SELECT value FROM notes WHERE key = ?", ProgramNote).Scan(&program) == nil && program != "" {
 		by = "version " + program
 	}
 	return fmt.Errorf("%w: its schema is %d, this program knows up to %d; run %s or a later one", queue.ErrNewer, have, version, by)

@@ -1,0 +1,217 @@
+package queue_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"postern/bridge/envelope"
+	"postern/bridge/message"
+	"postern/bridge/queue"
+	"postern/bridge/queue/queuetest"
+	"postern/bridge/reply"
+)
+
+// die ends a world as a SIGKILL would: nothing more is written.
+func (w *world) die(store *queuetest.Memory) {
+	store.Fail(queue.ErrClosed)
+	w.stop()
+	<-w.ended
+	store.Fail(nil)
+}
+
+// TestPoison: one message kills each process that relays it. It is found and held; its neighbours are not blamed, and all
+// of them are relayed.
+func TestPoison(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := queuetest.NewMemory()
+		var poison envelope.ID
+		processes := 0
+		for ; processes < 10; processes++ {
+			dead := make(chan struct{})
+			w := newWorldWith(t, queue.Options{Store: store, Accounts: []queue.Account{{Name: "erp", Concurrency: 4}}},
+				func(ctx context.Context, out message.Outgoing) reply.Outcome {
+					if out.ID == poison {
+						store.Fail(queue.ErrClosed) // nothing is written any more
+						close(dead)
+					}
+					select {
+					case <-time.After(sec):
+						return relayed
+					case <-ctx.Done():
+						return reply.Outcome{Owner: reply.Process}
+					}
+				})
+			if processes == 0 {
+				for i := range 4 {
+					id := w.enqueueAll(i)
+					if i == 2 {
+						poison = id
+					}
+				}
+				w.Wake("")
+			}
+			select {
+			case <-dead:
+			case <-time.After(5 * mins):
+			}
+			select {
+			case <-dead:
+				w.die(store)
+				continue
+			default:
+			}
+			if row := w.show(poison); row.State != queue.Held || !strings.Contains(row.Item.Recipients[0].Last.Err, "died 3 times") {
+				t.Errorf("the poison is %s, %+v", row.State, row.Item.Recipients[0].Last)
+			}
+			rows, err := w.List(t.Context(), queue.Filter{State: queue.Relayed})
+			if err != nil || len(rows) != 3 {
+				t.Errorf("%d of 3 neighbours are relayed, %v", len(rows), err)
+			}
+			break
+		}
+		if processes != 4 {
+			t.Errorf("%d processes died; want one that did not know, and three for the poison alone", processes)
+		}
+	})
+}
+
+// enqueueAll keeps a message behind a closed gate and opens it with the last, so that all four begin together.
+func (w *world) enqueueAll(i int) envelope.ID {
+	if i == 0 {
+		w.setGate("erp", queue.Gate{})
+	}
+	id := w.enqueue("erp")
+	if i == 3 {
+		w.setGate("erp", queue.Gate{Limit: 4})
+	}
+	return id
+}
+
+// newWorldWith is newWorld with a relayer that is there from the start.
+func newWorldWith(t *testing.T, o queue.Options, relay func(context.Context, message.Outgoing) reply.Outcome) *world {
+	return newWorldOf(t, o, func(w *world) { w.relay = relay })
+}
+
+// TestSuspectsAreTriedAlone: after a death with several in flight, one at a time, and nothing else meanwhile.
+func TestSuspectsAreTriedAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := queuetest.NewMemory()
+		first := newWorld(t, queue.Options{Store: store})
+		first.setRelay(func(ctx context.Context, _ message.Outgoing) reply.Outcome { <-ctx.Done(); return reply.Outcome{} })
+		var want []string
+		for range 3 {
+			want = append(want, string(first.enqueue("erp")))
+			first.pass(sec) // or the IDs would have no order
+		}
+		want = append(want, string(first.enqueue("erp"))) // waits for its turn
+		first.die(store)
+		began := time.Now()
+		var got []string
+		second := newWorldWith(t, queue.Options{Store: store}, func(_ context.Context, out message.Outgoing) reply.Outcome {
+			got = append(got, fmt.Sprintf("%s at %v", out.ID, time.Since(began)))
+			time.Sleep(10 * sec)
+			return relayed
+		})
+		second.pass(mins)
+		for i := range want {
+			want[i] += fmt.Sprintf(" at %v", time.Duration(i)*10*sec)
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("attempts (-want +got):\n%s", d)
+		}
+	})
+}
+
+// TestSuspectsHoldUpOthersForAWhile: one that hangs does not keep other mail back for long.
+func TestSuspectsHoldUpOthersForAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := queuetest.NewMemory()
+		accounts := []queue.Account{{Name: "erp", Concurrency: 20}, {Name: "crm", Concurrency: 1}}
+		hang := func(ctx context.Context, out message.Outgoing) reply.Outcome {
+			if out.Plan.Account == "erp" {
+				<-ctx.Done()
+			}
+			return relayed
+		}
+		first := newWorldWith(t, queue.Options{Store: store, Accounts: accounts}, hang)
+		for range 10 {
+			first.enqueue("erp")
+		}
+		first.die(store)
+		second := newWorldWith(t, queue.Options{Store: store, Accounts: accounts}, hang)
+		id := second.enqueue("crm")
+		second.pass(2*mins + sec)
+		if row := second.show(id); row.State != queue.Relayed {
+			t.Errorf("another account's message is %s after two minutes", row.State)
+		}
+	})
+}
+
+// TestRateOverRestart: a restart does not double the rate.
+func TestRateOverRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := queuetest.NewMemory()
+		o := queue.Options{Store: store, Accounts: []queue.Account{{Name: "erp", Concurrency: 3, RatePerMinute: 5}}}
+		first := newWorld(t, o)
+		for range 8 {
+			first.enqueue("erp")
+		}
+		first.pass(10 * sec)
+		first.stop()
+		<-first.ended
+		second := newWorld(t, o)
+		second.pass(30 * sec)
+		if n := len(first.seen()) + len(second.seen()); n != 5 {
+			t.Errorf("%d attempts within 40 seconds, want 5", n)
+		}
+		second.pass(mins)
+		if n := len(first.seen()) + len(second.seen()); n != 8 {
+			t.Errorf("%d attempts, want 8", n)
+		}
+	})
+}
+
+// TestMailboxIsShared: accounts of one mailbox share its concurrency and its rate, and take turns.
+func TestMailboxIsShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		accounts := []queue.Account{{Name: "a", Mailbox: "m", Concurrency: 2, RatePerMinute: 60}, {Name: "b", Mailbox: "m", Concurrency: 5, RatePerMinute: 12},
+			{Name: "c", Concurrency: 1}}
+		var w *world
+		flying, most := 0, 0
+		w = newWorldWith(t, queue.Options{Accounts: accounts}, func(_ context.Context, out message.Outgoing) reply.Outcome {
+			if out.Plan.Account == "c" {
+				return relayed
+			}
+			w.mu.Lock()
+			flying++
+			most = max(most, flying)
+			w.mu.Unlock()
+			time.Sleep(sec)
+			w.mu.Lock()
+			flying--
+			w.mu.Unlock()
+			return relayed
+		})
+		for range 20 {
+			w.enqueue("a")
+		}
+		last := w.enqueue("b")
+		w.enqueue("c")
+		w.pass(50 * sec)
+		if most != 2 {
+			t.Errorf("%d were in flight at once, want 2", most)
+		}
+		if n := len(w.seen()); n != 13 {
+			t.Errorf("%d attempts within a minute, want the mailbox's 12 and the other account's", n)
+		}
+		if at := w.times(last); len(at) != 1 || at[0] > 3*sec {
+			t.Errorf("the one message of the second account went at %v; want its turn, not the end", at)
+		}
+	})
+}

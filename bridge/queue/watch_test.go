@@ -1,0 +1,311 @@
+package queue_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"postern/bridge/envelope"
+	"postern/bridge/message"
+	"postern/bridge/queue"
+	"postern/bridge/queue/queuetest"
+	"postern/bridge/reply"
+)
+
+func emptyBody() io.Reader { return strings.NewReader("body\r\n") }
+
+var (
+	closedFor = func(why string) queue.Gate { return queue.Gate{Waiting: why} }
+	openGate  = queue.Gate{Limit: 100}
+)
+
+// reports is a Reporter that keeps what it was told.
+type reports struct {
+	mu   sync.Mutex
+	fail error
+	got  []string
+}
+
+func (r *reports) Report(_ context.Context, m queue.Report) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.fail != nil {
+		return r.fail
+	}
+	kind := "failed"
+	if m.Late {
+		kind = "late"
+	}
+	r.got = append(r.got, kind+" "+string(m.Entry.Item.State()))
+	return nil
+}
+
+func (r *reports) told() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.got)
+}
+
+// TestAgeStandsStillWhileParked: only the time that an account was not parked makes its mail older.
+func TestAgeStandsStillWhileParked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		told := &reports{}
+		w := newWorld(t, queue.Options{GiveUpAfter: 10 * hour, WarnAfter: 4 * hour, Reporter: told})
+		w.setGate("erp", closedFor("parked"))
+		w.Wake("")
+		synctest.Wait()
+		id := w.enqueue("erp")
+		w.pass(50 * hour)
+		if row := w.show(id); row.State != queue.Queued || len(told.told()) != 0 {
+			t.Fatalf("parked for 50 hours: %s, reports %q", row.State, told.told())
+		}
+		w.setGate("erp", closedFor("pause"))
+		w.Wake("")
+		w.pass(3 * hour)
+		if got := told.told(); len(got) != 0 {
+			t.Errorf("3 hours after it was unparked: %q", got)
+		}
+		w.pass(3 * hour) // looked at within an hour while it stood still
+		if got := told.told(); !slices.Equal(got, []string{"late queued"}) {
+			t.Errorf("6 hours after it was unparked: %q; want that it is late", got)
+		}
+		w.setGate("erp", closedFor("parked"))
+		w.Wake("")
+		w.pass(50 * hour)
+		w.setGate("erp", closedFor("pause"))
+		w.Wake("")
+		w.pass(3 * hour)
+		if row := w.show(id); row.State != queue.Queued {
+			t.Errorf("9 hours of age: %s", row.State)
+		}
+		w.pass(3 * hour)
+		if row := w.show(id); row.State != queue.Failed || !row.HasBody {
+			t.Errorf("12 hours of age: %s; want failed", row.State)
+		}
+		w.pass(mins)
+		if d := cmp.Diff([]string{"late queued", "failed failed"}, told.told()); d != "" {
+			t.Errorf("reports (-want +got):\n%s", d)
+		}
+	})
+}
+
+// TestParkSurvivesARestart: the sum of parked time is the store's.
+func TestParkSurvivesARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := queuetest.NewMemory()
+		o := queue.Options{Store: store, GiveUpAfter: 10 * hour}
+		first := newWorld(t, o)
+		id := first.enqueueBehind("parked")
+		first.pass(20 * hour)
+		first.stop()
+		<-first.ended
+		time.Sleep(20 * hour) // nobody runs
+		second := newWorldOf(t, o, func(w *world) { w.gates["erp"] = closedFor("parked") })
+		second.pass(20 * hour)
+		second.setGate("erp", closedFor("pause"))
+		second.Wake("")
+		second.pass(9 * hour)
+		if row := second.show(id); row.State != queue.Queued {
+			t.Errorf("9 hours of age: %s", row.State)
+		}
+		second.pass(3 * hour)
+		if row := second.show(id); row.State != queue.Failed {
+			t.Errorf("12 hours of age: %s", row.State)
+		}
+	})
+}
+
+// enqueueBehind keeps a message of an account whose gate is closed.
+func (w *world) enqueueBehind(why string) envelope.ID {
+	w.setGate("erp", closedFor(why))
+	w.Wake("")
+	synctest.Wait()
+	return w.enqueue("erp")
+}
+
+func TestParkLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, queue.Options{ParkLimit: 48 * hour, Reporter: &reports{}})
+		id := w.enqueueBehind("parked")
+		w.pass(47 * hour)
+		if row := w.show(id); row.State != queue.Queued {
+			t.Errorf("after 47 hours: %s", row.State)
+		}
+		w.pass(3 * hour)
+		if row := w.show(id); row.State != queue.Held || !strings.Contains(row.Item.Recipients[0].Last.Err, "park_limit") || !row.HasBody {
+			t.Errorf("after 50 hours: %s, %+v; want held and why", row.State, row.Item.Recipients[0].Last)
+		}
+		if !slices.Contains(w.told(), "ERROR message held") {
+			t.Errorf("events %q", w.told())
+		}
+	})
+}
+
+// TestEverybodyAges: mail of a route that is down is not claimed but for one message; the others fail too.
+func TestEverybodyAges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		told := &reports{}
+		w := newWorld(t, queue.Options{GiveUpAfter: 5 * hour, Reporter: told})
+		var all []envelope.ID
+		all = append(all, w.enqueueBehind("pause"))
+		for range 4 {
+			all = append(all, w.enqueue("erp"))
+		}
+		w.pass(5*hour + 2*mins)
+		for _, id := range all {
+			if row := w.show(id); row.State != queue.Failed || row.Item.Recipients[0].Last.Err == "" {
+				t.Errorf("%s, %+v", row.State, row.Item.Recipients[0].Last)
+			}
+		}
+		if got := told.told(); len(got) != 5 {
+			t.Errorf("reports %q; want one for each", got)
+		}
+	})
+}
+
+// TestDoubtNeverFails: a report that it failed would be a lie.
+func TestDoubtNeverFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		told := &reports{}
+		w := newWorld(t, queue.Options{GiveUpAfter: hour, Reporter: told})
+		w.setRelay(func(context.Context, message.Outgoing) reply.Outcome {
+			w.setGate("erp", closedFor("pause"))
+			return reply.Outcome{Verdict: reply.InDoubt, Owner: reply.Route, Transport: "smtp"}
+		})
+		id := w.enqueue("erp")
+		w.pass(2 * hour)
+		if row := w.show(id); row.State != queue.Held || len(told.told()) != 0 {
+			t.Errorf("%s, reports %q; want held and none", row.State, told.told())
+		}
+	})
+}
+
+// TestReports: each is made once, when all recipients are final, and again where the reporter could not take it.
+func TestReports(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		told := &reports{fail: errors.New("no account is up")}
+		w := newWorld(t, queue.Options{Reporter: told})
+		w.setRelay(func(_ context.Context, out message.Outgoing) reply.Outcome {
+			o := reply.Outcome{Verdict: reply.Failed, Owner: reply.Recipient, Transport: "smtp"}
+			if out.Attempt == 1 {
+				o.Recipients = map[string]reply.Outcome{"later@fabrikam.test": deferred(reply.Recipient)}
+			}
+			return o
+		})
+		w.enqueue("erp", "never@fabrikam.test", "later@fabrikam.test")
+		w.pass(30 * sec)
+		if row := told.told(); len(row) != 0 {
+			t.Errorf("reports before the end: %q", row)
+		}
+		w.pass(10 * mins)
+		told.mu.Lock()
+		told.fail = nil
+		told.mu.Unlock()
+		w.pass(10 * mins)
+		if d := cmp.Diff([]string{"failed failed"}, told.told()); d != "" {
+			t.Errorf("reports (-want +got):\n%s", d)
+		}
+	})
+}
+
+// TestHistory: what is finished goes in its time, and its body before.
+func TestHistory(t *testing.T) {
+	day := 24 * hour
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, queue.Options{KeepHistory: 30 * day, KeepFailed: 14 * day})
+		w.setRelay(func(_ context.Context, out message.Outgoing) reply.Outcome {
+			if out.Recipients[0].Local == "never" {
+				return reply.Outcome{Verdict: reply.Failed, Owner: reply.Message}
+			}
+			return relayed
+		})
+		went, failed := w.enqueue("erp"), w.enqueue("erp", "never@fabrikam.test")
+		for _, tc := range []struct {
+			after              time.Duration
+			relayed, body, row bool
+		}{{13 * day, true, true, true}, {2 * day, true, false, true}, {16 * day, false, false, false}} {
+			w.pass(tc.after)
+			row, err := w.Show(t.Context(), failed)
+			if (err == nil) != tc.row || row.HasBody != tc.body {
+				t.Errorf("the failed one after %v more: body %v, %v", tc.after, row.HasBody, err)
+			}
+			if row, err := w.Show(t.Context(), went); (err == nil) != tc.relayed || row.HasBody {
+				t.Errorf("the relayed one after %v more: body %v, %v", tc.after, row.HasBody, err)
+			}
+		}
+	})
+}
+
+// TestKeepBodies keeps those of relayed messages, until nobody wants them any more.
+func TestKeepBodies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := queuetest.NewMemory()
+		w := newWorld(t, queue.Options{Store: store, KeepBodies: true})
+		id := w.enqueue("erp")
+		w.pass(hour)
+		if row := w.show(id); row.State != queue.Relayed || !row.HasBody {
+			t.Errorf("%s, body %v", row.State, row.HasBody)
+		}
+		w.stop()
+		<-w.ended
+		w = newWorld(t, queue.Options{Store: store})
+		w.pass(2 * mins)
+		if row := w.show(id); row.HasBody {
+			t.Error("the body stays although keep_bodies is off")
+		}
+	})
+}
+
+func TestLimits(t *testing.T) {
+	refused := func(err error, text string) bool {
+		var r *reply.Error
+		return errors.As(err, &r) && r.Code == 452 && r.Enhanced == "4.3.1" && strings.Contains(r.Text, text)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		free := int64(100)
+		w := newWorld(t, queue.Options{MinFree: 1000, MaxQueued: map[string]int{"nav": 2}, Free: func() (int64, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			return free, nil
+		}})
+		w.setGate("erp", closedFor("pause"))
+		try := func() error {
+			_, m := queuetest.NewMessage("erp", time.Now())
+			return w.Enqueue(t.Context(), m, emptyBody())
+		}
+		for range 2 {
+			if err := try(); !refused(err, "insufficient system storage") {
+				t.Errorf("on a full disk: %v", err)
+			}
+		}
+		mu.Lock()
+		free = 5000
+		mu.Unlock()
+		for range 2 {
+			if err := try(); err != nil {
+				t.Errorf("with room again: %v", err)
+			}
+		}
+		if err := try(); !refused(err, "too many messages of this user") {
+			t.Errorf("the third message of two: %v", err)
+		}
+		if d := cmp.Diff([]string{"ERROR disk short", "INFO disk has room again"}, w.told()); d != "" {
+			t.Errorf("events (-want +got):\n%s", d)
+		}
+		w.setGate("erp", openGate)
+		w.Wake("")
+		synctest.Wait()
+		if err := try(); err != nil {
+			t.Errorf("after the others were relayed: %v", err)
+		}
+	})
+}
