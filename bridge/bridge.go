@@ -31,12 +31,15 @@ import (
 type Options struct {
 	Log   *slog.Logger // nil: nothing is logged
 	Sinks []event.Sink // hear every event, after the log
+
+	Release string // this program's version, for the words of an older one that meets its queue
 }
 
 // Bridge is a running Postern, or one about to run.
 type Bridge struct {
-	cfg    *config.Config
-	events *event.Bus
+	cfg     *config.Config
+	events  *event.Bus
+	release string
 
 	listeners []net.Listener
 	servers   []*smtpd.Server
@@ -61,7 +64,7 @@ func New(ctx context.Context, cfg *config.Config, o Options) (*Bridge, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	b := &Bridge{cfg: cfg}
+	b := &Bridge{cfg: cfg, release: o.Release}
 	b.events = event.NewBus(append([]event.Sink{logSink{o.Log}, &b.heard}, o.Sinks...)...)
 	if err := b.open(ctx); err != nil {
 		return nil, errors.Join(err, b.close())
@@ -139,6 +142,9 @@ func (b *Bridge) openBack(ctx context.Context, key token.Secret) (err error) {
 		return err
 	}
 	b.closers = append(b.closers, b.store.Close)
+	if err := b.store.SetNote(ctx, sqlite.ProgramNote, b.release); err != nil {
+		return err
+	}
 	o, err := b.relayOptions(ctx, routes)
 	if err != nil {
 		return err

@@ -33,7 +33,7 @@ wire then is finished within stop_grace; what is queued stays queued.`,
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
-			b, err := bridge.New(ctx, cfg, bridge.Options{Log: log})
+			b, err := bridge.New(ctx, cfg, bridge.Options{Log: log, Release: release})
 			if err != nil {
 				return err
 			}
