@@ -274,6 +274,7 @@ func (g *guard) onData(arg string) string {
 	if refusal == "" {
 		g.norm = g.s.buffers.Get().(*normalizer)
 		g.norm.reset(*g.o)
+		g.widen()
 		g.mode, g.waited, g.broken = inText, 0, nil
 		return g.pass("DATA", 354, "354 End data with <CR><LF>.<CR><LF>")
 	}

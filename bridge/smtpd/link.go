@@ -26,6 +26,12 @@ const (
 	maxText    = 1 << 20 // of the message: old applications write HTML or base64 without line ends
 )
 
+// Buffers of what the client sends: an idle connection has a small one, as thousands may be idle, and DATA a large one.
+const (
+	smallBuffer = 512
+	largeBuffer = 16 * 1024
+)
+
 const tlsHandshake = 0x16 // the first octet of a client that speaks TLS
 
 // Why a line cannot be had. Those that end the connection say so.
@@ -48,6 +54,7 @@ type link struct {
 	raw    net.Conn // the socket; closed by force at any time
 	conn   net.Conn // raw, or TLS over it
 	in     *bufio.Reader
+	large  bool   // in is one of Server.readers
 	out    []byte // replies not sent yet
 	err    error  // what ended reading or writing; nothing is read or written after it
 	secure bool   // TLS is up
@@ -69,7 +76,7 @@ type link struct {
 func newLink(s *Server, o *Options, c net.Conn, remote netip.Addr) *link {
 	now := time.Now()
 	return &link{
-		s: s, o: o, raw: c, conn: c, in: bufio.NewReader(c), remote: remote, opened: now, useful: now, gone: make(chan struct{}),
+		s: s, o: o, raw: c, conn: c, in: bufio.NewReaderSize(c, smallBuffer), remote: remote, opened: now, useful: now, gone: make(chan struct{}),
 	}
 }
 
@@ -110,6 +117,7 @@ func (l *link) readLine(limit int) (string, error) {
 	if l.flushUnlessPipelined(); l.err != nil {
 		return "", l.err
 	}
+	l.narrow()
 	if !l.await() {
 		return "", errStopping
 	}
@@ -172,6 +180,33 @@ func trimLine(line []byte) (string, error) {
 		line = line[:n-2]
 	}
 	return string(line), nil
+}
+
+// widen takes a large buffer for text, with what has arrived already.
+func (l *link) widen() {
+	if l.large {
+		return
+	}
+	arrived, _ := l.in.Peek(l.in.Buffered()) // has that much
+	large := l.s.readers.Get().(*bufio.Reader)
+	large.Reset(io.MultiReader(bytes.NewReader(bytes.Clone(arrived)), l.conn))
+	l.in, l.large = large, true
+}
+
+// narrow gives the large buffer back once it is empty.
+func (l *link) narrow() {
+	if l.large && l.in.Buffered() == 0 {
+		l.giveBack()
+		l.in = bufio.NewReaderSize(l.conn, smallBuffer)
+	}
+}
+
+func (l *link) giveBack() {
+	if l.large {
+		l.in.Reset(nil)
+		l.s.readers.Put(l.in)
+		l.large = false
+	}
 }
 
 // fill waits for text of the message and returns what there is, to be taken by l.in.Discard. waited is the time spent
@@ -252,7 +287,7 @@ func (l *link) handshake() error {
 		return l.err
 	}
 	l.conn, l.secure = t, true
-	l.in = bufio.NewReader(t)
+	l.in = bufio.NewReaderSize(t, smallBuffer)
 	return nil
 }
 
@@ -284,5 +319,6 @@ func (l *link) close() {
 		attrs = append(attrs, slog.Any("err", l.err))
 	}
 	l.o.Events.Emit(context.Background(), level, event.ConnectionClosed, attrs...)
+	l.giveBack()
 	l.s.release(l)
 }

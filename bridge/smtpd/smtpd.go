@@ -12,6 +12,7 @@
 package smtpd
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -39,6 +40,7 @@ type Server struct {
 
 	refusals chan struct{} // one token for each refusal being written
 	buffers  sync.Pool     // of *normalizer: a connection holds one during DATA only
+	readers  sync.Pool     // of *bufio.Reader, likewise
 
 	mu        sync.Mutex // guards what follows, and additions to wg against its Wait
 	listeners map[net.Listener]bool
@@ -70,6 +72,7 @@ func New(o Options) (*Server, error) {
 	}
 	s.o.Store(&o)
 	s.buffers.New = func() any { return new(normalizer) }
+	s.readers.New = func() any { return bufio.NewReaderSize(nil, largeBuffer) }
 	s.force, s.kill = context.WithCancel(context.Background())
 	s.lib = smtp.NewServer(smtp.BackendFunc(newSession))
 	s.lib.Domain = o.Hostname
