@@ -119,6 +119,8 @@ func serverTLS(l config.Listener) (*tls.Config, error) {
 	if t.MinVersion == 0 {
 		t.MinVersion = tls.VersionTLS12
 	}
+	// A ticket is good for a week here, and a key that opens all of them would undo forward secrecy.
+	t.SessionTicketsDisabled = true
 	// TLS 1.2 with forward secrecy and authenticated encryption; that of TLS 1.3 cannot be chosen.
 	t.CipherSuites = []uint16{
 		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
