@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"postern/bridge/dsn"
@@ -67,8 +68,8 @@ type Options struct {
 // Desk tells people. Make it with New. Safe for concurrent use.
 type Desk struct {
 	o     Options
-	ours  map[string]bool // domains, as keys
-	alarm chan struct{}   // holds one: something is to be told
+	whos  atomic.Pointer[people]
+	alarm chan struct{} // holds one: something is to be told
 
 	mu     sync.Mutex // guards memory
 	memory memory
@@ -79,13 +80,8 @@ func New(o Options) *Desk {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	d := &Desk{o: o, ours: map[string]bool{}, alarm: make(chan struct{}, 1)}
-	for _, a := range o.Accounts {
-		d.ours[domainKey(a.Mailbox)] = true
-	}
-	if a, err := envelope.ParseAddress("postmaster@" + o.DefaultDomain); err == nil {
-		d.ours[domainKey(a)] = true
-	}
+	d := &Desk{o: o, alarm: make(chan struct{}, 1)}
+	d.SetPeople(o)
 	return d
 }
 
@@ -130,17 +126,19 @@ func (d *Desk) Report(ctx context.Context, f Failure) error {
 // reportTo says who gets the report: the reverse-path as the application wrote it where its domain is ours, because a
 // report to a stranger's address is backscatter; else [notify].
 func (d *Desk) reportTo(f Failure) []envelope.Address {
+	who := d.who()
 	if !dsn.Wanted(f.Original.ReversePath, f.Original.Header) {
 		return nil
 	}
-	if d.ours[domainKey(f.Original.ReversePath)] {
+	if who.ours[domainKey(f.Original.ReversePath)] {
 		return []envelope.Address{f.Original.ReversePath}
 	}
-	return d.o.Notify
+	return who.notify
 }
 
 func (d *Desk) isNotify(to []envelope.Address) bool {
-	return len(to) > 0 && len(d.o.Notify) > 0 && to[0].Key() == d.o.Notify[0].Key()
+	who := d.who()
+	return len(to) > 0 && len(who.notify) > 0 && to[0].Key() == who.notify[0].Key()
 }
 
 func (d *Desk) sendReport(ctx context.Context, f Failure, to []envelope.Address) error {
@@ -167,16 +165,17 @@ func (d *Desk) sendReport(ctx context.Context, f Failure, to []envelope.Address)
 // way picks the account that a report leaves by: the message's own, or any that is up; where none is, the message's own
 // all the same: the report waits with the mail.
 func (d *Desk) way(preferred string) (Account, bool) {
+	who := d.who()
 	var own *Account
-	for i, a := range d.o.Accounts {
+	for i, a := range who.accounts {
 		if a.Name == preferred {
-			own = &d.o.Accounts[i]
+			own = &who.accounts[i]
 		}
 	}
 	if own != nil && d.o.Up(own.Name) {
 		return *own, true
 	}
-	for _, a := range d.o.Accounts {
+	for _, a := range who.accounts {
 		if d.o.Up(a.Name) {
 			return a, true
 		}
@@ -184,8 +183,8 @@ func (d *Desk) way(preferred string) (Account, bool) {
 	switch {
 	case own != nil:
 		return *own, true
-	case len(d.o.Accounts) > 0:
-		return d.o.Accounts[0], true
+	case len(who.accounts) > 0:
+		return who.accounts[0], true
 	}
 	return Account{}, false
 }

@@ -104,10 +104,11 @@ func (d *Desk) saveOrTell(ctx context.Context) {
 
 // send sends one notice of all that is pending; false where it must be tried again.
 func (d *Desk) send(ctx context.Context) bool {
+	who := d.who()
 	var via *Account
-	for i, a := range d.o.Accounts {
+	for i, a := range who.accounts {
 		if d.o.Up(a.Name) {
-			via = &d.o.Accounts[i]
+			via = &who.accounts[i]
 			break
 		}
 	}
@@ -121,10 +122,10 @@ func (d *Desk) send(ctx context.Context) bool {
 	if via == nil {
 		return false // the log's Error line is all there is; it is told once an account is up
 	}
-	n := dsn.Notice{ID: envelope.NewID(d.o.Now()), Hostname: d.o.Hostname, From: via.Mailbox, To: d.o.Notify, Date: d.o.Now()}
+	n := dsn.Notice{ID: envelope.NewID(d.o.Now()), Hostname: d.o.Hostname, From: via.Mailbox, To: who.notify, Date: d.o.Now()}
 	n.Subject, n.Sections = compose(d.o.Hostname, told)
 	header, body := n.Build()
-	err := d.o.Outbox.Send(ctx, Mail{ID: n.ID, Account: via.Name, From: via.Mailbox, To: d.o.Notify, MessageID: n.MessageID(), Header: header, Body: body})
+	err := d.o.Outbox.Send(ctx, Mail{ID: n.ID, Account: via.Name, From: via.Mailbox, To: who.notify, MessageID: n.MessageID(), Header: header, Body: body})
 	if err != nil {
 		d.o.Events.Emit(ctx, slog.LevelError, event.NoticeFailed, slog.Any("err", err))
 		return false

@@ -23,7 +23,7 @@ type Trouble struct {
 // Current has [notify] told of the troubles whose keys begin with prefix, as they are now: of those that are new, and of
 // the end of those that are not among them any more. Whoever looks at expiry dates calls it, and writes the Error lines.
 func (d *Desk) Current(prefix string, all []Trouble) {
-	if len(d.o.Notify) == 0 {
+	if len(d.who().notify) == 0 {
 		return
 	}
 	for _, t := range all {
@@ -111,7 +111,7 @@ func (d *Desk) ring() {
 
 // noteFailure has [notify] told of a failed message, durably.
 func (d *Desk) noteFailure(ctx context.Context, f Failure) error {
-	if len(d.o.Notify) == 0 {
+	if len(d.who().notify) == 0 {
 		return nil
 	}
 	var to []string
@@ -145,7 +145,7 @@ func shorten(all []string) string {
 
 // Handle implements event.Sink.
 func (d *Desk) Handle(_ context.Context, e event.Event) {
-	if len(d.o.Notify) == 0 {
+	if len(d.who().notify) == 0 {
 		return
 	}
 	switch e.Kind {
