@@ -26,7 +26,15 @@ const (
 	AtSession    Where = "session"   // createUploadSession
 	AtUpload     Where = "upload"    // a slice at the upload host; Outcome "expire": the session is gone, "back": half of the slice is lost
 	AtDot        Where = "dot"       // the verdict on a whole message, SMTP and Graph; wants Outcome
+
+	// Only for Options.Step.
+	InBody Where = "smtp-body" // after the first line of the text
+	AtEnd  Where = "smtp-end"  // the last line of a text that ends in EndOfText was read; the final dot was not
+	Kept   Where = "kept"      // the message was taken, and the client has no answer yet
 )
+
+// EndOfText is the line by which AtEnd knows the end of a text.
+const EndOfText = "-- end --\r\n"
 
 // Fault is ordered trouble, in a program by Sandbox.Fault, from outside by POST /admin/fault (loopback, JSON). It strikes
 // the next Times things at Where and is gone.
@@ -108,6 +116,7 @@ func (f *Fault) check() error {
 
 // takeFault uses up one strike at a place and waits its delay; nil when nothing was ordered.
 func (s *Sandbox) takeFault(at Where, login string) *Fault {
+	s.step(at)
 	s.mu.Lock()
 	i := slices.IndexFunc(s.faults, func(f *Fault) bool {
 		return f.Where == at && (f.Login == "" || strings.EqualFold(f.Login, login))

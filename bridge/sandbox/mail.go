@@ -135,7 +135,9 @@ func (s *Sandbox) judge(l *letter) (outcome, error) {
 	if !o.accept {
 		return o, nil
 	}
-	return o, s.keep(l)
+	err := s.keep(l)
+	s.step(Kept)
+	return o, err
 }
 
 // forSMTP settles those rows of the table whose two columns differ in what becomes of the message.

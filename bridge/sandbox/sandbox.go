@@ -38,6 +38,7 @@ type Options struct {
 	Switches  Switches         // what may be set while running too
 	Now       func() time.Time // default time.Now; rules token expiry, not network deadlines
 	Logf      func(format string, args ...any)
+	Step      func(Where) // nil, or called when a client has come so far, before the answer: a test may end the client there
 }
 
 // Sandbox is a running one. All methods are safe for concurrent use.
@@ -46,6 +47,7 @@ type Sandbox struct {
 	removeDir bool
 	now       func() time.Time
 	logf      func(format string, args ...any)
+	step      func(Where)
 	ca        *authority
 	httpLn    net.Listener
 	smtpLn    net.Listener
@@ -86,6 +88,9 @@ func Start(o Options) (*Sandbox, error) {
 	}
 	if s.now == nil {
 		s.now = time.Now
+	}
+	if s.step = o.Step; s.step == nil {
+		s.step = func(Where) {}
 	}
 	if s.logf == nil {
 		s.logf = func(string, ...any) {}

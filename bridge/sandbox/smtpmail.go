@@ -249,7 +249,13 @@ func (c *session) readData() error {
 			c.tx.bare = c.tx.bare || (last == '\r') != (b == '\n')
 			atStart, last = last == '\r' && b == '\n', b
 		}
+		if c.tx.raw.Len() == 0 {
+			c.s.step(InBody)
+		}
 		c.tx.add(piece)
+		if string(piece) == EndOfText {
+			c.s.step(AtEnd)
+		}
 	}
 }
 
