@@ -41,6 +41,7 @@ func openStopped(ctx context.Context, cfg *config.Config) (svc control.Service, 
 	if err != nil {
 		return nil, nil, err
 	}
+	by := systemUser()
 	if err := dir.takeIdentity(); err != nil {
 		return nil, nil, errors.Join(err, dir.Close())
 	}
@@ -48,11 +49,13 @@ func openStopped(ctx context.Context, cfg *config.Config) (svc control.Service, 
 	if err != nil {
 		return nil, nil, errors.Join(err, dir.Close())
 	}
+	stopped := &stoppedQueue{cfg: cfg}
 	done = func() error {
 		accounts.Close(ctx)
-		return dir.Close()
+		return errors.Join(stopped.close(), dir.Close())
 	}
-	return &admin{cfg: cfg, accounts: accounts, counts: storedCounts(cfg), freed: func(string) {}}, done, nil
+	mail := &mailAdmin{cfg: func() *config.Config { return cfg }, open: stopped.open, desk: stopped.desk, by: by}
+	return &admin{cfg: cfg, accounts: accounts, counts: storedCounts(cfg), freed: func(string) {}, mailAdmin: mail}, done, nil
 }
 
 // storedCounts counts in the store of a stopped daemon. It is opened only for that: `secret` and `signin` must work
@@ -75,6 +78,7 @@ type admin struct {
 	counts   func(context.Context) ([]queue.Count, error)
 	states   func() []relay.State // nil where no daemon runs
 	freed    func(account string)
+	*mailAdmin
 }
 
 // Accounts implements control.Service.

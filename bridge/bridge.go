@@ -162,7 +162,13 @@ func (b *Bridge) openBack(ctx context.Context, key token.Secret) (err error) {
 	qo := queueOptions(b.cfg, b.store, b.relay, b.events)
 	qo.Reporter = reporter{b.cfg, b.notices}
 	b.queue = queue.New(qo)
-	b.admin = &admin{cfg: b.cfg, accounts: b.accounts, counts: b.queue.Counts, states: b.relay.States, freed: b.freed}
+	if err := removeBackups(b.cfg.Bridge.DataDir); err != nil {
+		return err
+	}
+	if err := claimStore(ctx, b.store, b.queue, b.cfg.Bridge.DataDir, machineID(), b.events); err != nil {
+		return err
+	}
+	b.admin = &admin{cfg: b.cfg, accounts: b.accounts, counts: b.queue.Counts, states: b.relay.States, freed: b.freed, mailAdmin: b.mailAdmin()}
 	return nil
 }
 
@@ -270,6 +276,9 @@ func (b *Bridge) Run(ctx context.Context) error {
 	<-ctx.Done()
 	err := b.shutDown()
 	rooms.Wait()
+	if noted := noteStop(context.WithoutCancel(ctx), b.store, b.cfg.Bridge.DataDir, machineID()); noted != nil {
+		b.events.Emit(context.WithoutCancel(ctx), slog.LevelWarn, event.QueueFailed, slog.Any("err", noted))
+	}
 	err = errors.Join(append(failed, err, b.close())...)
 	level := slog.LevelInfo
 	if err != nil {

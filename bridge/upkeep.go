@@ -6,6 +6,7 @@ import (
 
 	"postern/auth"
 	"postern/bridge/config"
+	"postern/bridge/control"
 	"postern/bridge/event"
 )
 
@@ -21,6 +22,7 @@ type upkeep struct {
 	cfg      *config.Config
 	accounts *auth.Accounts
 	warner   expiryWarner
+	expiring func([]control.Expiry) // hears all ends at each look; may be nil
 }
 
 func newUpkeep(cfg *config.Config, accounts *auth.Accounts, events *event.Bus) *upkeep {
@@ -49,5 +51,9 @@ func (u *upkeep) run(ctx context.Context) error {
 func (u *upkeep) look(ctx context.Context) {
 	u.accounts.Renew(ctx)
 	now := time.Now()
-	u.warner.warn(ctx, eachExpiry(expiries(u.cfg, u.accounts.States(ctx), now)), now)
+	all := eachExpiry(expiries(u.cfg, u.accounts.States(ctx), now))
+	u.warner.warn(ctx, all, now)
+	if u.expiring != nil {
+		u.expiring(all)
+	}
 }

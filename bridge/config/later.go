@@ -9,8 +9,6 @@ const noEffectText = "has no effect in this version"
 var noEffect = map[string]bool{
 	"bridge.sendmail_user": true,
 	"account.drafts":       true,
-	"queue.warn_after":     true,
-	"notify.to":            true,
 }
 
 // refuseType refuses providers that are announced.

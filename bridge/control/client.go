@@ -70,17 +70,30 @@ func (c *Client) RemoveSecret(ctx context.Context, name string) error {
 }
 
 func (c *Client) do(ctx context.Context, method, path string, send, into any) error {
+	resp, err := c.ask(ctx, method, path, send)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if into == nil {
+		return nil
+	}
+	return json.NewDecoder(resp.Body).Decode(into)
+}
+
+// ask returns a good answer; its body is the caller's to close. The daemon's refusal is an *Error.
+func (c *Client) ask(ctx context.Context, method, path string, send any) (*http.Response, error) {
 	var body io.Reader
 	if send != nil {
 		b, err := json.Marshal(send)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		body = bytes.NewReader(b)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+hostName+path, body)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	req.Header.Set("X-Postern-Key", c.key.Reveal())
 	resp, err := c.http.Do(req)
@@ -90,18 +103,15 @@ func (c *Client) do(ctx context.Context, method, path string, send, into any) er
 		if errors.As(err, &ue) {
 			err = ue.Err
 		}
-		return fmt.Errorf("ask the daemon: %w", err)
+		return nil, fmt.Errorf("ask the daemon: %w", err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp, nil
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		e := &Error{}
-		if json.NewDecoder(io.LimitReader(resp.Body, maxRequest)).Decode(e) != nil || e.Text == "" {
-			return fmt.Errorf("the daemon answered %s", resp.Status)
-		}
-		return e
+	e := &Error{}
+	if json.NewDecoder(io.LimitReader(resp.Body, maxRequest)).Decode(e) != nil || e.Text == "" {
+		return nil, fmt.Errorf("the daemon answered %s", resp.Status)
 	}
-	if into == nil {
-		return nil
-	}
-	return json.NewDecoder(resp.Body).Decode(into)
+	return nil, e
 }

@@ -29,6 +29,7 @@ type Service interface {
 	// RemoveSecret removes one.
 	RemoveSecret(ctx context.Context, name string) error
 	SignIns
+	Queue
 	Checks
 }
 

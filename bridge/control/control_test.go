@@ -17,6 +17,7 @@ import (
 // fakeService remembers what it was told.
 type fakeService struct {
 	SignIns
+	Queue
 	Checks
 	accounts []Account
 	refresh  token.Secret

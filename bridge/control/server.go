@@ -46,6 +46,7 @@ func NewServer(svc Service, key token.Secret) *Server {
 		answer(w)(struct{}{}, svc.RemoveSecret(r.Context(), r.PathValue("name")))
 	})
 	handleSignIns(mux, svc)
+	handleQueue(mux, svc)
 	handleChecks(mux, svc)
 	s := &http.Server{
 		Handler:           guard(key, mux),

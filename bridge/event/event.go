@@ -31,6 +31,7 @@ const (
 	DiskEnough      Kind = "disk has room again"
 	QueueSalvaged   Kind = "queue salvaged" // the store was damaged, and what could be saved was
 	QueueChanged    Kind = "queue changed"  // a person did; the audit line
+	QueueHeld       Kind = "queue held"     // all of it, at the start: it is a copy, or has one
 	BackupWritten   Kind = "backup written"
 	ReportQueued    Kind = "report queued"
 	NoticeQueued    Kind = "notice queued"
@@ -39,6 +40,7 @@ const (
 	AccountParked    Kind = "account parked"
 	AccountPaused    Kind = "account paused"
 	AccountResumed   Kind = "account resumed"
+	AccountLimited   Kind = "account limited" // its mailbox sends less than max_message says
 	AccountSignedIn  Kind = "account signed in"
 	AccountSignedOut Kind = "account signed out"
 	TokenRefreshed   Kind = "token refreshed"

@@ -23,10 +23,11 @@ var (
 
 // Entry is one message with all that the queue knows of it.
 type Entry struct {
-	Item     Item
-	Message  message.Message // its Header is only filled by Claim and Get
-	BodySize int64           // octets after the header block
-	HasBody  bool
+	Item       Item
+	Message    message.Message // its Header is only filled by Claim and Get
+	BodySize   int64           // octets after the header block
+	HeaderSize int64           // octets of the header block
+	HasBody    bool
 
 	// Damage says why the entry cannot be relayed although the store works: its documents or its header cannot be read
 	// back. The item is sound then, so that the message can be held and named; the others are not touched by it.

@@ -65,7 +65,7 @@ func (m *Memory) Add(_ context.Context, item queue.Item, msg message.Message, bo
 	}
 	msg.Header = slices.Clone(msg.Header)
 	msg.Accepted = item.Accepted
-	m.entries[item.ID] = &kept{body: b, entry: queue.Entry{Item: item.Clone(), Message: msg, BodySize: int64(len(b)), HasBody: true}}
+	m.entries[item.ID] = &kept{body: b, entry: queue.Entry{Item: item.Clone(), Message: msg, BodySize: int64(len(b)), HeaderSize: int64(len(msg.Header)), HasBody: true}}
 	return nil
 }
 

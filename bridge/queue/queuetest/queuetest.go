@@ -145,7 +145,7 @@ func testRoundTrip(t *testing.T, open Opener) {
 		if err != nil {
 			t.Fatalf("Get %s the restart: %v", when, err)
 		}
-		want := queue.Entry{Item: item, Message: m, BodySize: 7, HasBody: true}
+		want := queue.Entry{Item: item, Message: m, BodySize: 7, HeaderSize: int64(len(m.Header)), HasBody: true}
 		if d := cmp.Diff(want, e, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); d != "" {
 			t.Errorf("%s the restart (-want +got):\n%s", when, d)
 		}

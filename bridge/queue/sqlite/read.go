@@ -30,7 +30,7 @@ func scanLoaded(r row) (l loaded, err error) {
 
 // entry decodes the documents. What cannot be decoded is Entry.Damage.
 func (l loaded) entry() queue.Entry {
-	e := queue.Entry{Item: l.item, BodySize: l.body, HasBody: l.hasBody}
+	e := queue.Entry{Item: l.item, BodySize: l.body, HeaderSize: l.header, HasBody: l.hasBody}
 	e.Message = message.Message{ID: l.item.ID, Accepted: l.item.Accepted}
 	for _, d := range []struct {
 		from string
