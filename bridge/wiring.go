@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"postern/auth"
+	"postern/auth/token"
 	"postern/bridge/config"
 	"postern/bridge/envelope"
 	"postern/bridge/event"
@@ -208,26 +209,41 @@ func openTransports(cfg *config.Config, accounts *auth.Accounts, events *event.B
 		return errors.Join(errs...)
 	}
 	for _, a := range cfg.Accounts {
-		p := providerOf(cfg, a)
-		r := relay.Account{Name: a.Name, Mode: relay.Mode(a.Transport), Concurrency: a.Concurrency,
-			Login: loginKey(a), Mailbox: mailboxKey(a)}
-		if usesGraph(a) {
-			g, err := openGraph(cfg, a, p, accounts.Source(a.Name), events)
-			if err != nil {
-				return nil, nil, errors.Join(fmt.Errorf("account %q: %w", a.Name, err), closeAll())
-			}
-			r.Graph, closers = g, append(closers, g.Close)
+		r, closeBoth, err := openRoute(cfg, a, accounts.Source(a.Name), events)
+		if err != nil {
+			return nil, nil, errors.Join(err, closeAll())
 		}
-		if usesSMTP(a, p) {
-			s, err := openSmarthost(cfg, a, p, accounts.Source(a.Name), events)
-			if err != nil {
-				return nil, nil, errors.Join(fmt.Errorf("account %q: %w", a.Name, err), closeAll())
-			}
-			r.SMTP, closers = s, append(closers, s.Close)
-		}
-		list = append(list, r)
+		list, closers = append(list, r), append(closers, closeBoth)
 	}
 	return list, closeAll, nil
+}
+
+// openRoute makes the transports of one account and returns what closes them.
+func openRoute(cfg *config.Config, a config.Account, tokens *auth.Source, events *event.Bus) (relay.Account, func() error, error) {
+	p := providerOf(cfg, a)
+	r := routeOf(a)
+	none := func() error { return nil }
+	closeGraph, closeSMTP := none, none
+	if usesGraph(a) {
+		g, err := openGraph(cfg, a, p, tokens, events)
+		if err != nil {
+			return r, none, fmt.Errorf("account %q: %w", a.Name, err)
+		}
+		r.Graph, closeGraph = g, g.Close
+	}
+	if usesSMTP(a, p) {
+		s, err := openSmarthost(cfg, a, p, tokens, events)
+		if err != nil {
+			return r, none, errors.Join(fmt.Errorf("account %q: %w", a.Name, err), closeGraph())
+		}
+		r.SMTP, closeSMTP = s, s.Close
+	}
+	return r, func() error { return errors.Join(closeGraph(), closeSMTP()) }, nil
+}
+
+// routeOf is an account for relay, without transports.
+func routeOf(a config.Account) relay.Account {
+	return relay.Account{Name: a.Name, Mode: relay.Mode(a.Transport), Concurrency: a.Concurrency, Login: loginKey(a), Mailbox: mailboxKey(a)}
 }
 
 func usesGraph(a config.Account) bool { return a.Transport != "smtp" }
@@ -264,6 +280,10 @@ func openGraph(cfg *config.Config, a config.Account, p config.Provider, tokens *
 	}
 	if o.HTTP, err = webClient(cfg, p); err != nil {
 		return nil, err
+	}
+	o.Drafts, o.UploadHosts = graph.Drafts(a.Drafts), uploadHosts(p.Cloud)
+	if !o.AppOnly { // the roles of an application's token are in no answer: it is tried
+		o.MayDraft = func() bool { return mayDraft(tokens.Scopes(token.Graph)) }
 	}
 	return graph.New(o)
 }

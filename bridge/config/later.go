@@ -8,7 +8,6 @@ const noEffectText = "has no effect in this version"
 // noEffect lists the keys that are read and checked but do nothing yet; who sets one is warned.
 var noEffect = map[string]bool{
 	"bridge.sendmail_user": true,
-	"account.drafts":       true,
 }
 
 // refuseType refuses providers that are announced.

@@ -430,7 +430,6 @@ func (b *base64Reader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-
 // FileReader reads the files of one body in their order.
 type FileReader struct {
 	body io.Reader

@@ -20,6 +20,7 @@ func (r *Relay) SetAccounts(list []Account) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.accounts, r.names = accounts, names
+	r.lessons = nil
 	return nil
 }
 

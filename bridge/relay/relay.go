@@ -58,7 +58,7 @@ type Options struct {
 	Accounts     []Account
 	Events       *event.Bus       // nil: dropped
 	Now          func() time.Time // nil: time.Now
-	GraphMaxMIME int64            // octets of header and body that Graph takes; 0: 3,000,000
+	GraphMaxMIME int64            // octets of header and body that Graph takes as they are; 0: 3,000,000
 
 	Memory     Memory            // nil: a restart forgets all troubles
 	Remembered map[string]string // what Memory was given by the former process, by key
@@ -80,6 +80,7 @@ type Relay struct {
 	names    []string           // in the configuration's order
 	troubles map[place]*trouble
 	rounds   int
+	lessons  map[string]lesson // by the mailbox's key
 
 	saving sync.Mutex // orders what is given to memory; taken before mu
 }
@@ -168,7 +169,7 @@ func (r *Relay) Relay(ctx context.Context, out message.Outgoing) reply.Outcome {
 		return reply.Outcome{Owner: reply.Process, Reply: reply.Reply{Text: "the footer or the attachments of its scenario cannot be added"}, Err: err,
 			Remedy: "put the folder contents of data_dir back, or make a new plan: postern queue retry --policy today"}
 	}
-	return r.tryWays(ctx, a, r.order(a, out), out)
+	return r.relayParts(ctx, a, out)
 }
 
 // tryWays goes through the transports until one has an answer that is not about itself.
@@ -177,6 +178,9 @@ func (r *Relay) tryWays(ctx context.Context, a Account, ways []way, out message.
 	for _, w := range ways {
 		o, sent := r.attempt(ctx, a, w, out)
 		if !sent {
+			if last != nil && last.Verdict == reply.Failed {
+				return r.turnBack(a, []way{w}) // this one may carry it, later
+			}
 			continue
 		}
 		if !another(o) || ctx.Err() != nil {
@@ -193,6 +197,9 @@ func (r *Relay) tryWays(ctx context.Context, a Account, ways []way, out message.
 // another reports whether a second transport may be tried at once: nothing was accepted for anybody, and it was the
 // transport's trouble and not the message's.
 func another(o reply.Outcome) bool {
+	if o.Verdict == reply.Failed && o.Size == reply.OverRequest && len(o.Recipients) == 0 {
+		return true // one request of Graph cannot carry it; SMTP may
+	}
 	if o.Verdict != reply.Deferred || len(o.Recipients) > 0 {
 		return false
 	}

@@ -327,8 +327,8 @@ func (c *graphCall) search(mailbox Mailbox, folder string) {
 		}
 		sent := d.seenSent()
 		in := folder == "" || strings.EqualFold(folder, "drafts") && !sent || strings.EqualFold(folder, "sentitems") && sent
-		if in && wanted.matches(d.head()) {
-			list = append(list, d.json(!sent))
+		if m := d.head(); in && wanted.matches(m) {
+			list = append(list, c.expanded(d.json(!sent), m))
 		}
 	}
 	if folder == "" || strings.EqualFold(folder, "sentitems") {
@@ -346,11 +346,23 @@ func (c *graphCall) sentDirectly(mailbox Mailbox, wanted wantedMail) (list []map
 			known = known || d.sent && d.final.ID == r.ID
 		}
 		if !known && strings.EqualFold(r.Mailbox, mailbox.Address) && wanted.matches(parseMail(r.Sent)) {
-			list = append(list, map[string]any{"id": "AAMk-sent-" + r.ID, "isDraft": false, "internetMessageId": r.MessageID,
-				"sentDateTime": r.At.Format(time.RFC3339)})
+			list = append(list, c.expanded(map[string]any{"id": "AAMk-sent-" + r.ID, "isDraft": false, "internetMessageId": r.MessageID,
+				"sentDateTime": r.At.Format(time.RFC3339)}, parseMail(r.Sent)))
 		}
 	}
 	return list
+}
+
+// expandForm is the one $expand that the sandbox knows: a header field as an extended property.
+const expandForm = "singleValueExtendedProperties($filter=id eq '" + internetHeaders
+
+// expanded adds the field that $expand names, where the message has it.
+func (c *graphCall) expanded(item map[string]any, m mailText) map[string]any {
+	field, ok := strings.CutPrefix(c.r.URL.Query().Get("$expand"), expandForm)
+	if field = strings.TrimSuffix(field, "')"); ok && len(m.all(field)) > 0 {
+		item["singleValueExtendedProperties"] = []nameValue{{ID: internetHeaders + field, Value: m.first(field)}}
+	}
+	return item
 }
 
 // wantedMail is a filter that was understood: a header field has this value.

@@ -24,6 +24,7 @@ type Desk struct {
 	domain   string // DefaultDomain
 	users    map[string]*user
 	queue    Enqueuer
+	carrier  Carrier
 	events   *event.Bus
 	now      func() time.Time
 
@@ -82,7 +83,9 @@ func (s *submission) take(ctx context.Context, data io.Reader) error {
 	}
 	// The body's reader still ends when the session does. But once the body is in, the commit must run to its end: cut
 	// off in its midst, nobody could tell whether the message is queued, and the application would send it again.
-	err := s.queue.Enqueue(context.WithoutCancel(ctx), s.message, s.body)
+	body, stop := s.checkCarry(s.body)
+	err := s.queue.Enqueue(context.WithoutCancel(ctx), s.message, body)
+	stop()
 	if s.size.err != nil && !errors.Is(s.size.err, io.EOF) {
 		err = s.size.err // it decides, whatever the Enqueuer made of it
 	}

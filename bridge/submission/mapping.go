@@ -25,7 +25,7 @@ type user struct {
 
 // New returns a Desk, or all that is wrong with the options at once.
 func New(o Options) (*Desk, error) {
-	d := &Desk{domain: o.DefaultDomain, users: map[string]*user{}, queue: o.Queue, events: o.Events, now: o.Now,
+	d := &Desk{domain: o.DefaultDomain, users: map[string]*user{}, queue: o.Queue, carrier: o.Carrier, events: o.Events, now: o.Now,
 		limits: map[string]int64{}, pacer: o.Pacer, spoolDir: o.SpoolDir}
 	if d.pacer == nil {
 		d.pacer = &Pacer{}

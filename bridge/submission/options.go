@@ -92,6 +92,7 @@ type Options struct {
 	Pacer         *Pacer     // nil is one of the Desk's own
 	SpoolDir      string     // where a large message waits until a scenario has seen its size; "" is the system's folder
 	Queue         Enqueuer
+	Carrier       Carrier          // nil: every route carries everything
 	Events        *event.Bus       // may be nil
 	Now           func() time.Time // nil is time.Now; its zone is the zone of Date and Received
 }

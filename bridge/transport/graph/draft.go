@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -340,36 +341,57 @@ func asked(o reply.Outcome, a answer) reply.Outcome {
 // property names our marker field as an extended property ("Commonly used property sets": PS_INTERNET_HEADERS).
 const property = "String {00020386-0000-0000-C000-000000000046} Name " + message.MarkerField
 
-// inFolder returns the ids of the messages in a folder that are this one, by our marker field and by Message-ID: a
-// server may lose the one or write the other anew. known is false where the folder cannot be searched.
+// inFolder returns the ids of the messages in a folder that are this one: by our marker field, and where a server has
+// lost that, by Message-ID. known is false where the folder cannot be searched.
+//
+// A Message-ID alone proves little: an application may use one for several transactions, and the parts of a split message
+// are told apart by their markers too. So a message with another's marker is another one; and a draft is only ours by its
+// marker, because it would be removed.
 func (l *letter) inFolder(ctx context.Context, folder string) (ids []string, o reply.Outcome, known bool) {
-	seen := map[string]bool{}
-	for _, filter := range []string{
-		"singleValueExtendedProperties/any(ep:ep/id eq " + quoteOData(property) + " and ep/value eq " + quoteOData(l.mark) + ")",
-		"internetMessageId eq " + quoteOData(l.out.Plan.MessageID),
-	} {
+	filters := []string{"singleValueExtendedProperties/any(ep:ep/id eq " + quoteOData(property) + " and ep/value eq " + quoteOData(l.mark) + ")"}
+	if folder != "drafts" {
+		filters = append(filters, "internetMessageId eq "+quoteOData(l.out.Plan.MessageID))
+	}
+	expand := url.QueryEscape("singleValueExtendedProperties($filter=id eq " + quoteOData(property) + ")")
+	for _, filter := range filters {
 		a, o, done := l.t.do(ctx, step{method: http.MethodGet, want: http.StatusOK, out: l.out,
-			url:    l.base + "/mailFolders/" + folder + "/messages?$select=id&$top=10&$filter=" + url.QueryEscape(filter),
+			url:    l.base + "/mailFolders/" + folder + "/messages?$select=id&$top=50&$expand=" + expand + "&$filter=" + url.QueryEscape(filter),
 			header: map[string]string{"Prefer": `IdType="ImmutableId"`}})
 		if !done {
 			return nil, asked(o, a), false
 		}
 		var list struct {
-			Value []struct {
-				ID string `json:"id"`
-			} `json:"value"`
+			Value []found `json:"value"`
 		}
 		if err := json.Unmarshal(a.body, &list); err != nil {
 			return nil, reply.Outcome{Owner: reply.Route, Transport: name, Reply: reply.Reply{Code: a.status, Text: "the answer to a search is none"}}, false
 		}
 		for _, m := range list.Value {
-			if m.ID != "" && !seen[m.ID] {
-				seen[m.ID] = true
+			if m.ID != "" && !slices.Contains(ids, m.ID) && (m.marker() == l.mark || m.marker() == "") {
 				ids = append(ids, m.ID)
 			}
 		}
 	}
 	return ids, reply.Outcome{}, true
+}
+
+// found is a message in the answer to a search.
+type found struct {
+	ID         string `json:"id"`
+	Properties []struct {
+		ID    string `json:"id"`
+		Value string `json:"value"`
+	} `json:"singleValueExtendedProperties"`
+}
+
+// marker is the value of our field, "" where the message has none.
+func (f found) marker() string {
+	for _, p := range f.Properties {
+		if strings.EqualFold(p.ID, property) {
+			return p.Value
+		}
+	}
+	return ""
 }
 
 // quoteOData writes a string literal of OData (part 2, section 5.1.1.11): quotes are doubled.

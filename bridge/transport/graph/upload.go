@@ -473,9 +473,11 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// CheckCarry says before a message is accepted whether Graph can carry it. header is the one that leaves, size that of
-// header and body, as long as it is known; body is read to its end where its structure decides. The error is a
-// *message.CannotRebuild, nil, or what body gave.
+// Splits reports whether messages over MaxMIME go in parts, as far as it is known what was granted.
+func (t *Transport) Splits() bool { return t.usesDrafts() }
+
+// CheckCarry says before a message over MaxMIME is accepted whether Graph can carry it in parts. header is the one that
+// leaves; body is read to its end. The error is a *message.CannotRebuild, nil, or what body gave.
 func (t *Transport) CheckCarry(header []byte, body io.Reader) error {
 	return message.CheckRebuild(header, body)
 }

@@ -296,6 +296,9 @@ func (x *transaction) judge(ctx context.Context, at step, err error) {
 		x.settle(interrupted(ctx, fmt.Errorf("smarthost at %v: %w", at, err)))
 	} else {
 		tr := x.t.replyTrouble(at, r, x.out.Plan.HeaderFrom.String())
+		if r.Code == 552 && (r.Enhanced == "" || r.Enhanced == "5.3.4" || r.Enhanced == "5.2.3") && at&(mail|dot) != 0 {
+			tr.outcome.Size = reply.OverMailbox
+		}
 		if at == dot {
 			x.s.unclean = false
 			x.settleDuplicate(tr)

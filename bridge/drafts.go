@@ -1,0 +1,44 @@
+package bridge
+
+import (
+	"slices"
+	"strings"
+
+	"postern/bridge/config"
+	"postern/bridge/relay"
+	"postern/bridge/submission"
+)
+
+// mayDraft reports whether Mail.ReadWrite is among the granted scopes, with or without its resource before it.
+func mayDraft(scopes []string) bool {
+	return slices.ContainsFunc(scopes, func(s string) bool {
+		return strings.EqualFold(s[strings.LastIndexByte(s, '/')+1:], "Mail.ReadWrite")
+	})
+}
+
+// uploadHosts are where files of large messages may go ("Attach large files to Outlook messages", read in November 2026).
+// Microsoft documents outlook.office.com alone; those of the national clouds are their Outlook hosts.
+func uploadHosts(cloud string) []string {
+	switch cloud {
+	case "usgov":
+		return []string{"outlook.office365.us"}
+	case "usgov-dod":
+		return []string{"webmail.apps.mil", "outlook-dod.office365.us"}
+	case "china":
+		return []string{"partner.outlook.cn"}
+	}
+	return []string{"outlook.office.com", "outlook.office365.com"}
+}
+
+// nobodyDrafts reports whether no account of the provider makes drafts, so that their permission need not be asked for.
+func nobodyDrafts(cfg *config.Config, provider string) bool {
+	return !slices.ContainsFunc(cfg.Accounts, func(a config.Account) bool { return a.Provider == provider && a.Drafts != "never" })
+}
+
+// carrier tells the desk what relay can carry, because rooms do not import rooms.
+type carrier struct{ room *relay.Relay }
+
+// Capacity implements submission.Carrier.
+func (c carrier) Capacity(account string) submission.Capacity {
+	return submission.Capacity(c.room.Capacity(account))
+}

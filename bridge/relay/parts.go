@@ -1,0 +1,245 @@
+package relay
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"postern/bridge/envelope"
+	"postern/bridge/message"
+	"postern/bridge/reply"
+)
+
+// maxRecipients is how many recipients one message of Exchange Online may have (Graph's message resource, and the
+// default of a mailbox). A message with more is relayed in parts, each under a Message-ID of its own: the service refuses
+// or drops a second message with one that it knows.
+const maxRecipients = 500
+
+// originalID keeps the application's Message-ID where the message had to leave under another one.
+const originalID = "X-Postern-Original-Message-ID"
+
+// part is those recipients that get one copy together.
+type part struct {
+	note       note
+	recipients []envelope.Address
+}
+
+// note is what the queue keeps for relay with each recipient of a part.
+type note struct {
+	Part    string `json:"part,omitempty"`    // "" is the whole message; "2" its second 500; "2a" the first half of those
+	Renamed bool   `json:"renamed,omitempty"` // its Message-ID was known to the server: it has another one
+	Memo    string `json:"memo,omitempty"`    // the transport's own
+}
+
+// parts says who gets it together. Recipients that were together at an earlier attempt stay together, since what is known
+// of a copy is known of all of them. The others are parted by their place in the envelope, so that each attempt parts them
+// alike.
+func parts(out message.Outgoing) []part {
+	var all []part
+	at := map[string]int{}
+	place := map[string]int{}
+	for i, a := range out.Envelope.Recipients {
+		place[a.Key()] = i
+	}
+	for _, a := range out.Recipients {
+		text := out.Notes[a.Key()]
+		var n note
+		if json.Unmarshal([]byte(text), &n) != nil || text == "" {
+			n = note{}
+			if block := place[a.Key()] / maxRecipients; block > 0 {
+				n.Part = strconv.Itoa(block + 1)
+			}
+		}
+		i, known := at[n.key()]
+		if !known {
+			i = len(all)
+			at[n.key()] = i
+			all = append(all, part{note: n})
+		}
+		all[i].recipients = append(all[i].recipients, a)
+	}
+	return all
+}
+
+func (n note) key() string { return n.Part + "\x00" + strconv.FormatBool(n.Renamed) + "\x00" + n.Memo }
+
+// relayParts relays each part and puts the outcomes together.
+func (r *Relay) relayParts(ctx context.Context, a Account, out message.Outgoing) reply.Outcome {
+	all := parts(out)
+	if len(all) == 1 {
+		return r.relayPart(ctx, a, out, all[0])
+	}
+	var o reply.Outcome
+	each := map[string]reply.Outcome{}
+	for i, p := range all {
+		one := r.relayPart(ctx, a, out, p)
+		for _, rcpt := range p.recipients {
+			each[rcpt.Key()] = one.For(rcpt.Key())
+		}
+		if i == 0 || o.Verdict == reply.Relayed {
+			o = one
+		}
+	}
+	o.Recipients = each
+	return o
+}
+
+// relayPart relays one part. Where the server knows its Message-ID already, it goes once more under another one. Where a
+// recipient is invalid and nobody says which, halves of it go by themselves until the one is found.
+func (r *Relay) relayPart(ctx context.Context, a Account, whole message.Outgoing, p part) reply.Outcome {
+	out, err := p.outgoing(whole)
+	if err != nil {
+		return reply.Outcome{Owner: reply.Process, Reply: reply.Reply{Text: "the header cannot be edited as planned"}, Err: err}
+	}
+	if out.Look || out.Resend {
+		if o, known := r.look(ctx, a, out); known {
+			return o
+		}
+	}
+	o := r.tryWays(ctx, a, r.order(a, out), out)
+	r.learnSize(ctx, a, out, o)
+	switch {
+	case o.Duplicate && o.Verdict == reply.Deferred && !p.note.Renamed && !out.Resend && len(o.Recipients) == 0:
+		p.note.Renamed = true
+		if err := p.note.remember(ctx, whole, p.recipients); err != nil {
+			return reply.Outcome{Owner: reply.Process, Transport: o.Transport, Reply: reply.Reply{Text: "the other Message-ID could not be noted down"}, Err: err}
+		}
+		return r.relayPart(ctx, a, whole, p)
+	case o.Verdict == reply.Failed && o.Owner == reply.Recipient && len(o.Recipients) == 0 && len(p.recipients) > 1 && ctx.Err() == nil:
+		return r.halves(ctx, a, whole, p)
+	case o.Verdict == reply.InDoubt && r.looker(a) != nil:
+		o.CanLook = true
+	}
+	return o
+}
+
+// halves relays a part that has an invalid recipient in two.
+func (r *Relay) halves(ctx context.Context, a Account, whole message.Outgoing, p part) reply.Outcome {
+	each := map[string]reply.Outcome{}
+	var last reply.Outcome
+	middle := len(p.recipients) / 2
+	for i, some := range [][]envelope.Address{p.recipients[:middle], p.recipients[middle:]} {
+		half := part{note: note{Part: p.note.Part + string(rune('a'+i)), Renamed: p.note.Renamed}, recipients: some}
+		if err := half.note.remember(ctx, whole, some); err != nil {
+			last = reply.Outcome{Owner: reply.Process, Reply: reply.Reply{Text: "a part of the message could not be noted down"}, Err: err}
+		} else {
+			last = r.relayPart(ctx, a, whole, half)
+		}
+		for _, rcpt := range some {
+			each[rcpt.Key()] = last.For(rcpt.Key())
+		}
+	}
+	last.Recipients = each
+	return last
+}
+
+// remember commits the note for those recipients.
+func (n note) remember(ctx context.Context, out message.Outgoing, recipients []envelope.Address) error {
+	if out.Remember == nil {
+		return nil
+	}
+	b, err := json.Marshal(n)
+	if err != nil {
+		return err
+	}
+	return out.Remember(ctx, recipients, string(b))
+}
+
+// outgoing is the attempt for one part: its recipients, its Message-ID and marker, and the transport's own memo.
+func (p part) outgoing(out message.Outgoing) (message.Outgoing, error) {
+	out.Recipients = p.recipients
+	out.Notes = map[string]string{}
+	if p.note.Memo != "" {
+		for _, a := range p.recipients {
+			out.Notes[a.Key()] = p.note.Memo
+		}
+	}
+	remember := out.Remember
+	out.Remember = func(ctx context.Context, recipients []envelope.Address, memo string) error {
+		n := p.note
+		n.Memo = memo
+		return n.remember(ctx, message.Outgoing{Remember: remember}, recipients)
+	}
+	original := out.Plan.MessageID
+	if p.note.Part == "" && !p.note.Renamed {
+		return out, nil
+	}
+	out.Plan.MessageID = p.note.messageID(original, out.ID)
+	edits := []message.Edit{{Op: message.Set, Name: "Message-ID", Value: out.Plan.MessageID}}
+	if p.note.Part != "" {
+		edits = append(edits, message.Edit{Op: message.Set, Name: message.MarkerField, Value: string(out.ID) + "." + p.note.Part})
+	}
+	if p.note.Renamed {
+		edits = append(edits, message.Edit{Op: message.Set, Name: originalID, Value: original})
+	}
+	var err error
+	if out.Final, err = message.Apply(out.Final, edits); err != nil {
+		return out, fmt.Errorf("part %q of message %s: %w", p.note.Part, out.ID, err)
+	}
+	return out, nil
+}
+
+// maxID keeps a Message-ID that was made of another one on its line.
+const maxID = 900
+
+// messageID is the part's own, the same at each attempt: the application's with the part's name, or where that is known
+// to the server one made of the queue ID.
+func (n note) messageID(original string, id envelope.ID) string {
+	left, domain, ok := strings.Cut(strings.Trim(original, "<>"), "@")
+	if !ok || len(original) > maxID {
+		left, domain = string(id), "postern.invalid"
+	}
+	if n.Renamed {
+		left = string(id)
+	}
+	if n.Part != "" {
+		left += ".part-" + n.Part
+	}
+	return "<" + left + "@" + domain + ">"
+}
+
+// Looker is a Transport that can find out what became of a message in doubt.
+type Looker interface {
+	// CanLook reports whether the permissions allow it.
+	CanLook() bool
+	// Look asks and sends nothing: Relayed, InDoubt while nobody can tell, or Deferred where nobody could be asked.
+	Look(ctx context.Context, out message.Outgoing) reply.Outcome
+}
+
+// looker is the account's transport that can look, also for messages that left by the other one: both leave a copy in
+// Sent Items of the same mailbox. nil: none can.
+func (r *Relay) looker(a Account) Looker {
+	i := slices.IndexFunc(a.ways(), func(w way) bool {
+		l, ok := w.Transport.(Looker)
+		return ok && l.CanLook()
+	})
+	if i < 0 {
+		return nil
+	}
+	return a.ways()[i].Transport.(Looker)
+}
+
+// look finds out what became of a message in doubt. known says that nothing is to be sent now: it was found, or it may
+// only be looked for, or nobody could be asked. At the last look the draft path looks for itself.
+func (r *Relay) look(ctx context.Context, a Account, out message.Outgoing) (o reply.Outcome, known bool) {
+	l := r.looker(a)
+	if l == nil {
+		return reply.Outcome{Verdict: reply.InDoubt, Owner: reply.Route, Transport: out.Transport}, out.Look
+	}
+	o = l.Look(ctx, out)
+	o.Transport = out.Transport
+	switch {
+	case o.Verdict == reply.Relayed:
+		return o, true
+	case o.Verdict == reply.Deferred && out.Look: // nobody could be asked, which tells nothing
+		o.Verdict = reply.InDoubt
+		return o, true
+	case o.Verdict == reply.Deferred:
+		o.Owner = reply.Route
+		return o, true
+	}
+	return o, out.Look
+}
