@@ -61,10 +61,10 @@ func (c *Client) wanted(w token.Wants) ([]asked, error) {
 	list := []asked{
 		{"openid", "says who signed in"},
 		{"profile", "says that person's name"},
-		{"offline_access", "keeps the sign-in: nobody has to sign in again"},
+		{"offline_access", "keeps the sign-in, so that nobody has to sign in again"},
 	}
 	if cloud.Graph != "" {
-		list = append(list, asked{cloud.Graph + "/User.Read", "reads that person's own addresses, to see that it is the account's login"})
+		list = append(list, asked{cloud.Graph + "/User.Read", "reads that person's addresses, to compare with the login"})
 	}
 	some := false
 	for _, r := range w.Resources {
@@ -72,10 +72,10 @@ func (c *Client) wanted(w token.Wants) ([]asked, error) {
 		case r == token.Graph && cloud.Graph != "":
 			list = append(list, asked{cloud.Graph + "/Mail.Send", "sends mail as that person"})
 			if !c.personal() {
-				list = append(list, asked{cloud.Graph + "/Mail.Send.Shared", "sends mail as shared mailboxes and others, as far as Exchange lets that person"})
+				list = append(list, asked{cloud.Graph + "/Mail.Send.Shared", "sends as shared mailboxes and others that Exchange allows"})
 			}
 			if w.Drafts {
-				list = append(list, asked{cloud.Graph + "/Mail.ReadWrite", "makes drafts: large mail, mail without a copy, looking for mail in doubt"})
+				list = append(list, asked{cloud.Graph + "/Mail.ReadWrite", "makes drafts, for large mail and to look for mail in doubt"})
 			}
 		case r == token.SMTP && cloud.SMTP != "":
 			list = append(list, asked{cloud.SMTP + "/SMTP.Send", "sends mail by SMTP"})
