@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"strings"
+	"unicode"
 
 	"postern/bridge/envelope"
 )
@@ -185,7 +186,12 @@ func (p *mailboxParser) phraseOf(ls []lexeme) {
 		rewritable = rewritable && (l.kind == 'a' || l.kind == 'q')
 		p.entry.Plain = p.entry.Plain && (l.kind == 'a' || l.kind == 'q' || l.kind == '.')
 	}
-	p.entry.Name = decodeName(name.String())
+	decoded := decodeWords(name.String())
+	p.entry.Name = cleanName(decoded)
+	if strings.ContainsFunc(decoded, unicode.IsControl) {
+		// An encoded CR or LF: some programs write a header of what they have decoded, and then it is a field.
+		p.entry.Plain, rewritable = false, false
+	}
 	phrase := strings.ReplaceAll(string(p.raw[ls[0].start:ls[len(ls)-1].end]), "\r\n", "")
 	if rewritable && len(phrase) <= maxName && isPrintable(phrase) {
 		p.entry.phrase = phrase
