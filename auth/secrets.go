@@ -164,6 +164,17 @@ func (s Secrets) List() []SecretInfo {
 	return list
 }
 
+// Rekey has the vault sealed again under a new key; vault.Vault.Rekey says how.
+func (a *Accounts) Rekey(given token.Secret) (path string, err error) {
+	v, ok := a.secrets.Store.(interface {
+		Rekey(token.Secret) (string, error)
+	})
+	if !ok {
+		return "", errors.New("this store of secrets has no key of its own")
+	}
+	return v.Rekey(given)
+}
+
 // Secrets returns what reads the configuration's references.
 func (a *Accounts) Secrets() Secrets { return a.secrets }
 

@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -87,6 +86,12 @@ func findKeys(dir string, o Options, d disk, mayMake bool) (keyring, error) {
 	if err := look(own, ownFile); err != nil {
 		return ring, err
 	}
+	// What a Rekey that was cut off may have sealed with already.
+	next := filepath.Join(dir, nextKeyName)
+	if key, err := readKey(next, ownFile); err == nil {
+		ring.tried = append(ring.tried, next)
+		ring.keys = append(ring.keys, foundKey{next, key})
+	}
 	if _, err := os.Lstat(own); !errors.Is(err, fs.ErrNotExist) {
 		mayMake = false // it is there but not readable: a new one must not take its place
 	}
@@ -101,22 +106,22 @@ func findKeys(dir string, o Options, d disk, mayMake bool) (keyring, error) {
 }
 
 // chooseKey takes the first key that fits. A new vault takes the first there is.
-func chooseKey(ring keyring, c *contents, vault string) (cipher.AEAD, error) {
+func chooseKey(ring keyring, c *contents, vault string) (aead cipher.AEAD, path string, err error) {
 	for _, k := range ring.keys {
 		aead, err := newAEAD(k.key)
 		if err != nil {
-			return nil, fmt.Errorf("%w: key file %s: %w", ErrKey, k.path, err)
+			return nil, "", fmt.Errorf("%w: key file %s: %w", ErrKey, k.path, err)
 		}
 		if c == nil || c.fits(aead) {
-			return aead, nil
+			return aead, k.path, nil
 		}
 	}
 	tried := strings.Join(ring.tried, ", ")
 	if len(ring.keys) == 0 {
-		return nil, fmt.Errorf("%w: no key for %s: tried %s; start the service first if it has the key as a credential, or "+
+		return nil, "", fmt.Errorf("%w: no key for %s: tried %s; start the service first if it has the key as a credential, or "+
 			"put the key file back", ErrKey, vault, tried)
 	}
-	return nil, fmt.Errorf("%w: wrong key for %s: tried %s; put back the key that it was sealed with, or move the vault away "+
+	return nil, "", fmt.Errorf("%w: wrong key for %s: tried %s; put back the key that it was sealed with, or move the vault away "+
 		"and sign in again", ErrKey, vault, tried)
 }
 
@@ -154,12 +159,15 @@ const wrappedPrefix = "dpapi:"
 
 func makeKey(d disk, path string) ([]byte, error) {
 	key := make([]byte, keyBytes)
-	if _, err := io.ReadFull(rand.Reader, key); err != nil {
-		return nil, err
-	}
+	rand.Read(key) // never fails
+	return key, writeKey(d, path, key)
+}
+
+// writeKey makes path hold the key, or leaves it as it was.
+func writeKey(d disk, path string, key []byte) error {
 	text, err := printKey(key)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return key, replaceFile(d, path, []byte(text+"\n"))
+	return replaceFile(d, path, []byte(text+"\n"))
 }

@@ -68,7 +68,8 @@ type Vault struct {
 	aead cipher.AEAD
 	now  func() time.Time
 
-	mu      sync.Mutex        // guards what follows
+	mu      sync.Mutex        // guards what follows, and aead
+	keyPath string            // where the key came from
 	rev     uint64            // the last revision that was given to any entry
 	entries map[string]*entry // by name
 }
@@ -115,12 +116,14 @@ func open(dir string, o Options, d disk) (*Vault, error) {
 	if err != nil {
 		return nil, err
 	}
-	if v.aead, err = chooseKey(keys, stored, v.path); err != nil {
+	if v.aead, v.keyPath, err = chooseKey(keys, stored, v.path); err != nil {
 		return nil, err
 	}
 	if stored != nil {
 		v.take(stored)
 	}
+	// A reader who may not write leaves it to the next one: the key works from where it is.
+	_ = v.settleKey(filepath.Join(dir, keyName), filepath.Join(dir, nextKeyName))
 	return v, nil
 }
 
