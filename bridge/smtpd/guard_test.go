@@ -157,6 +157,27 @@ func TestFiveFailedLoginsClose(t *testing.T) {
 	}
 }
 
+// A block covers AUTH, not mail that needs none.
+func TestWhoIsBlockedMaySendWithoutALogin(t *testing.T) {
+	h := open(t, func(_ *Options, h *house) { h.users.at = netip.MustParsePrefix("127.0.0.1/32") })
+	c := h.dial()
+	c.want("", "220")
+	c.want("EHLO x", "250")
+	c.want("AUTH PLAIN AGJsb2NrZWQAcHc=", "454 4.7.0 Too many failed logins, try again later")
+	c.want("MAIL FROM:<a@b.test>", "530") // on this connection he is who he said he was, or nobody
+	for range 3 {
+		c.want("AUTH PLAIN AGJsb2NrZWQAcHc=", "454 4.7.0")
+	}
+	c.want("AUTH PLAIN AGJsb2NrZWQAcHc=", "421 4.7.0")
+	c = h.dial()
+	c.want("", "220")
+	c.want("HELO x", "250")
+	c.want("MAIL FROM:<a@b.test>", "250")
+	if !strings.Contains(h.events.String(), "WARN auth failed remote=127.0.0.1 listener=listener user=blocked err=454 4.7.0 Too many failed logins, try again later: 30 failed logins") {
+		t.Errorf("the log does not say so:\n%s", h.events)
+	}
+}
+
 func TestFailedLoginsCountAcrossStartTLS(t *testing.T) {
 	h := open(t, func(o *Options, h *house) {
 		o.TLS, o.TLSConfig = StartTLS, serverTLS()
