@@ -3,7 +3,6 @@ package bridge
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"runtime"
@@ -35,17 +34,28 @@ func unitKey() (token.Secret, error) {
 
 // openAccounts opens the vault and the key cabinet. events may be nil.
 func openAccounts(cfg *config.Config, key token.Secret, events *event.Bus) (*auth.Accounts, error) {
+	accounts, _, err := openCabinet(cfg, key, events)
+	return accounts, err
+}
+
+// openCabinet also returns the clients, which a reload may go on with.
+func openCabinet(cfg *config.Config, key token.Secret, events *event.Bus) (*auth.Accounts, providers, error) {
 	v, err := vault.Open(cfg.Bridge.DataDir, vault.Options{Key: key})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	secrets := auth.Secrets{Store: v}
-	o := auth.Options{Providers: map[string]auth.Provider{}, Vault: v, Notify: func(ctx context.Context, c auth.Change) { tell(ctx, events, c) }}
-	for _, p := range cfg.Providers {
-		if o.Providers[p.Name], err = openProvider(cfg, p, secrets); err != nil {
-			return nil, fmt.Errorf("provider %q: %w", p.Name, err)
-		}
+	clients, err := openProviders(cfg, auth.Secrets{Store: v}, nil)
+	if err != nil {
+		return nil, nil, err
 	}
+	accounts, err := auth.New(auth.Options{Providers: clients.clients(), Accounts: signIns(cfg), Vault: v,
+		Notify: func(ctx context.Context, c auth.Change) { tell(ctx, events, c) }})
+	return accounts, clients, err
+}
+
+// signIns are the accounts for the key cabinet.
+func signIns(cfg *config.Config) []auth.Account {
+	var list []auth.Account
 	for _, a := range cfg.Accounts {
 		acc := auth.Account{Name: a.Name, Provider: a.Provider, Login: a.Login, AppOnly: a.SignIn == "app-only",
 			Drafts: a.Drafts != "never"}
@@ -55,9 +65,9 @@ func openAccounts(cfg *config.Config, key token.Secret, events *event.Bus) (*aut
 		if usesSMTP(a, providerOf(cfg, a)) {
 			acc.Resources = append(acc.Resources, token.SMTP)
 		}
-		o.Accounts = append(o.Accounts, acc)
+		list = append(list, acc)
 	}
-	return auth.New(o)
+	return list
 }
 
 func openProvider(cfg *config.Config, p config.Provider, secrets auth.Secrets) (auth.Provider, error) {
@@ -75,7 +85,7 @@ func openEntra(cfg *config.Config, p config.Provider, secrets auth.Secrets, date
 		web.Transport = dates
 	}
 	c := entra.Config{
-		Provider: p.Name, Authority: p.Authority, Tenant: p.Tenant, ClientID: p.ClientID, HTTP: web, GraphURL: p.Graph,
+		Provider: p.Name, Authority: p.Authority, Tenant: p.Tenant, ClientID: p.ClientID, HTTP: web, GraphURL: p.Graph, NoDrafts: nobodyDrafts(cfg, p.Name),
 		Cloud: entra.Cloud{Authority: p.Authority, Graph: p.GraphResource, SMTP: p.SMTPScopeHost, ExchangeApps: p.SMTPScopeHostAppOnly},
 	}
 	if p.ClientSecret.Kind != "" {

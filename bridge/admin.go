@@ -78,6 +78,7 @@ type admin struct {
 	counts   func(context.Context) ([]queue.Count, error)
 	states   func() []relay.State // nil where no daemon runs
 	freed    func(account string)
+	reload   func(context.Context) (control.Reloaded, error) // nil where no daemon runs
 	*mailAdmin
 }
 
@@ -100,8 +101,12 @@ func (a *admin) Accounts(ctx context.Context) ([]control.Account, error) {
 	states := a.accounts.States(ctx)
 	ends := expiries(a.cfg, states, time.Now())
 	list := make([]control.Account, 0, len(states))
-	for i, s := range states {
-		c := a.cfg.Accounts[i] // both are in the file's order
+	for _, s := range states {
+		i := slices.IndexFunc(a.cfg.Accounts, func(c config.Account) bool { return c.Name == s.Account })
+		if i < 0 {
+			continue // a reload came between
+		}
+		c := a.cfg.Accounts[i]
 		acc := control.Account{Name: c.Name, Mailbox: c.Mailbox, Login: s.Login, SignIn: c.SignIn, SignedIn: s.SignedIn,
 			Since: s.Since, SignedInAs: s.User, Waiting: waiting[c.Name], Expires: ends[c.Name]}
 		if s.Trouble != nil {

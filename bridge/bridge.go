@@ -7,11 +7,11 @@ package bridge
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"postern/auth"
 	"postern/auth/token"
@@ -23,13 +23,13 @@ import (
 	"postern/bridge/queue"
 	"postern/bridge/queue/sqlite"
 	"postern/bridge/relay"
-	"postern/bridge/smtpd"
 	"postern/bridge/submission"
 )
 
 // Options are what the hall needs beside the configuration.
 type Options struct {
-	Log   *slog.Logger // nil: nothing is logged
+	Log   *slog.Logger   // nil: nothing is logged
+	Level *slog.LevelVar // of Log, for a reload to set; nil: it stays
 	Sinks []event.Sink // hear every event, after the log
 
 	Release string // this program's version, for the words of an older one that meets its queue
@@ -41,15 +41,26 @@ type Bridge struct {
 	events  *event.Bus
 	release string
 
-	listeners []net.Listener
-	servers   []*smtpd.Server
+	level *slog.LevelVar
+
+	reloading sync.Mutex // guards what follows: one change of the configuration at a time
+	doors     []*door    // in the file's order
+	leaving   []*door    // removed; their sessions have not all ended
+	clients   providers
+	outlets   outlets
+	retired   []*outlet   // replaced, and perhaps still in use
+	serve     func(*door) // nil while Run does not run
+	leave     func(*door)
+
+	live  atomic.Pointer[config.Config] // the configuration in force; cfg is the one at the start
+	front front
 	store     *sqlite.Store
 	queue     *queue.Queue
 	relay     *relay.Relay
 	accounts  *auth.Accounts
 	contents  *contents.Store
 	pacer     *submission.Pacer
-	admin     *admin
+	admin     atomic.Pointer[admin] // another configuration is another admin
 	control   *control.Server
 	socket    net.Listener
 	notices   *notice.Desk
@@ -64,8 +75,9 @@ func New(ctx context.Context, cfg *config.Config, o Options) (*Bridge, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	b := &Bridge{cfg: cfg, release: o.Release}
+	b := &Bridge{cfg: cfg, level: o.Level, release: o.Release}
 	b.events = event.NewBus(append([]event.Sink{logSink{o.Log}, &b.heard}, o.Sinks...)...)
+	b.live.Store(cfg)
 	if err := b.open(ctx); err != nil {
 		return nil, errors.Join(err, b.close())
 	}
@@ -101,12 +113,12 @@ func (b *Bridge) open(ctx context.Context) error {
 // bind takes every port before anything else is touched, so that a port in use leaves nothing half-started.
 func (b *Bridge) bind() error {
 	for _, l := range b.cfg.Listeners {
-		ln, err := net.Listen("tcp", l.Address)
+		socket, err := listen(l.Address)
 		if err != nil {
-			return fmt.Errorf("listener %s cannot listen: %w; is another mail server running there?", l.Address, listenReason(err))
+			return err
 		}
-		b.listeners = append(b.listeners, ln)
-		b.closers = append(b.closers, func() error { return ignoreClosed(ln.Close()) })
+		b.doors = append(b.doors, &door{address: l.Address, socket: socket})
+		b.closers = append(b.closers, func() error { return ignoreClosed(socket.Close()) })
 	}
 	return nil
 }
@@ -129,15 +141,14 @@ func ignoreClosed(err error) error {
 
 // openBack opens what keeps and relays: vault and accounts, transports, store and queue.
 func (b *Bridge) openBack(ctx context.Context, key token.Secret) (err error) {
-	if b.accounts, err = openAccounts(b.cfg, key, b.events); err != nil {
+	if b.accounts, b.clients, err = openCabinet(b.cfg, key, b.events); err != nil {
 		return err
 	}
 	b.closers = append(b.closers, b.closeAccounts)
-	routes, closeRoutes, err := openTransports(b.cfg, b.accounts, b.events)
-	if err != nil {
+	if b.outlets, _, err = openOutlets(b.cfg, b.accounts.Source, b.events, nil); err != nil {
 		return err
 	}
-	b.closers = append(b.closers, closeRoutes)
+	b.closers = append(b.closers, b.closeOutlets)
 	if b.store, err = openStore(ctx, b.cfg); err != nil {
 		return err
 	}
@@ -145,7 +156,7 @@ func (b *Bridge) openBack(ctx context.Context, key token.Secret) (err error) {
 	if err := b.store.SetNote(ctx, sqlite.ProgramNote, b.release); err != nil {
 		return err
 	}
-	o, err := b.relayOptions(ctx, routes)
+	o, err := b.relayOptions(ctx, b.outlets.routes(b.cfg))
 	if err != nil {
 		return err
 	}
@@ -160,7 +171,7 @@ func (b *Bridge) openBack(ctx context.Context, key token.Secret) (err error) {
 		return err
 	}
 	qo := queueOptions(b.cfg, b.store, b.relay, b.events)
-	qo.Reporter = reporter{b.cfg, b.notices}
+	qo.Reporter = reporter{b.live.Load, b.notices}
 	b.queue = queue.New(qo)
 	if err := removeBackups(b.cfg.Bridge.DataDir); err != nil {
 		return err
@@ -168,7 +179,8 @@ func (b *Bridge) openBack(ctx context.Context, key token.Secret) (err error) {
 	if err := claimStore(ctx, b.store, b.queue, b.cfg.Bridge.DataDir, machineID(), b.events); err != nil {
 		return err
 	}
-	b.admin = &admin{cfg: b.cfg, accounts: b.accounts, counts: b.queue.Counts, states: b.relay.States, freed: b.freed, mailAdmin: b.mailAdmin()}
+	b.admin.Store(&admin{cfg: b.cfg, accounts: b.accounts, counts: b.queue.Counts, states: b.relay.States, freed: b.freed, mailAdmin: b.mailAdmin(),
+		reload: b.Reload})
 	return nil
 }
 
@@ -197,17 +209,12 @@ func (b *Bridge) openFront(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for i, l := range b.cfg.Listeners {
-		o, err := listenerOptions(b.cfg, l)
-		if err != nil {
+	b.front.users.Store(local)
+	b.front.desk.Store(desk)
+	for i, d := range b.doors {
+		if d.server, _, err = b.newServer(b.cfg, i); err != nil {
 			return err
 		}
-		o.Users, o.Desk, o.Events = local, desk, b.events
-		s, err := smtpd.New(o)
-		if err != nil {
-			return fmt.Errorf("listener[%d] %s: %w", i, l.Address, err)
-		}
-		b.servers = append(b.servers, s)
 	}
 	return nil
 }
@@ -218,27 +225,29 @@ func (b *Bridge) openControl() (err error) {
 		return err
 	}
 	b.closers = append(b.closers, func() error { return ignoreClosed(b.socket.Close()) })
-	b.control = control.NewServer(b.admin, key)
+	b.control = control.NewServer(b.admin.Load(), key)
 	return nil
 }
 
 // Addrs returns the bound addresses in the file's order, for a port that was given as 0.
 func (b *Bridge) Addrs() []net.Addr {
 	var all []net.Addr
-	for _, l := range b.listeners {
-		all = append(all, l.Addr())
+	b.reloading.Lock()
+	defer b.reloading.Unlock()
+	for _, d := range b.doors {
+		all = append(all, d.socket.Addr())
 	}
 	return all
 }
 
 // SignIn signs an account in, as the command line does through control.
 func (b *Bridge) SignIn(ctx context.Context, account string, refresh token.Secret) (control.SignedIn, error) {
-	return b.admin.SignIn(ctx, account, refresh)
+	return b.admin.Load().SignIn(ctx, account, refresh)
 }
 
 // Accounts returns the accounts' states, as the command line shows them.
 func (b *Bridge) Accounts(ctx context.Context) ([]control.Account, error) {
-	return b.admin.Accounts(ctx)
+	return b.admin.Load().Accounts(ctx)
 }
 
 // Run serves until ctx ends or a room cannot go on, stops in reverse within stop_grace, and closes everything. It
@@ -246,40 +255,25 @@ func (b *Bridge) Accounts(ctx context.Context) ([]control.Account, error) {
 func (b *Bridge) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	var rooms sync.WaitGroup
-	var mu sync.Mutex // guards failed
-	var failed []error
-	room := func(name string, run func() error) {
-		rooms.Go(func() {
-			defer stop() // one room that ends ends the house
-			// A stop that comes while a room still starts is no failure of the room.
-			if err := run(); err != nil && !(errors.Is(err, context.Canceled) && ctx.Err() != nil) {
-				mu.Lock()
-				failed = append(failed, fmt.Errorf("%s: %w", name, err))
-				mu.Unlock()
-			}
-		})
-	}
-	room("queue", func() error { return b.queue.Run(ctx) })
-	room("tokens", func() error {
-		u := newUpkeep(b.cfg, b.accounts, b.events)
+	r := &rooms{ctx: ctx, stop: stop}
+	r.open("queue", func() error { return b.queue.Run(ctx) })
+	r.open("tokens", func() error {
+		u := newUpkeep(b.live.Load, b.accounts, b.events)
 		u.expiring = func(all []control.Expiry) { tellExpiries(b.notices, all) }
 		return u.run(ctx)
 	})
-	room("notices", func() error { return b.notices.Run(ctx) })
-	room("control", func() error { return b.control.Serve(b.socket) })
-	for i, s := range b.servers {
-		room("listener "+b.cfg.Listeners[i].Address, func() error { return s.Serve(b.listeners[i]) })
-		b.events.Emit(ctx, slog.LevelInfo, event.ListenerStarted, slog.String("listener", b.listeners[i].Addr().String()))
-	}
+	r.open("notices", func() error { return b.notices.Run(ctx) })
+	r.open("replaced transports", func() error { return b.shutRetired(ctx) })
+	r.open("control", func() error { return b.control.Serve(b.socket) })
+	b.openDoors(r)
 	b.events.Emit(ctx, slog.LevelInfo, event.ServiceStarted, slog.Int("accounts", len(b.cfg.Accounts)))
 	<-ctx.Done()
 	err := b.shutDown()
-	rooms.Wait()
+	r.wg.Wait()
 	if noted := noteStop(context.WithoutCancel(ctx), b.store, b.cfg.Bridge.DataDir, machineID()); noted != nil {
 		b.events.Emit(context.WithoutCancel(ctx), slog.LevelWarn, event.QueueFailed, slog.Any("err", noted))
 	}
-	err = errors.Join(append(failed, err, b.close())...)
+	err = errors.Join(append(r.failed, err, b.close())...)
 	level := slog.LevelInfo
 	if err != nil {
 		level = slog.LevelError
@@ -293,12 +287,13 @@ func (b *Bridge) Run(ctx context.Context) error {
 func (b *Bridge) shutDown() error {
 	ctx, cancel := context.WithTimeout(context.Background(), b.cfg.Queue.StopGrace)
 	defer cancel()
-	errs := make([]error, len(b.servers))
+	doors := b.closeDoors()
+	errs := make([]error, len(doors))
 	var wg sync.WaitGroup
-	for i, s := range b.servers {
+	for i, d := range doors {
 		wg.Go(func() {
 			// Sessions that had to be cut are no failure: what they had not handed in whole was not accepted.
-			if err := s.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			if err := d.server.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
 				errs[i] = err
 			}
 		})

@@ -115,7 +115,7 @@ func TestUpkeep(t *testing.T) {
 		sink := &told{}
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error, 1)
-		go func() { done <- newUpkeep(cfg, accounts, event.NewBus(sink)).run(ctx) }()
+		go func() { done <- newUpkeep(func() *config.Config { return cfg }, accounts, event.NewBus(sink)).run(ctx) }()
 
 		time.Sleep(9 * day)
 		if list := sink.take(); list != nil {

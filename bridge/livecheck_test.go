@@ -115,7 +115,7 @@ func liveWorld(t *testing.T, prepare func(*world)) *world {
 
 func (w *world) check(sendTo string) []control.Check {
 	w.t.Helper()
-	list, err := w.b.admin.CheckLive(w.t.Context(), sendTo)
+	list, err := w.b.admin.Load().CheckLive(w.t.Context(), sendTo)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -167,7 +167,7 @@ func TestLiveCheck(t *testing.T) {
 			t.Errorf("on behalf of %s by %q", r.From, r.Sender)
 		}
 	}
-	if _, err := w.b.admin.CheckLive(t.Context(), "nobody"); err == nil {
+	if _, err := w.b.admin.Load().CheckLive(t.Context(), "nobody"); err == nil {
 		t.Error("an address without a domain was taken")
 	}
 }

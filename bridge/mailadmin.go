@@ -27,9 +27,9 @@ type mailAdmin struct {
 
 // mailAdmin is the daemon's.
 func (b *Bridge) mailAdmin() *mailAdmin {
-	return &mailAdmin{cfg: func() *config.Config { return b.cfg }, by: systemUser(),
+	return &mailAdmin{cfg: b.live.Load, by: systemUser(),
 		open: func(context.Context) (*queue.Queue, backupStore, error) { return b.queue, b.store, nil },
-		desk: func(submission.Enqueuer) (*submission.Desk, error) { return b.newDesk(b.cfg) }}
+		desk: func(submission.Enqueuer) (*submission.Desk, error) { return b.newDesk(b.live.Load()) }}
 }
 
 // backupStore is what mailAdmin needs of the store beside the queue.

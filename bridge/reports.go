@@ -22,27 +22,36 @@ import (
 
 // openNotices makes the desk that tells people. It hears events from now on; Run sends what it gathers.
 func (b *Bridge) openNotices() error {
-	o := notice.Options{Hostname: b.cfg.Bridge.Hostname, DefaultDomain: b.cfg.Bridge.DefaultDomain, Up: b.up, Outbox: outbox{b},
-		Memory: noticeMemory{b.store}, Events: b.events}
-	for _, a := range b.cfg.Accounts {
+	o, err := noticeOptions(b.cfg)
+	if err != nil {
+		return err
+	}
+	o.Hostname, o.Up, o.Outbox, o.Memory, o.Events = b.cfg.Bridge.Hostname, b.up, outbox{b}, noticeMemory{b.store}, b.events
+	b.notices = notice.New(o)
+	b.heard.desk.Store(b.notices)
+	return nil
+}
+
+// noticeOptions are whom a configuration tells, and by which accounts.
+func noticeOptions(cfg *config.Config) (notice.Options, error) {
+	o := notice.Options{DefaultDomain: cfg.Bridge.DefaultDomain}
+	for _, a := range cfg.Accounts {
 		mailbox, err := envelope.ParseAddress(a.Mailbox)
 		if err != nil {
-			return fmt.Errorf("account %q: mailbox: %w", a.Name, err)
+			return o, fmt.Errorf("account %q: mailbox: %w", a.Name, err)
 		}
 		if mailbox.Local != "*" { // an account for many mailboxes has none of its own to report from
 			o.Accounts = append(o.Accounts, notice.Account{Name: a.Name, Mailbox: mailbox})
 		}
 	}
-	for _, s := range b.cfg.Notify.To {
+	for _, s := range cfg.Notify.To {
 		to, err := envelope.ParseAddress(s)
 		if err != nil {
-			return fmt.Errorf("notify.to %q: %w", s, err)
+			return o, fmt.Errorf("notify.to %q: %w", s, err)
 		}
 		o.Notify = append(o.Notify, to)
 	}
-	b.notices = notice.New(o)
-	b.heard.desk.Store(b.notices)
-	return nil
+	return o, nil
 }
 
 // noticeSink hands events to the desk once it is there: the bus is older.
@@ -107,7 +116,7 @@ func (m noticeMemory) Save(ctx context.Context, document string) error {
 
 // reporter shows notice to the queue.
 type reporter struct {
-	cfg  *config.Config
+	cfg  func() *config.Config // the one in force
 	desk *notice.Desk
 }
 
@@ -125,9 +134,9 @@ func (r reporter) Report(ctx context.Context, q queue.Report) error {
 		if !it.Retried.IsZero() {
 			f.Since = it.Retried
 		}
-		f.RetryUntil = f.Since.Add(r.cfg.Queue.GiveUpAfter)
+		f.RetryUntil = f.Since.Add(r.cfg().Queue.GiveUpAfter)
 	} else if e.HasBody {
-		f.KeptUntil = it.Finished.Add(r.cfg.Queue.KeepFailed)
+		f.KeptUntil = it.Finished.Add(r.cfg().Queue.KeepFailed)
 	}
 	for _, rc := range it.Recipients {
 		switch {
@@ -156,11 +165,12 @@ func (r reporter) recipient(account string, rc queue.Recipient, action dsn.Actio
 
 // host names the server that answered.
 func (r reporter) host(account, transport string) string {
-	for _, a := range r.cfg.Accounts {
+	cfg := r.cfg()
+	for _, a := range cfg.Accounts {
 		if a.Name != account {
 			continue
 		}
-		p := providerOf(r.cfg, a)
+		p := providerOf(cfg, a)
 		if transport == "smtp" {
 			host, _, _ := strings.Cut(p.SMTP, ":")
 			return host

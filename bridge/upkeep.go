@@ -19,13 +19,13 @@ const (
 
 // upkeep does what keeps sign-ins alive without anybody's asking.
 type upkeep struct {
-	cfg      *config.Config
+	cfg      func() *config.Config // the one in force
 	accounts *auth.Accounts
 	warner   expiryWarner
 	expiring func([]control.Expiry) // hears all ends at each look; may be nil
 }
 
-func newUpkeep(cfg *config.Config, accounts *auth.Accounts, events *event.Bus) *upkeep {
+func newUpkeep(cfg func() *config.Config, accounts *auth.Accounts, events *event.Bus) *upkeep {
 	return &upkeep{cfg: cfg, accounts: accounts, warner: expiryWarner{events: events}}
 }
 
@@ -51,7 +51,7 @@ func (u *upkeep) run(ctx context.Context) error {
 func (u *upkeep) look(ctx context.Context) {
 	u.accounts.Renew(ctx)
 	now := time.Now()
-	all := eachExpiry(expiries(u.cfg, u.accounts.States(ctx), now))
+	all := eachExpiry(expiries(u.cfg(), u.accounts.States(ctx), now))
 	u.warner.warn(ctx, all, now)
 	if u.expiring != nil {
 		u.expiring(all)

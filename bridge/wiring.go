@@ -194,7 +194,7 @@ func webClient(cfg *config.Config, p config.Provider) (*http.Client, error) {
 		// Short, because a request on a connection that the other side has just given up can end in doubt.
 		IdleConnTimeout: 30 * time.Second, DialContext: (&net.Dialer{Timeout: 30 * time.Second}).DialContext,
 		TLSHandshakeTimeout: 15 * time.Second, ResponseHeaderTimeout: 5 * time.Minute,
-		MaxIdleConnsPerHost: 8,
+		MaxIdleConnsPerHost: 8, OnProxyConnectResponse: proxyAnswer,
 	}}, nil
 }
 

@@ -29,8 +29,10 @@ type Service interface {
 	// RemoveSecret removes one.
 	RemoveSecret(ctx context.Context, name string) error
 	SignIns
+	Reloads
 	Queue
 	Checks
+	Vaults
 }
 
 // Account is the state of one account. The JSON names are a contract with scripts.

@@ -17,8 +17,10 @@ import (
 // fakeService remembers what it was told.
 type fakeService struct {
 	SignIns
+	Reloads
 	Queue
 	Checks
+	Vaults
 	accounts []Account
 	refresh  token.Secret
 	secrets  map[string]token.Secret

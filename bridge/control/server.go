@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"postern/auth/token"
@@ -18,11 +19,28 @@ const maxRequest = 64 << 10
 // Server answers the command line.
 type Server struct {
 	http *http.Server
+	mux  atomic.Pointer[http.ServeMux] // of the service
 }
 
 // NewServer returns a server for svc. key is the shared secret that a TCP client must show; "" on a Unix socket, where
 // the socket's mode is the guard.
 func NewServer(svc Service, key token.Secret) *Server {
+	srv := &Server{}
+	srv.SetService(svc)
+	s := &http.Server{
+		Handler:           guard(key, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { srv.mux.Load().ServeHTTP(w, r) })),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		IdleTimeout:       10 * time.Second,
+		MaxHeaderBytes:    16 << 10,
+	}
+	nameCallers(s)
+	srv.http = s
+	return srv
+}
+
+// SetService has svc answer from now on; requests under way end with the one that they began with.
+func (s *Server) SetService(svc Service) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /accounts", func(w http.ResponseWriter, r *http.Request) {
 		answer(w)(svc.Accounts(r.Context()))
@@ -48,15 +66,9 @@ func NewServer(svc Service, key token.Secret) *Server {
 	handleSignIns(mux, svc)
 	handleQueue(mux, svc)
 	handleChecks(mux, svc)
-	s := &http.Server{
-		Handler:           guard(key, mux),
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
-		IdleTimeout:       10 * time.Second,
-		MaxHeaderBytes:    16 << 10,
-	}
-	nameCallers(s)
-	return &Server{http: s}
+	handleVault(mux, svc)
+	handleReload(mux, svc)
+	s.mux.Store(mux)
 }
 
 // signinRequest and secretRequest carry plain strings, because a token.Secret encodes as "[redacted]".

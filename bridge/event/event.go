@@ -53,9 +53,13 @@ const (
 	GraphCalled      Kind = "graph called"
 	GraphFailed      Kind = "graph failed"
 	ListenerStarted  Kind = "listener started"
+	ListenerStopped  Kind = "listener stopped"
 	ServiceStarted   Kind = "service started"
 	ServiceStopped   Kind = "service stopped"
 	ConfigurationBad Kind = "configuration refused"
+
+	ConfigurationReloaded Kind = "configuration reloaded"
+	ConfigurationWarning  Kind = "configuration warning"
 )
 
 // Event is one thing that happened. Attrs use the keys of the log (queue_id, message_id, user, account, ...), never a

@@ -1,0 +1,72 @@
+package bridge
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+
+	"postern/bridge/config"
+)
+
+// keepFixed returns fresh with what only a restart can change taken from the configuration at the start, and names the
+// keys that differ.
+func keepFixed(fresh, start *config.Config) (*config.Config, []string) {
+	cfg := *fresh
+	var restart []string
+	fixed := func(key string, value, was any) {
+		v, w := reflect.ValueOf(value).Elem(), reflect.ValueOf(was).Elem()
+		if !reflect.DeepEqual(v.Interface(), w.Interface()) {
+			restart = append(restart, key)
+			v.Set(w)
+		}
+	}
+	s := *start
+	fixed("bridge.hostname", &cfg.Bridge.Hostname, &s.Bridge.Hostname)
+	fixed("bridge.data_dir", &cfg.Bridge.DataDir, &s.Bridge.DataDir)
+	fixed("log.format", &cfg.Log.Format, &s.Log.Format)
+	fixed("log.to", &cfg.Log.To, &s.Log.To)
+	fixed("log.file", &cfg.Log.File, &s.Log.File)
+	fixed("log.max_size", &cfg.Log.MaxSize, &s.Log.MaxSize)
+	fixed("log.keep", &cfg.Log.Keep, &s.Log.Keep)
+	fixed("[queue]", &cfg.Queue, &s.Queue)
+	return &cfg, restart
+}
+
+// changes says in words what differs between two configurations.
+func changes(was, is *config.Config) []string {
+	list := []string{}
+	list = append(list, changed("listener", was.Listeners, is.Listeners, func(l config.Listener) string { return l.Address })...)
+	list = append(list, changed("provider", was.Providers, is.Providers, func(p config.Provider) string { return p.Name })...)
+	list = append(list, changed("account", was.Accounts, is.Accounts, func(a config.Account) string { return a.Name })...)
+	list = append(list, changed("user", was.Users, is.Users, func(u config.User) string { return u.Name })...)
+	list = append(list, changed("scenario", was.Scenarios, is.Scenarios, func(s config.Scenario) string { return s.Name })...)
+	if !reflect.DeepEqual(was.Bridge, is.Bridge) {
+		list = append(list, "[bridge] changed")
+	}
+	if was.Log.Level != is.Log.Level {
+		list = append(list, fmt.Sprintf("log level is %s now", is.Log.Level))
+	}
+	if !reflect.DeepEqual(was.Notify, is.Notify) {
+		list = append(list, "[notify] changed")
+	}
+	return list
+}
+
+func changed[T any](kind string, was, is []T, name func(T) string) (list []string) {
+	find := func(in []T, n string) int { return slices.IndexFunc(in, func(t T) bool { return name(t) == n }) }
+	for _, t := range is {
+		i := find(was, name(t))
+		switch {
+		case i < 0:
+			list = append(list, fmt.Sprintf("%s %s added", kind, name(t)))
+		case !reflect.DeepEqual(was[i], t):
+			list = append(list, fmt.Sprintf("%s %s changed", kind, name(t)))
+		}
+	}
+	for _, t := range was {
+		if find(is, name(t)) < 0 {
+			list = append(list, fmt.Sprintf("%s %s removed", kind, name(t)))
+		}
+	}
+	return list
+}
