@@ -90,7 +90,7 @@ the sign-in current by itself.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see: %s --help", err, cmd.CommandPath())}
 	})
-	root.AddCommand(c.demo(), c.run(), c.check(), c.signin(), c.signout(), c.accounts(), c.secret(), c.passwd(), c.sandbox(), c.version(), c.docs())
+	root.AddCommand(c.demo(), c.run(), c.check(), c.signin(), c.signout(), c.accounts(), c.secret(), c.queue(), c.backup(), c.vault(), c.passwd(), c.route(), c.sandbox(), c.version(), c.docs())
 	return root
 }
 

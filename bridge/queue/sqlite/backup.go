@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
+	"strings"
 )
 
 // Backup writes a copy of the store, as it is at one moment, into a new file: whole, smaller where the store has free
@@ -14,7 +16,11 @@ func (s *Store) Backup(ctx context.Context, path string, marks map[string]string
 	if err := s.read.QueryRowContext(ctx, "SELECT file FROM pragma_database_list WHERE name = 'main'").Scan(&own); err != nil {
 		return err
 	}
-	if err := create(path); err != nil { // 0600; SQLite takes a file that is empty
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) // SQLite takes a file that is empty
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
 		return err
 	}
 	// A connection of its own: those that read may write nothing, and the writer must go on.
@@ -26,7 +32,9 @@ func (s *Store) Backup(ctx context.Context, path string, marks map[string]string
 	if _, err := from.ExecContext(ctx, "VACUUM INTO ?", path); err != nil {
 		return named(err)
 	}
-	to, err := sql.Open("sqlite", "file:"+path)
+	// The name as a URI, without the settings of a store: the copy has no WAL.
+	uri, _, _ := strings.Cut(dsn(path, false), "?")
+	to, err := sql.Open("sqlite", uri)
 	if err != nil {
 		return err
 	}

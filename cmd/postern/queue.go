@@ -1,0 +1,423 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/spf13/cobra"
+
+	"postern/bridge/control"
+	"postern/bridge/envelope"
+)
+
+// queueStates are what --state takes.
+var queueStates = []string{"sending", "queued", "deferred", "in-doubt", "held", "failed", "relayed"}
+
+func (c *cli) queue() *cobra.Command {
+	queue := &cobra.Command{
+		Use:   "queue",
+		Short: "Look into the queue and change it",
+		Long: `Shows what waits, what failed and what was relayed, and lets a person decide.
+Each verb takes queue IDs, or --all, --account NAME and --state STATE for many
+at once. It asks the running daemon; where none runs it opens the queue itself.
+Every change is a line in the log with the name of who asked for it.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return needVerb(cmd) },
+	}
+	queue.AddCommand(c.queueList(), c.queueShow(), c.queueExport(),
+		c.queueChange("retry", "Try again at once", `Has messages tried at once, and the waits begin again. Failed, held and doubtful
+mail is taken where it is named by ID or --state; --all means what waits anyhow.
+What was in doubt may arrive twice.
+
+--policy today makes a new plan from the configuration of now, for mail that has
+failed, is held, or waits for a right of its sender: account and sender change,
+Message-ID, Date and recipients stay.`,
+			"  postern queue retry 06ab3c9d0e1f2g3h\n  postern queue retry --state failed --policy today"),
+		c.queueChange("hold", "Keep from being sent", "Holds messages until they are released or tried again.",
+			"  postern queue hold --account erp"),
+		c.queueChange("release", "Let held mail go", `Lets held mail go. What may have gone out already is left alone: look into Sent
+Items, then end the doubt with sent or retry.`,
+			"  postern queue release --all"),
+		c.queueChange("drop", "Give up without a report", `Ends messages as failed and deletes their text. Nobody gets a report. --all
+means all that is not finished; failed mail is taken by ID or --state failed.`,
+			"  postern queue drop 06ab3c9d0e1f2g3h"),
+		c.queueChange("sent", "Mark doubtful mail as relayed", `Ends a doubt: somebody has seen the message in Sent Items. Nothing is sent.`,
+			"  postern queue sent 06ab3c9d0e1f2g3h"))
+	return queue
+}
+
+// selectFlags adds --account, --state and --all.
+func selectFlags(cmd *cobra.Command, q *control.QueueQuery, all string) {
+	cmd.Flags().StringVar(&q.Account, "account", "", "only mail of the account `NAME`")
+	cmd.Flags().StringVar(&q.State, "state", "", "only mail in `STATE`, such as held or failed")
+	cmd.Flags().BoolVar(&q.All, "all", false, all)
+}
+
+// checkSelection refuses pairs that mean two things.
+func checkSelection(cmd *cobra.Command, q control.QueueQuery, ids []string) error {
+	if len(ids) > 0 && (q.All || q.Account != "" || q.State != "") {
+		return usageError{fmt.Errorf("either IDs, or --all, --account and --state; see: %s --help", cmd.CommandPath())}
+	}
+	if q.State != "" && !slices.Contains(queueStates, q.State) {
+		return usageError{fmt.Errorf("%.20q is not a state: %s", q.State, strings.Join(queueStates, ", "))}
+	}
+	return nil
+}
+
+func (c *cli) queueList() *cobra.Command {
+	var asJSON bool
+	var q control.QueueQuery
+	cmd := &cobra.Command{
+		Use:   "list [ID...]",
+		Short: "List messages",
+		Long: `Lists what is not relayed, the oldest first: what waits and what for, what is
+held, and what failed. --all and --state relayed show what was relayed too.`,
+		Example: `  postern queue list
+  postern queue list --account erp --state failed
+  postern queue list --json`,
+		RunE: func(cmd *cobra.Command, ids []string) error {
+			if err := checkSelection(cmd, q, ids); err != nil {
+				return err
+			}
+			svc, done, err := c.service(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer done()
+			q.IDs = ids
+			list := queuePrinter{out: c.out, json: asJSON, now: time.Now()}
+			return list.print(cmd.Context(), svc, q)
+		},
+	}
+	selectFlags(cmd, &q, "relayed messages too")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func (c *cli) queueShow() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "show ID",
+		Short:   "Show one message",
+		Long:    "Shows all that is known of a message: its recipients, what was answered, what to\ndo, and its header as it came.",
+		Example: "  postern queue show 06ab3c9d0e1f2g3h",
+		Args:    exactArgs("ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			svc, done, err := c.service(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer done()
+			d, err := svc.QueueShow(cmd.Context(), args[0])
+			if err != nil || asJSON {
+				return c.printJSON(d, err)
+			}
+			return printDetail(c.out, d, time.Now())
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func (c *cli) queueChange(verb, short, long, example string) *cobra.Command {
+	var change control.QueueChange
+	var policy string
+	cmd := &cobra.Command{
+		Use: verb + " [ID...]", Short: short, Long: long, Example: example,
+		RunE: func(cmd *cobra.Command, ids []string) error {
+			change.Action, change.Today = verb, policy == "today"
+			if err := checkSelection(cmd, change.QueueQuery, ids); err != nil {
+				return err
+			}
+			if len(ids) == 0 && !change.All && change.Account == "" && change.State == "" {
+				return usageError{fmt.Errorf("which messages? name IDs, or --all, --account, --state; see: %s --help", cmd.CommandPath())}
+			}
+			if policy != "" && policy != "today" {
+				return usageError{fmt.Errorf("--policy is today or left away, not %.20q", policy)}
+			}
+			svc, done, err := c.service(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer done()
+			return c.changeQueue(cmd.Context(), svc, change, ids)
+		},
+	}
+	selectFlags(cmd, &change.QueueQuery, "all that the verb makes sense for")
+	if verb == "retry" {
+		cmd.Flags().StringVar(&policy, "policy", "", "`today`: plan anew by the configuration of now")
+	}
+	return cmd
+}
+
+// changeQueue asks for the change, in pieces where many IDs were named.
+func (c *cli) changeQueue(ctx context.Context, svc control.Service, change control.QueueChange, ids []string) error {
+	changed, refused := 0, 0
+	for first := true; first || len(ids) > 0; first = false {
+		n := min(len(ids), control.RowsAtOnce)
+		change.IDs, ids = ids[:n], ids[n:]
+		r, err := svc.QueueChange(ctx, change)
+		if err != nil {
+			return err
+		}
+		changed += r.Changed
+		refused += len(r.Refused)
+		for _, no := range r.Refused {
+			fmt.Fprintf(c.err, "postern: %s: %s\n", printable(no.ID), printable(no.Text))
+		}
+	}
+	word := map[string]string{"retry": "to be tried at once", "hold": "held", "release": "released", "drop": "dropped", "sent": "marked as relayed"}
+	if _, err := fmt.Fprintf(c.out, "%d %s %s\n", changed, plural(changed, "message"), word[change.Action]); err != nil {
+		return err
+	}
+	if refused > 0 {
+		return fmt.Errorf("%d %s left as they were", refused, plural(refused, "message"))
+	}
+	return nil
+}
+
+func (c *cli) queueExport() *cobra.Command {
+	var dir string
+	cmd := &cobra.Command{
+		Use:   "export ID...",
+		Short: "Write messages as .eml files",
+		Long: `Writes each message as it came into a file ID.eml that only you can read, after
+fields with its envelope (X-Envelope-From, X-Envelope-To). No file is replaced.`,
+		Example: "  postern queue export 06ab3c9d0e1f2g3h --to /tmp",
+		RunE: func(cmd *cobra.Command, ids []string) error {
+			if len(ids) == 0 {
+				return usageError{fmt.Errorf("ID is missing; see: %s --help", cmd.CommandPath())}
+			}
+			return c.export(cmd.Context(), dir, ids)
+		},
+	}
+	cmd.Flags().StringVar(&dir, "to", ".", "the `FOLDER` for the files")
+	return cmd
+}
+
+// export writes the files. They are made before the queue is opened: on a stopped daemon root puts on the identity of the
+// folder's owner then, who may not write where root may.
+func (c *cli) export(ctx context.Context, dir string, ids []string) (err error) {
+	files := make([]*os.File, len(ids))
+	written := 0
+	defer func() {
+		for _, f := range files {
+			if f != nil {
+				err = errors.Join(err, f.Close())
+			}
+		}
+		for _, f := range files[written:] {
+			if f != nil {
+				err = errors.Join(err, os.Remove(f.Name()))
+			}
+		}
+	}()
+	for i, id := range ids {
+		if _, err := envelope.ParseID(id); err != nil { // so that it can be a name
+			return usageError{err}
+		}
+		if files[i], err = os.OpenFile(filepath.Join(dir, id+".eml"), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600); err != nil {
+			return err
+		}
+	}
+	svc, done, err := c.service(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	for i, id := range ids {
+		if err := svc.QueueExport(ctx, id, files[i]); err != nil {
+			return err
+		}
+		written++
+		fmt.Fprintln(c.out, files[i].Name())
+	}
+	return nil
+}
+
+// queuePrinter prints rows page by page, so that a long queue takes no memory.
+type queuePrinter struct {
+	out  io.Writer
+	json bool
+	now  time.Time
+	n    int
+}
+
+func (p *queuePrinter) print(ctx context.Context, svc control.Service, q control.QueueQuery) error {
+	if p.json {
+		return p.printJSON(ctx, svc, q)
+	}
+	err := p.each(ctx, svc, q, p.row)
+	if err == nil && p.n == 0 {
+		_, err = fmt.Fprintln(p.out, "no messages")
+	}
+	return err
+}
+
+// printJSON prints one array, a row in a line.
+func (p *queuePrinter) printJSON(ctx context.Context, svc control.Service, q control.QueueQuery) error {
+	err := p.each(ctx, svc, q, func(r control.QueueRow) error {
+		before := ",\n"
+		if p.n == 0 {
+			before = "[\n"
+		}
+		var b bytes.Buffer
+		e := json.NewEncoder(&b)
+		e.SetEscapeHTML(false)
+		if err := e.Encode(r); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(p.out, "%s  %s", before, bytes.TrimSpace(b.Bytes()))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	end := "\n]"
+	if p.n == 0 {
+		end = "[]"
+	}
+	_, err = fmt.Fprintln(p.out, end)
+	return err
+}
+
+// each calls do for every row.
+func (p *queuePrinter) each(ctx context.Context, svc control.Service, q control.QueueQuery, do func(control.QueueRow) error) error {
+	ids := q.IDs
+	for {
+		if len(ids) > 0 {
+			n := min(len(ids), control.RowsAtOnce)
+			q.IDs, ids = ids[:n], ids[n:]
+		}
+		rows, err := svc.QueueRows(ctx, q)
+		if err != nil {
+			return err
+		}
+		for _, r := range rows {
+			if err := do(r); err != nil {
+				return err
+			}
+			p.n++
+		}
+		if len(q.IDs) > 0 && len(ids) == 0 || len(q.IDs) == 0 && len(rows) < control.RowsAtOnce {
+			return nil
+		}
+		if len(q.IDs) == 0 {
+			q.After = rows[len(rows)-1].ID
+		}
+	}
+}
+
+// row prints a message in lines of at most 80 columns.
+func (p *queuePrinter) row(r control.QueueRow) error {
+	if p.n == 0 {
+		fmt.Fprintf(p.out, "%-16s  %-16s  %-6s  %-10s  %s\n", "ID", "STATE", "AGE", "ACCOUNT", "RECIPIENTS")
+	}
+	to, answer := "", ""
+	for _, rc := range r.Recipients {
+		if to == "" || rc.State == r.State {
+			to = rc.Address
+			if answer == "" {
+				answer = rc.Reply
+			}
+		}
+	}
+	if n := len(r.Recipients); n > 1 {
+		more := fmt.Sprintf(" +%d", n-1)
+		to = clip(to, 24-len(more)) + more
+	}
+	if _, err := fmt.Fprintf(p.out, "%-16s  %-16s  %-6s  %-10s  %s\n", r.ID, stateWord(r), span(p.now.Sub(r.AcceptedAt)), clip(r.Account, 10), clip(to, 24)); err != nil {
+		return err
+	}
+	if answer != "" && r.State != "relayed" {
+		fmt.Fprintf(p.out, "  %s\n", clip(answer, 78))
+	}
+	return nil
+}
+
+// stateWord is the state with what it waits for, where that says more.
+func stateWord(r control.QueueRow) string {
+	if r.WaitingFor == "" || r.WaitingFor == "doubt" {
+		return r.State
+	}
+	return r.State + ", " + r.WaitingFor
+}
+
+// clip makes printable text that is at most so wide.
+func clip(s string, width int) string {
+	runes := []rune(printable(s))
+	if len(runes) <= width {
+		return string(runes)
+	}
+	return string(runes[:max(0, width-3)]) + "..."
+}
+
+// printable keeps a server's text from steering the terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+func printDetail(out io.Writer, d control.QueueDetail, now time.Time) error {
+	var errs []error
+	line := func(name, value string) {
+		if value != "" {
+			_, err := fmt.Fprintf(out, "%-12s  %s\n", name, printable(value))
+			errs = append(errs, err)
+		}
+	}
+	line("id", d.ID)
+	line("state", stateWord(d.QueueRow))
+	line("accepted", fmt.Sprintf("%s, %s ago", d.AcceptedAt.Local().Format("2006-01-02 15:04:05 MST"), span(now.Sub(d.AcceptedAt))))
+	if d.NextAttempt != nil {
+		line("next attempt", d.NextAttempt.Local().Format("2006-01-02 15:04:05 MST"))
+	}
+	line("attempts", fmt.Sprint(d.Attempts))
+	line("user", d.User)
+	line("from", strings.TrimSpace(d.Remote+" on "+d.Listener))
+	line("account", d.Account)
+	line("scenario", d.Scenario)
+	line("header from", d.HeaderFrom)
+	line("reverse-path", "<"+d.ReversePath+">")
+	line("message-id", d.MessageID)
+	kept := ""
+	if !d.HasBody {
+		kept = ", text not kept any more"
+	}
+	line("size", fmt.Sprintf("%d octets%s", d.Size, kept))
+	for _, r := range d.Recipients {
+		line("recipient", fmt.Sprintf("%s  %s", r.Address, r.State))
+		line("  reply", r.Reply)
+		for _, w := range d.Why {
+			if w.Address == r.Address {
+				line("  by", w.Transport)
+				line("  why", w.Text)
+				line("  what to do", w.Remedy)
+			}
+		}
+	}
+	if d.Header != "" {
+		fmt.Fprintln(out)
+		for l := range strings.Lines(d.Header) {
+			if l = strings.TrimRight(l, "\r\n"); l != "" {
+				_, err := fmt.Fprintln(out, "  "+printable(strings.ReplaceAll(l, "\t", " ")))
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}

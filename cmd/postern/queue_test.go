@@ -1,0 +1,289 @@
+package main
+
+import (
+	"archive/tar"
+	"context"
+	"encoding/json"
+	"io"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"postern/bridge/control"
+)
+
+// rows are what `queue list --json` prints.
+func rows(t *testing.T, file string, args ...string) (list []control.QueueRow) {
+	t.Helper()
+	out, status := outcome(t, "", append([]string{"queue", "list", "--json", "--config", file}, args...)...)
+	if err := json.Unmarshal([]byte(out), &list); err != nil || status != 0 {
+		t.Fatalf("queue list = %d, %v\n%s", status, err, out)
+	}
+	return list
+}
+
+// TestQueueOnARunningDaemon: a person looks, holds, releases, drops and exports; each change is a line with his name.
+func TestQueueOnARunningDaemon(t *testing.T) {
+	box := startSandbox(t)
+	file := install(t, box, "graph")
+	d := startDaemon(t, file)
+	for _, subject := range []string{"first", "second"} {
+		if err := d.send(subject); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list := rows(t, file)
+	if len(list) != 2 {
+		t.Fatalf("%d rows; want 2", len(list))
+	}
+	first, second := list[0].ID, list[1].ID
+	wantKeys(t, file)
+	do := func(want string, args ...string) {
+		t.Helper()
+		out, status := outcome(t, "", append([]string{"queue", "--config", file}, args...)...)
+		if status != 0 || !strings.Contains(out, want) {
+			t.Errorf("queue %s = %d; want %q\n%s", strings.Join(args, " "), status, want, out)
+		}
+	}
+	do("1 message held", "hold", first)
+	do("held", "list", first)
+	if out, _ := outcome(t, "", "queue", "list", "--config", file); !narrowEnough(out) || !strings.Contains(out, second) {
+		t.Errorf("queue list is wider than 80 columns, or lacks a message:\n%s", out)
+	}
+	do("customer@example.test  held", "show", first)
+	do("held by "+whoami(t), "show", first)
+	do("1 message dropped", "drop", second)
+	dir := t.TempDir()
+	do(first+".eml", "export", first, "--to", dir)
+	eml, err := os.ReadFile(filepath.Join(dir, first+".eml"))
+	if err != nil || !strings.Contains(string(eml), "X-Envelope-To: <customer@example.test>; held\r\n") || !strings.Contains(string(eml), "X-Envelope-From: <nav@contoso.test>\r\n") ||
+		!strings.Contains(string(eml), "\r\nSubject: first\r\n") || !strings.HasSuffix(string(eml), "invoice\r\n") {
+		t.Errorf("export: %v\n%.600s", err, eml)
+	}
+	if out, status := outcome(t, "", "queue", "export", first, "--to", dir, "--config", file); status == 0 {
+		t.Errorf("a second export replaced the file:\n%s", out)
+	}
+	if out, status := outcome(t, box.RefreshToken("erp@contoso.test").Reveal(), "signin", "erp", "--refresh-token", "-", "--config", file); status != 0 {
+		t.Fatal(out)
+	}
+	do("1 message released", "release", "--all")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := box.Wait(ctx, 1); err != nil {
+		t.Fatalf("the released message did not leave: %v\n%s", err, d.text())
+	}
+	d.terminate()
+	for _, want := range []string{`action=hold queue_id=` + first, `action=drop queue_id=` + second, `action=release queue_id=` + first} {
+		if !strings.Contains(d.text(), `msg="queue changed" by=`+whoami(t)+` `+want) {
+			t.Errorf("no audit line with %q:\n%s", want, d.text())
+		}
+	}
+	if got := box.Received(); len(got) != 1 || !strings.Contains(string(got[0].Raw), "Subject: first") {
+		t.Errorf("%d messages arrived; want the first alone", len(got))
+	}
+}
+
+func whoami(t *testing.T) string {
+	t.Helper()
+	u, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u.Username
+}
+
+func narrowEnough(s string) bool {
+	for l := range strings.Lines(s) {
+		if len([]rune(strings.TrimRight(l, "\n"))) > 80 {
+			return false
+		}
+	}
+	return true
+}
+
+// wantKeys holds the JSON names, which scripts rely on (design.md section 4).
+func wantKeys(t *testing.T, file string) {
+	t.Helper()
+	out, _ := outcome(t, "", "queue", "list", "--json", "--config", file)
+	var list []map[string]any
+	if err := json.Unmarshal([]byte(out), &list); err != nil || len(list) == 0 {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	got := map[string]bool{}
+	for k := range list[0] {
+		got[k] = true
+	}
+	want := map[string]bool{}
+	for _, k := range []string{"id", "message_id", "user", "account", "state", "waiting_for", "reverse_path", "header_from", "recipients", "size",
+		"attempts", "accepted_at", "next_attempt_at"} {
+		want[k] = true
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("keys of a row (-want +got):\n%s", d)
+	}
+}
+
+// TestBackupAndRestore: the copy of a running daemon has its mail and its sign-ins; put back into an empty folder, it
+// sends nothing until a person says so.
+func TestBackupAndRestore(t *testing.T) {
+	box := startSandbox(t)
+	file := install(t, box, "graph")
+	d := startDaemon(t, file)
+	if err := d.send("waits"); err != nil {
+		t.Fatal(err)
+	}
+	if out, status := outcome(t, "", "queue", "hold", "--all", "--config", file); status != 0 {
+		t.Fatal(out)
+	}
+	if err := d.send("due"); err != nil {
+		t.Fatal(err)
+	}
+	copied := filepath.Join(filepath.Dir(file), "copy.tar")
+	if out, status := outcome(t, "", "backup", copied, "--config", file); status != 0 {
+		t.Fatal(out)
+	}
+	if out, status := outcome(t, box.RefreshToken("erp@contoso.test").Reveal(), "signin", "erp", "--refresh-token", "-", "--config", file); status != 0 {
+		t.Fatal(out)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := box.Wait(ctx, 1); err != nil {
+		t.Fatal(err)
+	}
+	if status := d.terminate(); status != 0 {
+		t.Fatalf("exit status %d\n%s", status, d.text())
+	}
+	signedIn := filepath.Join(filepath.Dir(file), "signed-in.tar")
+	if out, status := outcome(t, "", "backup", signedIn, "--config", file); status != 0 {
+		t.Fatal(out) // of a stopped daemon
+	}
+
+	for _, tc := range []struct {
+		name, archive string
+		held          int
+	}{
+		{"a copy of the running daemon", copied, 2},
+		{"a copy of the stopped daemon", signedIn, 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			before := len(box.Received())
+			data := filepath.Join(filepath.Dir(file), "data")
+			if err := os.RemoveAll(data); err != nil {
+				t.Fatal(err)
+			}
+			unpack(t, tc.archive, data)
+			d := startDaemon(t, file)
+			if !strings.Contains(d.text(), `msg="queue held"`) && tc.held > 1 {
+				t.Errorf("the start does not say that it holds everything:\n%s", d.text())
+			}
+			if held := rows(t, file, "--state", "held"); len(held) != tc.held {
+				t.Errorf("%d messages are held; want %d", len(held), tc.held)
+			}
+			if tc.archive == signedIn {
+				out, status := outcome(t, "", "queue", "release", "--all", "--config", file)
+				if status != 0 || !strings.Contains(out, "1 message released") {
+					t.Errorf("release = %d\n%s", status, out)
+				}
+				if _, err := box.Wait(ctx, before+1); err != nil {
+					t.Errorf("the restored sign-in does not send: %v\n%s", err, d.text())
+				}
+			}
+			d.terminate()
+			if got := len(box.Received()); tc.archive == copied && got != before {
+				t.Errorf("%d messages went out of a restored queue by themselves", got-before)
+			}
+			// The next start is an ordinary one.
+			d = startDaemon(t, file)
+			if strings.Contains(d.text(), `msg="queue held"`) {
+				t.Errorf("the second start holds again:\n%s", d.text())
+			}
+			d.terminate()
+		})
+	}
+}
+
+func unpack(t *testing.T, archive, dir string) {
+	t.Helper()
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for r := tar.NewReader(f); ; {
+		h, err := r.Next()
+		if err == io.EOF {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.Mode != 0o600 {
+			t.Errorf("%s has mode %o; want 600", h.Name, h.Mode)
+		}
+		path := filepath.Join(dir, h.Name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(r)
+		if err == nil {
+			err = os.WriteFile(path, text, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestQueueOlderThanItsLastStart: a copy of the file alone, put back later, sends nothing twice.
+func TestQueueOlderThanItsLastStart(t *testing.T) {
+	box := startSandbox(t)
+	file := install(t, box, "graph")
+	data := filepath.Join(filepath.Dir(file), "data")
+	d := startDaemon(t, file)
+	if err := d.send("yesterday"); err != nil {
+		t.Fatal(err)
+	}
+	d.kill()
+	old, err := os.ReadFile(filepath.Join(data, "queue.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wal, err := os.ReadFile(filepath.Join(data, "queue.db-wal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d = startDaemon(t, file)
+	if out, status := outcome(t, box.RefreshToken("erp@contoso.test").Reveal(), "signin", "erp", "--refresh-token", "-", "--config", file); status != 0 {
+		t.Fatal(out)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := box.Wait(ctx, 1); err != nil {
+		t.Fatalf("an ordinary restart after a crash holds mail: %v\n%s", err, d.text())
+	}
+	d.terminate()
+	for name, b := range map[string][]byte{"queue.db": old, "queue.db-wal": wal} {
+		if err := os.WriteFile(filepath.Join(data, name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d = startDaemon(t, file)
+	if held := rows(t, file, "--state", "held"); len(held) != 1 {
+		t.Errorf("%d messages are held; want 1\n%s", len(held), d.text())
+	}
+	if !strings.Contains(d.text(), "this queue is older than the last start here") || !strings.Contains(d.text(), "postern queue release --all") {
+		t.Errorf("the log does not say why and what to do:\n%s", d.text())
+	}
+	d.terminate()
+	if got := box.Received(); len(got) != 1 {
+		t.Errorf("%d copies arrived; want 1", len(got))
+	}
+}
