@@ -63,6 +63,9 @@ var sizeUnits = map[string]int64{
 	"B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40,
 }
 
+// ParseSize reads a size as the file writes it, "35MB" (10^6) or "35MiB" (2^20), as octets.
+func ParseSize(s string) (int64, error) { return parseSize(s) }
+
 // parseSize reads "35MB" (10^6) or "35MiB" (2^20) as bytes.
 func parseSize(s string) (int64, error) {
 	n, unit, ok := leadingNumber(s)

@@ -18,6 +18,7 @@ type Explanation struct {
 
 	// The values of the fields as they leave; "" where there is none.
 	From, Sender, ReplyTo string
+	Final                 []byte // the header block as it leaves
 
 	ReversePath envelope.Address
 	Recipients  []envelope.Address // with those that the scenario adds
@@ -50,6 +51,7 @@ func (d *Desk) Explain(ctx context.Context, s envelope.Session, env envelope.Env
 	if err != nil {
 		return e, asReply(err)
 	}
+	e.Final = final
 	h, err := message.ParseHeader(final)
 	if err != nil {
 		return e, asReply(err)

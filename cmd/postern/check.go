@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"postern/bridge"
 	"postern/bridge/config"
 	"postern/bridge/control"
 )
@@ -46,6 +47,9 @@ sender that the file has for it: the only honest test of Send As.`,
 			}
 			for _, w := range cfg.Warnings {
 				fmt.Fprintln(c.err, "warning:", w)
+			}
+			if err := bridge.CheckFiles(cfg); err != nil {
+				return err
 			}
 			if live {
 				return c.checkLive(cmd, sendTo, asJSON)
