@@ -64,10 +64,17 @@ func (c *Client) fault(err error, q request, p proof) *token.Error {
 	}
 	var network *url.Error
 	if errors.As(err, &network) {
-		return &token.Error{
+		e := &token.Error{
 			Text: "provider " + c.config.Provider + ": the token endpoint cannot be reached",
 			Err:  fmt.Errorf("token endpoint: %w", network.Err),
 		}
+		// What the way there knows of itself, such as a proxy that refuses.
+		var mend interface{ Remedy() string }
+		if errors.As(network.Err, &mend) {
+			e.Text += ": " + network.Err.Error()
+			e.Remedy = mend.Remedy()
+		}
+		return e
 	}
 	return c.unusable(errors.New("it is cut short, too large, or not what a token endpoint sends"))
 }

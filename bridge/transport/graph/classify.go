@@ -228,6 +228,10 @@ func (t *Transport) judgeSilence(a answer) reply.Outcome {
 		o.Reply.Text = "Microsoft Graph did not answer in time"
 	default:
 		o.Reply.Text = "no connection to Microsoft Graph"
+		var mend interface{ Remedy() string } // the hall's, of a proxy that refuses
+		if errors.As(a.err, &mend) {
+			o.Remedy = mend.Remedy()
+		}
 	}
 	if a.released {
 		o.Verdict = reply.InDoubt
