@@ -1,0 +1,97 @@
+package bridge
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/bridge/event"
+	"postern/bridge/queue"
+	"postern/bridge/queue/queuetest"
+)
+
+func TestForeignStore(t *testing.T) {
+	here := origin{Machine: "m1", Starts: 7}
+	for _, tc := range []struct {
+		name    string
+		inside  origin
+		beside  origin
+		missing bool
+		machine string
+		want    string // part of the reason, "" for none
+	}{
+		{"a new store is ours", origin{}, origin{}, true, "m1", ""},
+		{"a store without notes, of an older version, is ours", origin{}, here, false, "m1", ""},
+		{"as it was left", here, here, false, "m1", ""},
+		{"a crash between the two notes", origin{Machine: "m1", Starts: 8}, here, false, "m1", ""},
+		{"a backup", origin{Backup: true}, here, false, "m1", "restored from a backup"},
+		{"another machine", here, here, false, "m2", "written on another machine"},
+		{"a machine without an id, as in a container", here, here, false, "", ""},
+		{"a machine that got an id", origin{Starts: 7}, here, false, "m1", ""},
+		{"the file alone was put here", here, origin{}, true, "m1", "without the note of its last start"},
+		{"an old copy was put back", origin{Machine: "m1", Starts: 5}, here, false, "m1", "older than the last start"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got := foreign(tc.inside, tc.beside, tc.missing, tc.machine)
+			if tc.want == "" && got != "" || !strings.Contains(got, tc.want) {
+				t.Errorf("foreign = %q; want %q", got, tc.want)
+			}
+		})
+	}
+}
+
+// TestStoreOnAnotherMachineIsHeld: with its whole folder, notes and all, it is held once; then it is that machine's.
+func TestStoreOnAnotherMachineIsHeld(t *testing.T) {
+	dir, store, log := t.TempDir(), queuetest.NewMemory(), &eventLog{}
+	item, m := queuetest.NewMessage("erp", time.Now())
+	if err := store.Add(t.Context(), item, m, strings.NewReader("x")); err != nil {
+		t.Fatal(err)
+	}
+	start := func(machine string) queue.State {
+		t.Helper()
+		q := queue.New(queue.Options{Store: store, Relayer: nobodyRelays{}, Accounts: []queue.Account{{Name: "erp"}}})
+		if err := claimStore(t.Context(), store, q, dir, machine, event.NewBus(log)); err != nil {
+			t.Fatal(err)
+		}
+		r, err := q.Show(t.Context(), item.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.State
+	}
+	release := func() {
+		t.Helper()
+		q := queue.New(queue.Options{Store: store, Relayer: nobodyRelays{}, Accounts: []queue.Account{{Name: "erp"}}})
+		if n, err := q.ChangeAll(t.Context(), queue.Filter{}, queue.Order{Action: queue.Release, By: "root"}); err != nil || n != 1 {
+			t.Fatalf("release = %d, %v", n, err)
+		}
+	}
+	for _, step := range []struct {
+		machine string
+		want    queue.State
+	}{{"m1", queue.Queued}, {"m1", queue.Queued}, {"m2", queue.Held}, {"m2", queue.Queued}, {"m1", queue.Held}} {
+		if got := start(step.machine); got != step.want {
+			t.Errorf("on %s it is %s; want %s", step.machine, got, step.want)
+		}
+		if step.want == queue.Held {
+			release()
+		}
+	}
+	if n := log.count(event.QueueHeld); n != 2 {
+		t.Errorf("it was said %d times that everything is held; want 2", n)
+	}
+	if fi, err := os.Stat(filepath.Join(dir, originFile)); err != nil || fi.Mode().Perm()&0o077 != 0 {
+		t.Errorf("the note beside the store: %v, %v", fi, err)
+	}
+	// A note that cannot be read stops the start, and says what to do.
+	if err := os.WriteFile(filepath.Join(dir, originFile), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	q := queue.New(queue.Options{Store: store, Relayer: nobodyRelays{}})
+	if err := claimStore(context.Background(), store, q, dir, "m1", nil); err == nil || !strings.Contains(err.Error(), "remove it") {
+		t.Errorf("claimStore with a damaged note = %v", err)
+	}
+}
