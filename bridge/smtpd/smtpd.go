@@ -103,11 +103,15 @@ func (s *Server) Serve(l net.Listener) error {
 		if s.ending() {
 			return nil
 		}
-		// Too many open files, or a client that left before it was accepted: both pass. What does not pass ends the loop.
-		if failures++; errors.Is(err, net.ErrClosed) || failures > 100 {
+		if errors.Is(err, net.ErrClosed) {
 			return fmt.Errorf("accept on %s: %w", s.o.Load().Address, err)
 		}
-		s.pause(time.Duration(failures) * 10 * time.Millisecond)
+		// Too many open files, or a client that left before it was accepted: both pass. One line a minute says so.
+		if failures++; failures%60 == 1 {
+			s.o.Load().Events.Emit(context.Background(), slog.LevelError, event.ConnectionRefused,
+				slog.String("listener", s.o.Load().Address), slog.Any("err", fmt.Errorf("accept: %w", err)))
+		}
+		s.pause(min(time.Duration(failures)*10*time.Millisecond, time.Second))
 	}
 }
 

@@ -147,6 +147,42 @@ func TestAClientThatSendsNothingIsClosed(t *testing.T) {
 	})
 }
 
+// exhausted is a listener without open files for a while.
+type exhausted struct {
+	*pipes
+	failures int
+}
+
+func (e *exhausted) Accept() (net.Conn, error) {
+	if e.failures > 0 {
+		e.failures--
+		return nil, &net.OpError{Op: "accept", Err: errors.New("too many open files")}
+	}
+	return e.pipes.Accept()
+}
+
+func TestAcceptSurvivesAShortageOfFiles(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, b *bubble) {
+		synctest.Wait() // the bubble's own listener is served
+		l := &exhausted{&pipes{make(chan net.Conn), make(chan struct{})}, 300}
+		served := make(chan error, 1)
+		go func() { served <- b.s.Serve(l) }()
+		b.l = l.pipes
+		start := time.Now()
+		b.connect().want("", "220")
+		if d := time.Since(start); d < 4*time.Minute {
+			t.Errorf("300 failures took %v only", d)
+		}
+		if n := strings.Count(b.events.String(), "too many open files"); n != 5 {
+			t.Errorf("%d lines in the log; want 5", n)
+		}
+		b.s.Shutdown(t.Context())
+		if err := <-served; err != nil {
+			t.Errorf("Serve = %v", err)
+		}
+	})
+}
+
 func TestEarlyTalkersAreClosedOffLoopback(t *testing.T) {
 	off := func(o *Options, _ *house) { o.Networks = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")} }
 	for _, tc := range []struct {

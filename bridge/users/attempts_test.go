@@ -147,6 +147,16 @@ func TestTheBlockNamesItsEndAndNoPassword(t *testing.T) {
 	}
 }
 
+func TestANewConfigurationForgetsNoFailure(t *testing.T) {
+	g := newGate(t)
+	g.fail(10, "192.0.2.1", "nav")
+	before := g.u
+	g.u = open(t, func() time.Time { return g.now }, User{Name: "nav", Hashes: []string{cheap(t, "pw", 1)}})
+	g.u.Succeed(before)
+	g.want("192.0.2.1", "nav", "pw", "blocked")
+	g.want("192.0.2.2", "nav", "pw", "in")
+}
+
 func TestCountsAreBounded(t *testing.T) {
 	a := newAttempts()
 	now := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
