@@ -31,6 +31,8 @@ type daemon struct {
 	mu  sync.Mutex
 	log bytes.Buffer
 	end chan struct{} // closed when its standard error ended
+
+	grew *sync.Cond // on mu: the log has grown or ended
 }
 
 func program(args ...string) *exec.Cmd {
@@ -45,6 +47,7 @@ var started = regexp.MustCompile(`msg="listener started" listener=(\S+)`)
 func startDaemon(t *testing.T, file string) *daemon {
 	t.Helper()
 	d := &daemon{t: t, cmd: program("run", "--config", file), end: make(chan struct{})}
+	d.grew = sync.NewCond(&d.mu)
 	pipe, err := d.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -54,6 +57,7 @@ func startDaemon(t *testing.T, file string) *daemon {
 	}
 	serving := make(chan struct{})
 	go func() {
+		defer d.grew.Broadcast()
 		defer close(d.end)
 		announced := sync.OnceFunc(func() { close(serving) })
 		for s := bufio.NewScanner(pipe); s.Scan(); {
@@ -62,6 +66,7 @@ func startDaemon(t *testing.T, file string) *daemon {
 			if m := started.FindStringSubmatch(s.Text()); m != nil {
 				d.addr = m[1]
 			}
+			d.grew.Broadcast()
 			d.mu.Unlock()
 			if strings.Contains(s.Text(), `msg="service started"`) {
 				announced()
@@ -213,7 +218,8 @@ func TestDaemonRefusesToStart(t *testing.T) {
 	for _, tc := range []struct{ name, file, want string }{
 		{"a second daemon on the same data_dir", fixed("second", free, `"data"`), "is in use: another postern runs on it"},
 		{"a listener address in use", fixed("busy", d.addr, `"other"`), "listener " + d.addr + " cannot listen"},
-		{"a data_dir that cannot be made", fixed("dir", free, `"postern.toml/data"`), "data_dir"},
+		{"a data_dir that cannot be made", fixed("dir", free, `"postern.toml/data"`), "cannot be made"},
+		{"a data_dir that cannot be written", fixed("proc", free, `"/proc/self"`), "data_dir /proc/self"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			out, status := outcome(t, "", "run", "--config", tc.file)
@@ -249,6 +255,13 @@ func TestKillAnyTime(t *testing.T) {
 			extra := 0
 			for s := range acked {
 				extra += copies[s] - 1
+				if copies[s] > 2 {
+					t.Errorf("%s arrived %d times; at most two copies, ever", s, copies[s])
+				}
+			}
+			// A copy can only come of what was in flight at a kill: three connections to Microsoft.
+			if most := kills * 3; extra > most {
+				t.Errorf("%d extra copies of %d kills; want %d at most", extra, kills, most)
 			}
 			t.Logf("%s: %d kills, %d acked, 0 lost, %d extra copies", transport, kills, len(acked), extra)
 		})

@@ -1,0 +1,324 @@
+package main
+
+import (
+	"fmt"
+	"net/smtp"
+	"net/textproto"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"postern/bridge/sandbox"
+)
+
+// await waits until the log matches and returns the submatches; nil where the daemon ended before.
+func (d *daemon) await(re *regexp.Regexp) []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for {
+		if m := re.FindStringSubmatch(d.log.String()); m != nil {
+			return m
+		}
+		select {
+		case <-d.end:
+			return nil
+		default:
+		}
+		d.grew.Wait()
+	}
+}
+
+// killing is one daemon after the other on one data_dir, each killed at a step, and a sandbox that knows the steps.
+type killing struct {
+	t    *testing.T
+	file string
+	box  *sandbox.Sandbox
+	d    *daemon
+	logs strings.Builder // of the daemons that are gone
+
+	mu   sync.Mutex // guards armed
+	arms sandbox.Where
+	dead chan struct{} // closed when the daemon was killed at the step
+}
+
+func newKilling(t *testing.T, transport string) *killing {
+	k := &killing{t: t}
+	var err error
+	if k.box, err = sandbox.Start(sandbox.Options{Step: k.step}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { k.box.Close() })
+	k.file = install(t, k.box, transport)
+	k.d = startDaemon(t, k.file)
+	if out, status := outcome(t, k.box.RefreshToken("erp@contoso.test").Reveal(), "signin", "erp", "--refresh-token", "-", "--config", k.file); status != 0 {
+		t.Fatal(out)
+	}
+	return k
+}
+
+// step kills the daemon where it is to die there, and returns when it is dead: the sandbox goes on only then.
+func (k *killing) step(at sandbox.Where) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.arms == at {
+		k.arms = ""
+		k.d.kill()
+		close(k.dead)
+	}
+}
+
+func (k *killing) arm(at sandbox.Where) <-chan struct{} {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.arms, k.dead = at, make(chan struct{})
+	return k.dead
+}
+
+// restart starts the next daemon.
+func (k *killing) restart() {
+	k.d.kill() // where nobody did
+	k.logs.WriteString(k.d.text())
+	k.d = startDaemon(k.t, k.file)
+}
+
+// relayed waits until the daemons' logs say that the message of that queue ID is relayed.
+func (k *killing) relayed(id string) {
+	re := regexp.MustCompile(`msg="message relayed" queue_id=` + id)
+	if !re.MatchString(k.logs.String()) && k.d.await(re) == nil {
+		k.t.Fatalf("%s was not relayed:\n%s", id, k.d.text())
+	}
+}
+
+// doubted reports whether the logs say that the message was in doubt.
+func (k *killing) doubted(id string) bool {
+	return strings.Contains(k.logs.String()+k.d.text(), `msg="message in doubt" queue_id=`+id)
+}
+
+// copies counts the arrivals of that subject.
+func (k *killing) copies(subject string) (n int) {
+	for _, r := range k.box.Received() {
+		if strings.Contains(string(r.Raw), "\r\nSubject: "+subject+"\r\n") {
+			n++
+		}
+	}
+	return n
+}
+
+var queued = regexp.MustCompile(`queued as (\w+)`)
+
+// submit hands in one message up to where until says, and returns its queue ID where it was answered with 250.
+func (k *killing) submit(subject string, until string) (id string, err error) {
+	c, err := smtp.Dial(k.d.addr)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	if err := c.Auth(smtp.PlainAuth("", "nav", password, "127.0.0.1")); err != nil {
+		return "", err
+	}
+	if err := c.Mail("nav@contoso.test"); err != nil {
+		return "", err
+	}
+	if err := c.Rcpt("customer@example.test"); err != nil {
+		return "", err
+	}
+	if _, err := command(c.Text, 354, "DATA"); err != nil {
+		return "", err
+	}
+	text := "From: nav@contoso.test\r\nTo: customer@example.test\r\nSubject: " + subject + "\r\n\r\n" + strings.Repeat("invoice\r\n", 500) + sandbox.EndOfText
+	if until == "body" {
+		c.Text.W.WriteString(text)
+		return "", c.Text.W.Flush()
+	}
+	answer, err := command(c.Text, 250, "%s.", text)
+	if err != nil {
+		return "", err
+	}
+	return queued.FindStringSubmatch(answer)[1], nil
+}
+
+func command(c *textproto.Conn, want int, format string, args ...any) (string, error) {
+	if err := c.PrintfLine(format, args...); err != nil {
+		return "", err
+	}
+	_, answer, err := c.ReadResponse(want)
+	return answer, err
+}
+
+// TestKillAtEachStep kills the daemon at each named step of a message's walk, starts it again and lets it drain. Nothing
+// that was answered with 250 is lost; a second copy comes only of a step after which nobody can tell, and was recorded
+// as in doubt before it left.
+func TestKillAtEachStep(t *testing.T) {
+	type step struct {
+		name    string
+		at      sandbox.Where
+		log     string // or where the daemon says this
+		doubted bool   // the message is in doubt after the restart
+	}
+	steps := map[string][]step{
+		"smtp": {
+			{"after the lease, at the greeting", sandbox.AtGreeting, "", false},
+			{"at AUTH", sandbox.AtAuth, "", false},
+			{"after MAIL", sandbox.AtMail, "", false},
+			{"after RCPT", sandbox.AtRcpt, "", false},
+			{"before 354", sandbox.AtData, "", false},
+			{"after the final dot", sandbox.AtDot, "", true},
+			{"before the upstream's 250", sandbox.Kept, "", true},
+			{"after the done-commit", "", `msg="message relayed"`, false},
+		},
+		"graph": {
+			{"at the request", sandbox.AtGraph, "", true},
+			{"after the request", sandbox.AtDot, "", true},
+			{"before the 202", sandbox.Kept, "", true},
+			{"after the done-commit", "", `msg="message relayed"`, false},
+		},
+	}
+	for transport, list := range steps {
+		t.Run(transport, func(t *testing.T) {
+			k := newKilling(t, transport)
+			acked, lost, extra, doubts := 0, 0, 0, 0
+			for i, s := range list {
+				subject := fmt.Sprintf("step %d", i)
+				if i > 0 {
+					k.restart() // a connection that is kept for the next message would skip steps
+				}
+				dead := k.arm(s.at)
+				id, err := k.submit(subject, "")
+				if err != nil {
+					t.Fatalf("%s: %v", s.name, err)
+				}
+				acked++
+				if s.at != "" {
+					<-dead
+				} else if k.d.await(regexp.MustCompile(s.log+".*"+id)) == nil {
+					t.Fatalf("%s: the daemon ended by itself:\n%s", s.name, k.d.text())
+				}
+				k.restart()
+				k.relayed(id)
+				n := k.copies(subject)
+				if n == 0 {
+					lost++
+				}
+				extra += max(n-1, 0)
+				doubted := k.doubted(id)
+				if doubted {
+					doubts++
+				}
+				if n == 0 || n > 2 || n == 2 && !doubted || doubted != s.doubted {
+					t.Errorf("%s: %d copies, in doubt %v; want in doubt %v", s.name, n, doubted, s.doubted)
+				}
+			}
+			t.Logf("%s: %d steps, acked %d, lost %d, extra copies %d, in doubt %d", transport, len(list), acked, lost, extra, doubts)
+		})
+	}
+}
+
+// TestKillWithinTheText: whether the dot was on its way nobody can tell from here; but nothing is lost, and no copy is
+// silent.
+func TestKillWithinTheText(t *testing.T) {
+	for _, at := range []sandbox.Where{sandbox.InBody, sandbox.AtEnd} {
+		t.Run(string(at), func(t *testing.T) {
+			k := newKilling(t, "smtp")
+			dead := k.arm(at)
+			id, err := k.submit("text", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			<-dead
+			k.restart()
+			k.relayed(id)
+			if n := k.copies("text"); n == 0 || n > 2 || n == 2 && !k.doubted(id) {
+				t.Errorf("%d copies, in doubt %v", n, k.doubted(id))
+			}
+		})
+	}
+}
+
+// TestKillWhileAccepting: what was not answered with 250 is not promised and not half there; what was is there.
+func TestKillWhileAccepting(t *testing.T) {
+	k := newKilling(t, "smtp")
+	if _, err := k.submit("half", "body"); err != nil {
+		t.Fatal(err)
+	}
+	k.restart()
+
+	// After the commit: the line is written between it and the 250. Whether the 250 came decides what was promised.
+	promised := make(chan string, 1)
+	go func() {
+		id, _ := k.submit("committed", "") // an error is the kill
+		promised <- id
+	}()
+	m := k.d.await(regexp.MustCompile(`msg="message accepted" queue_id=(\w+)`))
+	if m == nil {
+		t.Fatal("the daemon ended by itself")
+	}
+	k.d.kill()
+	<-promised
+	k.restart()
+	k.relayed(m[1]) // committed is kept, promised or not
+
+	id, err := k.submit("answered", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.d.kill() // after 250
+	k.restart()
+	k.relayed(id)
+	if half, committed, answered := k.copies("half"), k.copies("committed"), k.copies("answered"); half != 0 || committed == 0 || answered == 0 {
+		t.Errorf("arrived: half %d, committed %d, answered %d", half, committed, answered)
+	}
+}
+
+// TestKillAtRandom is SIGKILL at random moments under 8 senders. POSTERN_KILLS sets how often, for the long form.
+func TestKillAtRandom(t *testing.T) {
+	kills := 5
+	if n, err := strconv.Atoi(os.Getenv("POSTERN_KILLS")); err == nil {
+		kills = n
+	}
+	for _, transport := range []string{"smtp", "graph"} {
+		t.Run(transport, func(t *testing.T) {
+			k := newKilling(t, transport)
+			acked := map[string]bool{}
+			for round := range kills {
+				for _, s := range k.d.sendUntilKilled(round%20, 8) {
+					acked[s] = true
+				}
+				k.restart()
+			}
+			copies := arrivals(t, k.box, acked, k.d)
+			extra, silent := 0, 0
+			logs := k.logs.String() + k.d.text()
+			for _, r := range k.box.Received() {
+				subject := subjectLine.FindStringSubmatch(string(r.Raw))[1]
+				if n := copies[subject]; n > 1 {
+					extra++ // counted once for each copy, so the first is taken off below
+					if !strings.Contains(logs, "message in doubt") || !inDoubt(logs, r.MessageID) {
+						silent++
+					}
+				}
+			}
+			for s, n := range copies {
+				if n > 1 {
+					extra--
+				}
+				if n > 2 {
+					t.Errorf("%s arrived %d times", s, n)
+				}
+			}
+			if silent > 0 {
+				t.Errorf("%d copies were not recorded as in doubt", silent)
+			}
+			t.Logf("%s: %d kills, acked %d, lost 0, extra copies %d, in doubt %d", transport, kills, len(acked), extra,
+				strings.Count(logs, `msg="message in doubt"`))
+		})
+	}
+}
+
+var subjectLine = regexp.MustCompile(`(?m)^Subject: (.*?)\r$`)
+
+func inDoubt(logs, messageID string) bool {
+	return regexp.MustCompile(`msg="message in doubt" .*message_id="?` + regexp.QuoteMeta(messageID)).MatchString(logs)
+}
