@@ -304,25 +304,6 @@ func TestConnectionsAreLimited(t *testing.T) {
 			t.Errorf("no %q in the log:\n%s", want, h.events)
 		}
 	})
-	t.Run("with room for addresses that worked before", func(t *testing.T) {
-		h := open(t, func(o *Options, h *house) {
-			o.MaxConnections, o.PlaintextAuth, h.remote = 10, true, "192.0.2.1:1"
-			o.Networks = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
-			h.users.at = netip.MustParsePrefix("192.0.2.1/32")
-		})
-		c := h.begin("b@d.test")
-		c.want("DATA", "354")
-		c.want(".", "250")
-		h.remote = "192.0.2.66:1"
-		for range 7 {
-			h.dial().want("", "220")
-		}
-		h.dial().want("", "421 4.3.2")
-		h.remote = "192.0.2.1:1"
-		h.dial().want("", "220")
-		h.dial().want("", "220")
-		h.dial().want("", "421 4.3.2") // the very last
-	})
 	t.Run("not per address on loopback", func(t *testing.T) {
 		h := open(t, func(o *Options, _ *house) { o.MaxConnectionsPerAddress = 1 })
 		h.dial().want("", "220")

@@ -147,6 +147,45 @@ func TestAClientThatSendsNothingIsClosed(t *testing.T) {
 	})
 }
 
+func TestRoomIsKeptForAddressesThatWorked(t *testing.T) {
+	inBubble(t, func(o *Options, h *house) {
+		o.MaxConnections, o.PlaintextAuth, o.Networks = 10, true, []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+		o.Auth, h.users.at = Optional, netip.MustParsePrefix("192.0.2.2/32")
+	}, func(t *testing.T, b *bubble) {
+		logsIn, sends, stranger := "192.0.2.1:1", "192.0.2.2:1", "192.0.2.66:1"
+		c := b.connectFrom(logsIn)
+		c.want("", "220")
+		c.want("EHLO x", "250")
+		c.want("AUTH PLAIN AG5hdgBzZWNyZXQ=", "235")
+		c = b.connectFrom(sends)
+		for _, l := range []string{"", "HELO x", "MAIL FROM:<a@b.test>", "RCPT TO:<c@d.test>"} {
+			c.want(l, "2")
+		}
+		c.want("DATA", "354")
+		c.want(".", "250")
+		for range 6 {
+			b.connectFrom(stranger).want("", "220")
+		}
+		b.connectFrom(stranger).want("", "421 4.3.2")
+		b.connectFrom(logsIn).want("", "220")
+		b.connectFrom(sends).want("", "220")
+		b.connectFrom(sends).want("", "421 4.3.2") // the very last
+		if !strings.Contains(b.events.String(), "key=max_connections") {
+			t.Errorf("the log does not name the key:\n%s", b.events)
+		}
+	})
+	t.Run("for a day", func(t *testing.T) {
+		inBubble(t, func(o *Options, _ *house) { o.MaxConnections = 5 }, func(t *testing.T, b *bubble) {
+			b.s.worked(netip.MustParseAddr("127.0.0.1"))
+			time.Sleep(knownFor + time.Second)
+			for range 4 {
+				b.connect().want("", "220")
+			}
+			b.connect().want("", "421 4.3.2")
+		})
+	})
+}
+
 // exhausted is a listener without open files for a while.
 type exhausted struct {
 	*pipes
