@@ -15,6 +15,7 @@ import (
 // room refuses a message that the disk or its user's share has no room for; it may come again later.
 func (q *Queue) room(ctx context.Context, m message.Message) error {
 	if err := q.space.enough(ctx); err != nil {
+		q.owe() // who looks after the queue gives back room that nobody needs
 		return &reply.Error{Code: 452, Enhanced: "4.3.1", Text: "insufficient system storage; try again later",
 			Err: fmt.Errorf("queue %s: %w", m.ID, err)}
 	}

@@ -129,7 +129,7 @@ type Queue struct {
 	parks       parks
 	space       space
 	usage       usage
-	owes        chan struct{}  // holds one token: a report is owed
+	owes        chan struct{}  // holds one token: a report is owed, or room is short
 	attempts    sync.WaitGroup // those in flight
 }
 
@@ -168,7 +168,7 @@ func orDefault(d, standard time.Duration) time.Duration {
 	return d
 }
 
-// owe tells that a report is owed. It never blocks.
+// owe tells that a report is owed, or room is short. It never blocks.
 func (q *Queue) owe() {
 	select {
 	case q.owes <- struct{}{}:

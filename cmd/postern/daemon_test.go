@@ -46,7 +46,13 @@ var started = regexp.MustCompile(`msg="listener started" listener=(\S+)`)
 // startDaemon runs `postern run` and returns when it serves.
 func startDaemon(t *testing.T, file string) *daemon {
 	t.Helper()
-	d := &daemon{t: t, cmd: program("run", "--config", file), end: make(chan struct{})}
+	return startCommand(t, program("run", "--config", file))
+}
+
+// startCommand runs a command that becomes the daemon.
+func startCommand(t *testing.T, cmd *exec.Cmd) *daemon {
+	t.Helper()
+	d := &daemon{t: t, cmd: cmd, end: make(chan struct{})}
 	d.grew = sync.NewCond(&d.mu)
 	pipe, err := d.cmd.StderrPipe()
 	if err != nil {

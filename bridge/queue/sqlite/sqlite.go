@@ -131,7 +131,7 @@ func dsn(path string, readOnly bool) string {
 		abs = "/" + abs // C:/...
 	}
 	q := url.Values{"_busy_timeout": {"10000"}, "_auto_vacuum": {"incremental"},
-		"_pragma": {"journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "cache_size(-8000)"}}
+		"_pragma": {"journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "cache_size(-8000)", "journal_size_limit(4194304)"}}
 	if readOnly {
 		q["_pragma"] = []string{"query_only(1)", "synchronous(FULL)"}
 		q.Del("_auto_vacuum")

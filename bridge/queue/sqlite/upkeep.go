@@ -133,7 +133,7 @@ const (
 	purgePages    = 1000 // 4 KiB each
 
 	// Free pages are kept for new mail: up to so many, and up to a quarter of the file.
-	keepPages = 4096
+	keepPages = 1024
 )
 
 // Purge deletes a little of what is not needed any more and shrinks the file a little; see queue.Store.

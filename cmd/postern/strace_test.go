@@ -1,0 +1,165 @@
+//go:build linux
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/textproto"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// needsStrace skips where strace is not there, but never in CI.
+func needsStrace(t *testing.T) {
+	t.Helper()
+	if _, err := exec.LookPath("strace"); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("strace is missing: .ci/install installs it")
+		}
+		t.Skip("strace is missing: apt-get install strace")
+	}
+}
+
+// TestCommitComesBeforeTheReply watches an accept from outside: the write-ahead log is synced after the final dot was
+// read, and before the 250 is written.
+func TestCommitComesBeforeTheReply(t *testing.T) {
+	needsStrace(t)
+	k := newKilling(t, "smtp")
+	k.d.kill()
+	trace := filepath.Join(t.TempDir(), "trace")
+	p := program("run", "--config", k.file)
+	cmd := exec.Command("strace", append([]string{"-D", "-f", "-y", "-s", "100000", "-e", "trace=read,write,fsync,fdatasync", "-o", trace}, p.Args...)...)
+	cmd.Env = p.Env
+	k.d = startCommand(t, cmd)
+	const messages = 5
+	for i := range messages {
+		id, err := k.submit(fmt.Sprintf("traced %d", i), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		k.relayed(id)
+	}
+	if status := k.d.terminate(); status != 0 {
+		t.Errorf("exit status %d\n%s", status, k.d.text())
+	}
+	text, err := os.ReadFile(trace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := checkTrace(t, strings.Split(string(text), "\n")); n != messages {
+		t.Errorf("%d accepts were seen, want %d\n", n, messages)
+	}
+}
+
+var (
+	finalDot  = regexp.MustCompile(`\\r\\n\.\\r\\n`)
+	syncOfWAL = regexp.MustCompile(`^(\d+) .*\bf(?:data)?sync\(\d+<[^>]*queue\.db-wal>(\) += 0| <unfinished)`)
+	resumed   = regexp.MustCompile(`^(\d+) .*<\.\.\. f(?:data)?sync resumed>\) += 0`)
+	reply250  = regexp.MustCompile(`write\(\d+<[^>]*>, "250 2\.0\.0 Ok: queued as `)
+)
+
+// checkTrace goes through the calls in order and returns how many accepts it saw.
+func checkTrace(t *testing.T, lines []string) (accepts int) {
+	synced := true
+	pending := map[string]bool{} // threads within a sync of the WAL
+	for _, line := range lines {
+		switch m := syncOfWAL.FindStringSubmatch(line); {
+		case strings.Contains(line, "read(") || strings.Contains(line, "read resumed"):
+			if finalDot.MatchString(line) {
+				synced = false
+				clear(pending) // one that began before proves nothing
+			}
+		case m != nil && strings.Contains(m[2], "unfinished"):
+			pending[m[1]] = true
+		case m != nil:
+			synced = true
+		case resumed.MatchString(line):
+			if thread := resumed.FindStringSubmatch(line)[1]; pending[thread] {
+				synced = true
+				delete(pending, thread)
+			}
+		case reply250.MatchString(line):
+			accepts++
+			if !synced {
+				t.Error("the 250 was written before the commit was synced")
+			}
+		}
+	}
+	return accepts
+}
+
+// TestBrokenDisk makes the system calls on the store fail in a running daemon: the application gets a 4xx with a fixed
+// text, nothing is lost or half kept, and it goes on by itself when the disk does.
+func TestBrokenDisk(t *testing.T) {
+	needsStrace(t)
+	for _, tc := range []struct{ name, inject, code, text string }{
+		{"the disk is full", "pwrite64:error=ENOSPC", "452", "4.3.1 insufficient system storage; try again later"},
+		{"the disk cannot be written", "pwrite64:error=EIO", "451", "4.3.0 the message could not be stored; try again later"},
+		{"the file system is read-only", "pwrite64:error=EROFS", "451", "4.3.0 the message could not be stored; try again later"},
+		{"the disk cannot be synced", "fsync,fdatasync:error=EIO", "451", "4.3.0 the message could not be stored; try again later"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			k := newKilling(t, "smtp")
+			first, err := k.submit("before", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			k.relayed(first)
+			detach := k.inject(tc.inject)
+			for i := range 3 {
+				_, err := k.submit(fmt.Sprintf("during %d", i), "")
+				var refusal *textproto.Error
+				if !errors.As(err, &refusal) || fmt.Sprint(refusal.Code) != tc.code || refusal.Msg != tc.text {
+					t.Errorf("submit = %v; want %s %s", err, tc.code, tc.text)
+				}
+			}
+			detach()
+			last, err := k.submit("after", "")
+			if err != nil {
+				t.Fatalf("submit after the trouble: %v\n%s", err, k.d.text())
+			}
+			k.relayed(last)
+			k.restart()
+			if before, during, after := k.copies("before"), k.copies("during 0")+k.copies("during 1")+k.copies("during 2"), k.copies("after"); before != 1 || during != 0 || after != 1 {
+				t.Errorf("arrived: before %d, during %d, after %d; want 1, 0, 1", before, during, after)
+			}
+		})
+	}
+}
+
+// inject lets calls on the write-ahead log of the running daemon fail until the returned function is called.
+func (k *killing) inject(what string) (detach func()) {
+	k.t.Helper()
+	wal := filepath.Join(filepath.Dir(k.file), "data", "queue.db-wal")
+	calls, _, _ := strings.Cut(what, ":")
+	cmd := exec.Command("strace", "-f", "-p", fmt.Sprint(k.d.cmd.Process.Pid), "-P", wal, "-e", "trace="+calls, "-e", "inject="+what, "-o", filepath.Join(k.t.TempDir(), "trace"))
+	said, err := cmd.StderrPipe()
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		k.t.Fatal(err)
+	}
+	b := make([]byte, 200)
+	n, _ := said.Read(b) // "strace: Process 1 attached": from then on
+	if !strings.Contains(string(b[:n]), "attached") {
+		cmd.Process.Kill()
+		cmd.Wait()
+		k.t.Skipf("strace cannot attach to a process here: %s", b[:n])
+	}
+	done := false
+	detach = func() {
+		if !done {
+			done = true
+			cmd.Process.Signal(os.Interrupt)
+			cmd.Wait()
+		}
+	}
+	k.t.Cleanup(detach)
+	return detach
+}
