@@ -39,7 +39,7 @@ func (s *Server) admit(c net.Conn) {
 	}
 	l := newLink(s, o, c, remote)
 	s.links[l] = true
-	s.perAddr[remote]++
+	s.perAddr[network(remote)]++
 	s.mu.Unlock()
 	o.Events.Emit(context.Background(), slog.LevelDebug, event.ConnectionOpened,
 		slog.String("remote", remote.String()), slog.String("listener", o.Address))
@@ -64,11 +64,20 @@ func (s *Server) judge(o *Options, remote netip.Addr) (text, key string, err err
 	case len(s.links) >= o.MaxConnections-o.MaxConnections/5 && time.Since(s.known[remote]) > knownFor,
 		len(s.links) >= o.MaxConnections:
 		return "421 4.3.2 Too many connections, try again later", "max_connections", errors.New("too many connections")
-	case !remote.IsLoopback() && s.perAddr[remote] >= o.MaxConnectionsPerAddress:
+	case !remote.IsLoopback() && s.perAddr[network(remote)] >= o.MaxConnectionsPerAddress:
 		return "421 4.7.0 Too many connections from your address", "max_connections_per_address",
 			errors.New("too many connections from this address")
 	}
 	return "", "", nil
+}
+
+// network is what counts as one address: of IPv6 the /64, which one machine may choose from at will.
+func network(a netip.Addr) netip.Addr {
+	if a.Is4() || a.IsLoopback() {
+		return a
+	}
+	p, _ := a.Prefix(64) // is never too long for IPv6
+	return p.Addr()
 }
 
 // worked remembers an address that has logged in or handed in a message.
@@ -113,8 +122,9 @@ func (s *Server) refuse(o *Options, c net.Conn, text string) {
 func (s *Server) release(l *link) {
 	s.mu.Lock()
 	delete(s.links, l)
-	if s.perAddr[l.remote]--; s.perAddr[l.remote] <= 0 {
-		delete(s.perAddr, l.remote)
+	from := network(l.remote)
+	if s.perAddr[from]--; s.perAddr[from] <= 0 {
+		delete(s.perAddr, from)
 	}
 	s.mu.Unlock()
 	close(l.gone)

@@ -53,3 +53,19 @@ func (s *Server) ending() bool {
 	defer s.mu.Unlock()
 	return s.draining || s.retired
 }
+
+// Alive reports whether the server still answers: ctx's error where its lock cannot be had in time.
+func (s *Server) Alive(ctx context.Context) error {
+	free := make(chan struct{})
+	go func() { // where it hangs it stays; the process is about to be ended then
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		close(free)
+	}()
+	select {
+	case <-free:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("it does not answer: %w", ctx.Err())
+	}
+}

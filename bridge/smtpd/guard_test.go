@@ -304,6 +304,15 @@ func TestConnectionsAreLimited(t *testing.T) {
 			t.Errorf("no %q in the log:\n%s", want, h.events)
 		}
 	})
+	t.Run("per network of IPv6", func(t *testing.T) {
+		for a, want := range map[string]string{
+			"2001:db8:1:2:3:4:5:6": "2001:db8:1:2::", "192.0.2.1": "192.0.2.1", "::1": "::1", "fe80::1": "fe80::",
+		} {
+			if got := network(netip.MustParseAddr(a)); got.String() != want {
+				t.Errorf("network(%s) = %s; want %s", a, got, want)
+			}
+		}
+	})
 	t.Run("not per address on loopback", func(t *testing.T) {
 		h := open(t, func(o *Options, _ *house) { o.MaxConnectionsPerAddress = 1 })
 		h.dial().want("", "220")

@@ -45,7 +45,7 @@ type Server struct {
 	mu        sync.Mutex // guards what follows, and additions to wg against its Wait
 	listeners map[net.Listener]bool
 	links     map[*link]bool
-	perAddr   map[netip.Addr]int
+	perAddr   map[netip.Addr]int       // by network
 	known     map[netip.Addr]time.Time // when an address last logged in or handed in a message
 	started   bool
 	draining  bool
