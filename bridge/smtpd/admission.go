@@ -28,12 +28,18 @@ func (s *Server) admit(c net.Conn) {
 	s.mu.Lock()
 	text, key, err := s.judge(o, remote)
 	if err != nil {
+		more, tell := s.countRefusal(refusal{network(remote), key})
 		s.mu.Unlock()
 		attrs := []slog.Attr{slog.String("remote", remote.String()), slog.String("listener", o.Address), slog.Any("err", err)}
 		if key != "" {
 			attrs = append(attrs, slog.String("key", key))
 		}
-		o.Events.Emit(context.Background(), slog.LevelWarn, event.ConnectionRefused, attrs...)
+		if more > 0 {
+			attrs = append(attrs, slog.Int("more", more)) // that were not told of
+		}
+		if tell {
+			o.Events.Emit(context.Background(), slog.LevelWarn, event.ConnectionRefused, attrs...)
+		}
 		s.wg.Go(func() { s.refuse(o, c, text) }) // Serve, which runs this, is counted too: Wait is not at zero
 		return
 	}
@@ -94,6 +100,32 @@ func (s *Server) worked(remote netip.Addr) {
 		delete(s.known, oldest)
 	}
 	s.known[remote] = time.Now()
+}
+
+// refusal is why clients from an address are refused. The log has one line a minute for each.
+type refusal struct {
+	from netip.Addr
+	key  string
+}
+
+// tally is when a refusal was told of, and how many there were since.
+type tally struct {
+	told time.Time
+	more int
+}
+
+// countRefusal says whether the log is to be told, and how many refusals it was not told of before. The caller has s.mu.
+func (s *Server) countRefusal(r refusal) (more int, tell bool) {
+	t := s.refused[r]
+	if time.Since(t.told) < time.Minute {
+		s.refused[r] = tally{t.told, t.more + 1}
+		return 0, false
+	}
+	if len(s.refused) >= maxKnown {
+		clear(s.refused)
+	}
+	s.refused[r] = tally{told: time.Now()}
+	return t.more, true
 }
 
 // refuse greets with a refusal and closes.

@@ -47,6 +47,7 @@ type Server struct {
 	links     map[*link]bool
 	perAddr   map[netip.Addr]int       // by network
 	known     map[netip.Addr]time.Time // when an address last logged in or handed in a message
+	refused   map[refusal]tally
 	started   bool
 	draining  bool
 	retired   bool // no connection is accepted any more
@@ -69,6 +70,7 @@ func New(o Options) (*Server, error) {
 		links:     map[*link]bool{},
 		perAddr:   map[netip.Addr]int{},
 		known:     map[netip.Addr]time.Time{},
+		refused:   map[refusal]tally{},
 	}
 	s.o.Store(&o)
 	s.buffers.New = func() any { return new(normalizer) }

@@ -186,6 +186,25 @@ func TestRoomIsKeptForAddressesThatWorked(t *testing.T) {
 	})
 }
 
+func TestRefusalsDoNotFloodTheLog(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, b *bubble) {
+		for range 3 {
+			for range 100 {
+				b.connectFrom("203.0.113.7:1").want("", "554 5.7.1")
+				synctest.Wait() // or it is one of too many that are being told
+			}
+			b.connectFrom("203.0.113.8:1").want("", "554 5.7.1")
+			time.Sleep(time.Minute)
+		}
+		log := b.events.String()
+		for part, want := range map[string]int{"remote=203.0.113.7 ": 3, "key=networks more=99": 2, "remote=203.0.113.8 ": 3} {
+			if got := strings.Count(log, part); got != want {
+				t.Errorf("%q stands %d times in the log; want %d:\n%s", part, got, want, log)
+			}
+		}
+	})
+}
+
 // exhausted is a listener without open files for a while.
 type exhausted struct {
 	*pipes
