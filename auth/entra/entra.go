@@ -21,8 +21,8 @@ import (
 	"postern/auth/token"
 )
 
-// timeout bounds one request to the token endpoint, from dialling to the last byte of the reply.
-const timeout = 30 * time.Second
+// defaultTimeout bounds one request to the token endpoint, from dialling to the last byte of the reply.
+const defaultTimeout = 30 * time.Second
 
 // Config describes one app registration.
 type Config struct {
@@ -41,8 +41,9 @@ type Config struct {
 	NoDrafts bool
 	// HTTP gives the transport (proxy, CA file); its timeout and redirect policy are not used. Default
 	// http.DefaultTransport.
-	HTTP *http.Client
-	Now  func() time.Time // default time.Now
+	HTTP    *http.Client
+	Timeout time.Duration    // of one request; default 30 s
+	Now     func() time.Time // default time.Now
 	// GraphURL is Microsoft Graph with its version, where /me tells who signed in. "": the id token alone does.
 	GraphURL string
 }
@@ -68,6 +69,9 @@ func New(c Config) (*Client, error) {
 	if c.SecretRemedy == "" {
 		c.SecretRemedy = fmt.Sprintf("give provider %s a client_secret", c.Provider)
 	}
+	if c.Timeout <= 0 {
+		c.Timeout = defaultTimeout
+	}
 	u, err := url.Parse(c.Authority)
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
 		return nil, fmt.Errorf("provider %s: the authority is not an https URL", c.Provider)
@@ -78,7 +82,7 @@ func New(c Config) (*Client, error) {
 	return &Client{
 		config: c,
 		url:    strings.TrimRight(c.Authority, "/") + "/" + url.PathEscape(c.Tenant) + "/oauth2/v2.0/token",
-		http:   newHTTP(c.HTTP),
+		http:   newHTTP(c.HTTP, c.Timeout),
 	}, nil
 }
 

@@ -421,7 +421,7 @@ func TestUnreachable(t *testing.T) {
 		}
 	})
 	t.Run("every request has a time limit", func(t *testing.T) {
-		if c := newHTTP(&http.Client{}); c.Timeout != 30*time.Second {
+		if c := newHTTP(&http.Client{}, defaultTimeout); c.Timeout != 30*time.Second {
 			t.Errorf("timeout %v; want 30s", c.Timeout)
 		}
 	})

@@ -5,6 +5,7 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+	"time"
 )
 
 // maxReplyBytes is far more than any token reply has: an access token is 2 to 4 KB, a refresh token 1 to 2 KB.
@@ -15,7 +16,7 @@ var errNotJSON = errors.New("the token endpoint's reply is not JSON")
 
 // newHTTP keeps the transport of base and nothing else. Redirects are not followed: a 307 would send the form, with the
 // refresh token and the client secret in it, to wherever the reply points.
-func newHTTP(base *http.Client) *http.Client {
+func newHTTP(base *http.Client, timeout time.Duration) *http.Client {
 	next := http.DefaultTransport
 	if base != nil && base.Transport != nil {
 		next = base.Transport
