@@ -1,7 +1,6 @@
 package bridge
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -40,7 +39,7 @@ func listenerOptions(cfg *config.Config, l config.Listener) (o smtpd.Options, er
 		PlaintextAuth:            slices.Contains(l.Tolerate, "plaintext-auth"),
 		BareCR:                   slices.Contains(l.Tolerate, "bare-cr"),
 		CRCRLFEnd:                slices.Contains(l.Tolerate, "crcrlf-end"),
-		MaxMessage:               largestMessage(cfg, l),
+		MaxMessage:               largestMessage(cfg, l, nil),
 		MaxConnections:           l.MaxConnections,
 		MaxConnectionsPerAddress: l.MaxConnectionsPerAddress,
 	}
@@ -48,34 +47,6 @@ func listenerOptions(cfg *config.Config, l config.Listener) (o smtpd.Options, er
 		o.TLSConfig, err = serverTLS(l)
 	}
 	return o, err
-}
-
-// largestMessage is SIZE: the largest message that a user of this listener can send by any of his routes. The desk refuses
-// what the message's own route does not carry.
-func largestMessage(cfg *config.Config, l config.Listener) int64 {
-	limits := map[string]int64{}
-	var def string
-	for _, a := range cfg.Accounts {
-		limits[a.Name] = a.MaxMessage
-		if a.Default || len(cfg.Accounts) == 1 {
-			def = a.Name
-		}
-	}
-	var most int64
-	for _, u := range cfg.Users {
-		if l.Auth == "none" && len(u.Networks) == 0 {
-			continue // cannot hand in mail here; where there is a login, control can give one to every user
-		}
-		can := limits[cmp.Or(u.Account, def)]
-		for _, s := range cfg.Scenarios {
-			can = max(can, limits[s.Account])
-		}
-		if u.MaxMessage > 0 {
-			can = min(can, u.MaxMessage)
-		}
-		most = max(most, can)
-	}
-	return most
 }
 
 func openUsers(cfg *config.Config) (*users.Users, error) {
@@ -139,7 +110,7 @@ func queueOptions(cfg *config.Config, s queue.Store, r *relay.Relay, events *eve
 		GiveUpAfter: cfg.Queue.GiveUpAfter, WarnAfter: cfg.Queue.WarnAfter, ParkLimit: cfg.Queue.ParkLimit,
 		KeepHistory: cfg.Queue.KeepHistory, KeepFailed: cfg.Queue.KeepFailed, KeepBodies: cfg.Queue.KeepBodies,
 		StopGrace: cfg.Queue.StopGrace, MaxQueued: map[string]int{},
-		MinFree: cfg.Queue.MinFreeDisk, Free: func() (int64, error) { return freeDisk(cfg.Bridge.DataDir) }}
+		MinFree: cfg.Queue.MinFreeDisk, Free: func() (int64, error) { return freeForQueue(cfg) }}
 	for _, u := range cfg.Users {
 		if u.MaxQueued > 0 {
 			o.MaxQueued[u.Name] = u.MaxQueued
@@ -232,7 +203,7 @@ func openRoute(cfg *config.Config, a config.Account, tokens *auth.Source, events
 		r.Graph, closeGraph = g, g.Close
 	}
 	if usesSMTP(a, p) {
-		s, err := openSmarthost(cfg, a, p, tokens, events)
+		s, err := openSmarthosts(cfg, a, p, tokens, events)
 		if err != nil {
 			return r, none, errors.Join(fmt.Errorf("account %q: %w", a.Name, err), closeGraph())
 		}
@@ -286,6 +257,18 @@ func openGraph(cfg *config.Config, a config.Account, p config.Provider, tokens *
 		o.MayDraft = func() bool { return mayDraft(tokens.Scopes(token.Graph)) }
 	}
 	return graph.New(o)
+}
+
+// openSmarthosts makes the SMTP transport of an account, or of each of its mailboxes when mail comes for it.
+func openSmarthosts(cfg *config.Config, a config.Account, p config.Provider, tokens *auth.Source, events *event.Bus) (closingTransport, error) {
+	if !isMany(a) {
+		return openSmarthost(cfg, a, p, tokens, events)
+	}
+	return &perMailbox{open: func(mailbox string) (closingTransport, error) {
+		one := a
+		one.Name, one.Mailbox = a.Name+"/"+mailbox, mailbox
+		return openSmarthost(cfg, one, p, tokens, events)
+	}}, nil
 }
 
 func openSmarthost(cfg *config.Config, a config.Account, p config.Provider, tokens *auth.Source, events *event.Bus) (*smarthost.Transport, error) {

@@ -98,7 +98,7 @@ func (g *guard) onHello(verb, arg string) string {
 	if !g.extended {
 		return g.pass("HELO guard.invalid", 250, "250 "+host)
 	}
-	lines := []string{host, "PIPELINING", fmt.Sprintf("SIZE %d", g.o.MaxMessage)}
+	lines := []string{host, "PIPELINING", fmt.Sprintf("SIZE %d", g.largest())}
 	if g.o.TLS == StartTLS && !g.secure {
 		lines = append(lines, "STARTTLS")
 	}

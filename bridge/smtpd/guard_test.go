@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -44,6 +45,31 @@ func TestSizeBeyond32BitsIsANumber(t *testing.T) {
 	c.want("", "220")
 	c.want("HELO x", "250")
 	c.want("MAIL FROM:<a@b.test> SIZE=5000000000", "250 2.1.0")
+}
+
+func TestSizeFollowsTheRoutes(t *testing.T) {
+	var carries atomic.Int64
+	h := open(t, func(o *Options, h *house) {
+		o.MaxMessage, o.Carries, h.users.at = 1000, carries.Load, netip.MustParsePrefix("127.0.0.1/32")
+	})
+	c := h.dial()
+	c.want("", "220")
+	for _, tc := range []struct{ carries, want int64 }{{0, 1000}, {300, 300}, {5000, 1000}} {
+		carries.Store(tc.carries)
+		c.send("EHLO x\r\n")
+		said := false
+		for l := c.line(); strings.HasPrefix(l, "250"); l = c.line() {
+			said = said || l == fmt.Sprintf("250-SIZE %d", tc.want)
+			if l[3] == ' ' {
+				break
+			}
+		}
+		if !said {
+			t.Errorf("a route carries %d: EHLO does not say SIZE %d", tc.carries, tc.want)
+		}
+		c.want(fmt.Sprintf("MAIL FROM:<a@b.test> SIZE=%d", tc.want+1), "552 5.3.4")
+		c.want(fmt.Sprintf("MAIL FROM:<a@b.test> SIZE=%d", tc.want), "250")
+	}
 }
 
 func TestTheLibraryHasNoLimitOfItsOwn(t *testing.T) {

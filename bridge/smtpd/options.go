@@ -83,6 +83,9 @@ type Options struct {
 	SessionTimeout   time.Duration // without a message that was taken, whatever else is said; default 1 h
 	EarlyWait        time.Duration // before the greeting, for clients off loopback that talk first; default 50 ms
 
+	// Carries returns the largest message that any route carries now, for SIZE; 0, or a nil function, is MaxMessage.
+	Carries func() int64
+
 	Users  Authenticator
 	Desk   Desk
 	Events *event.Bus // may be nil

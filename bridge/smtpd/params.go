@@ -15,8 +15,8 @@ func (g *guard) mailParams(params []param, env *envelope.Envelope) (refusal stri
 		switch p.name {
 		case "SIZE":
 			var large bool
-			if large, ok = tooLarge(p.value, g.o.MaxMessage); ok && large {
-				return fmt.Sprintf("552 5.3.4 The message is larger than %d octets", g.o.MaxMessage)
+			if large, ok = tooLarge(p.value, g.largest()); ok && large {
+				return fmt.Sprintf("552 5.3.4 The message is larger than %d octets", g.largest())
 			}
 		case "BODY":
 			env.Body8Bit = strings.EqualFold(p.value, "8BITMIME")
@@ -38,6 +38,16 @@ func (g *guard) mailParams(params []param, env *envelope.Envelope) (refusal stri
 		}
 	}
 	return ""
+}
+
+// largest is what SIZE says: what could be taken at most, were it for the routes alone or for the listener.
+func (g *guard) largest() int64 {
+	if g.o.Carries != nil {
+		if n := g.o.Carries(); n > 0 {
+			return min(n, g.o.MaxMessage)
+		}
+	}
+	return g.o.MaxMessage
 }
 
 // rcptParams reads the parameters of RCPT, or says how they are refused. Those of DSN (RFC 3461) are not announced, because
