@@ -17,7 +17,7 @@ func FuzzReadData(f *testing.F) {
 	client, server := net.Pipe() // only for its deadlines
 	f.Cleanup(func() { _, _ = client.Close(), server.Close() })
 	f.Fuzz(func(t *testing.T, in []byte) {
-		c := &session{s: &Sandbox{}, conn: server, r: bufio.NewReaderSize(bytes.NewReader(in), 16), tx: &transaction{}}
+		c := &session{s: &Sandbox{step: func(Where) {}}, conn: server, r: bufio.NewReaderSize(bytes.NewReader(in), 16), tx: &transaction{}}
 		err := c.readData()
 		text, rest, ok := strings.Cut("\r\n"+string(in), "\r\n.\r\n")
 		if ok != (err == nil) {
