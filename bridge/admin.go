@@ -78,7 +78,9 @@ type admin struct {
 	counts   func(context.Context) ([]queue.Count, error)
 	states   func() []relay.State // nil where no daemon runs
 	freed    func(account string)
-	reload   func(context.Context) (control.Reloaded, error) // nil where no daemon runs
+	reload   func(context.Context) (control.Reloaded, error) // nil where no daemon runs; so are the next two
+	describe func(*control.Health)
+	pass     func(cfg *config.Config, user string) (control.Pass, error)
 	*mailAdmin
 }
 
@@ -91,7 +93,7 @@ func (a *admin) Accounts(ctx context.Context) ([]control.Account, error) {
 	waiting := map[string]int{}
 	for _, c := range counts {
 		if c.State != queue.Relayed && c.State != queue.Failed {
-			waiting[c.Account] += c.N
+			waiting[accountOf(c.Account)] += c.N
 		}
 	}
 	var routes []relay.State

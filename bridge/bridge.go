@@ -7,11 +7,13 @@ package bridge
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"postern/auth"
 	"postern/auth/token"
@@ -28,9 +30,13 @@ import (
 
 // Options are what the hall needs beside the configuration.
 type Options struct {
-	Log   *slog.Logger   // nil: nothing is logged
-	Level *slog.LevelVar // of Log, for a reload to set; nil: it stays
-	Sinks []event.Sink // hear every event, after the log
+	Log    *slog.Logger // instead of what [log] asks for; nil with Stderr nil: nothing is logged
+	Stderr io.Writer    // where the log goes as [log] asks for it; nil: Log is used
+
+	Service      bool                     // run by the Windows service manager: log.to = "auto" is the file and the event log
+	OpenEventLog func() (EventLog, error) // nil: there is none
+	Manager      Manager                  // of the service; nil: there is none
+	Sinks        []event.Sink             // hear every event, after the log
 
 	Release string // this program's version, for the words of an older one that meets its queue
 }
@@ -41,7 +47,8 @@ type Bridge struct {
 	events  *event.Bus
 	release string
 
-	level *slog.LevelVar
+	options Options
+	level   *slog.LevelVar // of the log; nil where it is not ours
 
 	reloading sync.Mutex // guards what follows: one change of the configuration at a time
 	doors     []*door    // in the file's order
@@ -52,34 +59,36 @@ type Bridge struct {
 	serve     func(*door) // nil while Run does not run
 	leave     func(*door)
 
-	live  atomic.Pointer[config.Config] // the configuration in force; cfg is the one at the start
-	front front
+	live      atomic.Pointer[config.Config] // the configuration in force; cfg is the one at the start
+	front     front
 	store     *sqlite.Store
 	queue     *queue.Queue
 	relay     *relay.Relay
 	accounts  *auth.Accounts
 	contents  *contents.Store
 	pacer     *submission.Pacer
+	mailboxes *mailboxes
+	days      dayCounts
 	admin     atomic.Pointer[admin] // another configuration is another admin
 	control   *control.Server
 	socket    net.Listener
 	notices   *notice.Desk
 	heard     noticeSink // hands events to notices
 
+	recent  recent         // the latest errors
+	since   time.Time      // when it was opened
 	closers []func() error // in the order of opening
+
+	closeLog func() error // after everything else: closing tells of itself
 }
 
 // New opens everything and starts nothing: when it returns, the ports are bound, data_dir is locked, and nobody is
 // served. Call Run, which also closes.
 func New(ctx context.Context, cfg *config.Config, o Options) (*Bridge, error) {
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	b := &Bridge{cfg: cfg, level: o.Level, release: o.Release}
-	b.events = event.NewBus(append([]event.Sink{logSink{o.Log}, &b.heard}, o.Sinks...)...)
+	b := &Bridge{cfg: cfg, since: time.Now(), options: o, release: o.Release}
 	b.live.Store(cfg)
 	if err := b.open(ctx); err != nil {
-		return nil, errors.Join(err, b.close())
+		return nil, errors.Join(err, b.close(), b.endLog())
 	}
 	return b, nil
 }
@@ -101,6 +110,9 @@ func (b *Bridge) open(ctx context.Context) error {
 	if err := dir.takeIdentity(); err != nil {
 		return err
 	}
+	if err := b.openLog(); err != nil {
+		return err
+	}
 	if err := b.openBack(ctx, key); err != nil {
 		return err
 	}
@@ -108,6 +120,28 @@ func (b *Bridge) open(ctx context.Context) error {
 		return err
 	}
 	return b.openControl()
+}
+
+// openLog opens the log, and tells what should be looked at in the file.
+func (b *Bridge) openLog() error {
+	log := b.options.Log
+	if log == nil && b.options.Stderr != nil {
+		l, err := openLogs(b.cfg.Log, b.options)
+		if err != nil {
+			return err
+		}
+		log, b.level = l.log, l.level
+		b.closeLog = l.close
+	}
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	b.days = dayCounts{live: b.live.Load, events: func() *event.Bus { return b.events }, now: time.Now}
+	b.events = event.NewBus(append([]event.Sink{logSink{log}, &b.heard, &b.recent, &b.days}, b.options.Sinks...)...)
+	for _, w := range b.cfg.Warnings {
+		b.events.Emit(context.Background(), slog.LevelWarn, event.ConfigurationWarning, slog.String("err", w.String()))
+	}
+	return nil
 }
 
 // bind takes every port before anything else is touched, so that a port in use leaves nothing half-started.
@@ -173,6 +207,16 @@ func (b *Bridge) openBack(ctx context.Context, key token.Secret) (err error) {
 	qo := queueOptions(b.cfg, b.store, b.relay, b.events)
 	qo.Reporter = reporter{b.live.Load, b.notices}
 	b.queue = queue.New(qo)
+	b.mailboxes = &mailboxes{relay: b.relay, queue: b.queue}
+	if err := b.mailboxes.set(b.cfg, b.outlets.routes(b.cfg), qo.Accounts); err != nil {
+		return err
+	}
+	if err := b.mailboxes.recall(ctx); err != nil {
+		return err
+	}
+	if err := b.days.recall(ctx, b.store); err != nil {
+		return err
+	}
 	if err := removeBackups(b.cfg.Bridge.DataDir); err != nil {
 		return err
 	}
@@ -180,7 +224,7 @@ func (b *Bridge) openBack(ctx context.Context, key token.Secret) (err error) {
 		return err
 	}
 	b.admin.Store(&admin{cfg: b.cfg, accounts: b.accounts, counts: b.queue.Counts, states: b.relay.States, freed: b.freed, mailAdmin: b.mailAdmin(),
-		reload: b.Reload})
+		reload: b.Reload, describe: b.describe, pass: b.pass})
 	return nil
 }
 
@@ -262,12 +306,16 @@ func (b *Bridge) Run(ctx context.Context) error {
 		u.expiring = func(all []control.Expiry) { tellExpiries(b.notices, all) }
 		return u.run(ctx)
 	})
+	r.open("recipients per day", func() error { return b.days.run(ctx, b.store) })
 	r.open("notices", func() error { return b.notices.Run(ctx) })
 	r.open("replaced transports", func() error { return b.shutRetired(ctx) })
 	r.open("control", func() error { return b.control.Serve(b.socket) })
+	r.open("watchdog", func() error { return b.watchdog(ctx) })
 	b.openDoors(r)
+	b.manager().Ready()
 	b.events.Emit(ctx, slog.LevelInfo, event.ServiceStarted, slog.Int("accounts", len(b.cfg.Accounts)))
 	<-ctx.Done()
+	b.manager().Stopping(b.cfg.Queue.StopGrace + lastGrace)
 	err := b.shutDown()
 	r.wg.Wait()
 	if noted := noteStop(context.WithoutCancel(ctx), b.store, b.cfg.Bridge.DataDir, machineID()); noted != nil {
@@ -279,7 +327,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 		level = slog.LevelError
 	}
 	b.events.Emit(context.WithoutCancel(ctx), level, event.ServiceStopped, slog.Any("err", err))
-	return err
+	return errors.Join(err, b.endLog())
 }
 
 // shutDown ends the listeners and control; the queue ends by its context. A session that hands a message in meanwhile
@@ -300,6 +348,13 @@ func (b *Bridge) shutDown() error {
 	}
 	wg.Wait()
 	return errors.Join(append(errs, b.control.Shutdown(ctx))...)
+}
+
+func (b *Bridge) endLog() error {
+	if b.closeLog == nil {
+		return nil
+	}
+	return b.closeLog()
 }
 
 // close closes in reverse order of opening.

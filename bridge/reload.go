@@ -15,6 +15,8 @@ import (
 	"postern/bridge/event"
 	"postern/bridge/relay"
 	"postern/bridge/smtpd"
+	"postern/bridge/submission"
+	"postern/bridge/users"
 )
 
 // errNotRunning: there is nothing to reload.
@@ -25,6 +27,8 @@ var errNotRunning = errors.New("postern is not running, or is stopping; it reads
 func (b *Bridge) Reload(ctx context.Context) (control.Reloaded, error) {
 	b.reloading.Lock()
 	defer b.reloading.Unlock()
+	b.manager().Reloading()
+	defer b.manager().Ready()
 	done, err := b.reload(ctx)
 	if err != nil {
 		b.events.Emit(ctx, slog.LevelError, event.ConfigurationBad, slog.Any("err", err),
@@ -69,11 +73,14 @@ type next struct {
 	clients  providers
 	accounts *auth.Plan
 	outlets  outlets
-	front    front
-	options  map[*door]smtpd.Options // of the doors that stay
-	doors    []*door                 // all, in the file's order
-	fresh    []*door                 // of these, those to be opened
-	undo     []func() error
+	front    struct {
+		users *users.Users
+		desk  *submission.Desk
+	}
+	options map[*door]smtpd.Options // of the doors that stay
+	doors   []*door                 // all, in the file's order
+	fresh   []*door                 // of these, those to be opened
+	undo    []func() error
 }
 
 // prepare makes everything that could fail, and changes nothing.
@@ -120,8 +127,7 @@ func (b *Bridge) prepareFront(n *next) error {
 	if _, err := noticeOptions(n.cfg); err != nil {
 		return err
 	}
-	n.front.users.Store(local)
-	n.front.desk.Store(desk)
+	n.front.users, n.front.desk = local, desk
 	return nil
 }
 
@@ -178,12 +184,11 @@ func (b *Bridge) commit(ctx context.Context, n *next, was *config.Config) {
 		}
 	}
 	b.clients, b.outlets = n.clients, n.outlets
-	err := b.relay.SetAccounts(n.outlets.routes(n.cfg))
 	q := queueOptions(n.cfg, b.store, b.relay, b.events)
-	b.queue.SetAccounts(q.Accounts)
+	err := b.mailboxes.set(n.cfg, n.outlets.routes(n.cfg), q.Accounts)
 	b.queue.SetMaxQueued(q.MaxQueued)
-	b.front.users.Store(n.front.users.Load())
-	b.front.desk.Store(n.front.desk.Load())
+	b.front.users.Store(n.front.users)
+	b.front.desk.Store(n.front.desk)
 	people, _ := noticeOptions(n.cfg) // prepare has seen that it works
 	b.notices.SetPeople(people)
 	b.live.Store(n.cfg)

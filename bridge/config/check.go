@@ -272,8 +272,6 @@ func (l *loader) checkAccount(t *table, a Account) {
 	if strings.HasPrefix(a.Mailbox, "*@") && t.good("mailbox", "signin") {
 		if a.SignIn != "app-only" {
 			t.mistake("mailbox", `"*@domain" needs signin = "app-only": a person signs in for one mailbox`)
-		} else {
-			refuseWildcard(t)
 		}
 	}
 	if i < 0 || a.Provider == "" || !t.good("signin", "transport") {

@@ -19,10 +19,5 @@ func refuseType(t *table, typ string) bool {
 	return false
 }
 
-// refuseWildcard refuses a mailbox for every person of a domain.
-func refuseWildcard(t *table) {
-	t.mistake("mailbox", `this version cannot send through every mailbox of a domain yet; write one [[account]] for each mailbox`)
-}
-
 // warnEventLog warns that the Windows event log is not written yet.
 func warnEventLog(t *table) { t.warn("to", "eventlog "+noEffectText+"; the log goes to stderr") }

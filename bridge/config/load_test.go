@@ -191,7 +191,7 @@ func TestLoadReadsEveryKey(t *testing.T) {
 					Otherwise: "account"}, RatePerMinute: 10, MaxQueued: 20, MaxRecipients: 30, MaxMessage: 1_000_000},
 			{Name: "cron", Passwords: []string{someHash}, Account: "erp", MaySendTo: []string{"*"},
 				MaySendAs: []string{"erp@contoso.test", "buyer@contoso.test"}, DefaultSenders: true,
-				Sender:    &Sender{Mode: "on-behalf", Address: "buyer@contoso.test", Otherwise: "refuse"}},
+				Sender: &Sender{Mode: "on-behalf", Address: "buyer@contoso.test", Otherwise: "refuse"}},
 		},
 		Queue: Queue{GiveUpAfter: 36 * time.Hour, WarnAfter: time.Hour, ParkLimit: 31 * day, KeepHistory: 7 * day,
 			KeepFailed: time.Minute, KeepBodies: true, MinFreeDisk: 1 << 30, StopGrace: 5 * time.Second},

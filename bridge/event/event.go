@@ -40,7 +40,8 @@ const (
 	AccountParked    Kind = "account parked"
 	AccountPaused    Kind = "account paused"
 	AccountResumed   Kind = "account resumed"
-	AccountLimited   Kind = "account limited" // its mailbox sends less than max_message says
+	AccountLimited   Kind = "account limited"              // its mailbox sends less than max_message says
+	AccountNearLimit Kind = "account near its daily limit" // of recipients
 	AccountSignedIn  Kind = "account signed in"
 	AccountSignedOut Kind = "account signed out"
 	TokenRefreshed   Kind = "token refreshed"
@@ -56,10 +57,12 @@ const (
 	ListenerStopped  Kind = "listener stopped"
 	ServiceStarted   Kind = "service started"
 	ServiceStopped   Kind = "service stopped"
+	ServiceHangs     Kind = "service hangs"
 	ConfigurationBad Kind = "configuration refused"
 
 	ConfigurationReloaded Kind = "configuration reloaded"
 	ConfigurationWarning  Kind = "configuration warning"
+	LogDropped            Kind = "log lines dropped"
 )
 
 // Event is one thing that happened. Attrs use the keys of the log (queue_id, message_id, user, account, ...), never a

@@ -1,0 +1,203 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"postern/bridge/config"
+	"postern/bridge/envelope"
+	"postern/bridge/message"
+	"postern/bridge/queue"
+	"postern/bridge/relay"
+	"postern/bridge/reply"
+	"postern/bridge/submission"
+)
+
+// An account for every mailbox of a domain ("*@contoso.test") is one account in the file, and for relay and queue one for
+// each mailbox that has sent: "people/ann@contoso.test". So rate, concurrency, pauses and parks are that mailbox's, as
+// Exchange counts them (facts C4), and one that is full stops nobody else. They are made when their first mail comes, and
+// at the start for those that have mail in the queue.
+
+// maxMailboxes bounds them: each has a goroutine, and an application may write any name as From.
+const maxMailboxes = 5000
+
+// mailboxOf names such an account. A name in the file has no slash.
+func mailboxOf(account string, from envelope.Address) string { return account + "/" + from.Key() }
+
+// accountOf returns the account in the file.
+func accountOf(name string) string {
+	account, _, _ := strings.Cut(name, "/")
+	return account
+}
+
+func isMany(a config.Account) bool { return strings.HasPrefix(a.Mailbox, "*@") }
+
+// mailboxes gives relay and queue their accounts. Safe for concurrent use.
+type mailboxes struct {
+	relay *relay.Relay
+	queue *queue.Queue
+
+	mu       sync.Mutex // guards what follows
+	many     map[string]config.Account
+	routes   []relay.Account // of the file
+	accounts []queue.Account // likewise
+	seen     map[string]bool // names of single mailboxes
+}
+
+// set puts the accounts of a configuration in force.
+func (m *mailboxes) set(cfg *config.Config, routes []relay.Account, accounts []queue.Account) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.routes, m.accounts, m.many = routes, accounts, map[string]config.Account{}
+	for _, a := range cfg.Accounts {
+		if isMany(a) {
+			m.many[a.Name] = a
+		}
+	}
+	return m.apply()
+}
+
+// recall makes the accounts of mail that is in the queue.
+func (m *mailboxes) recall(ctx context.Context) error {
+	counts, err := m.queue.Counts(ctx)
+	if err != nil {
+		return fmt.Errorf("count the queue: %w", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, c := range counts {
+		if strings.Contains(c.Account, "/") && !c.State.Final() {
+			m.see(c.Account)
+		}
+	}
+	return m.apply()
+}
+
+func (m *mailboxes) see(name string) {
+	if m.seen == nil {
+		m.seen = map[string]bool{}
+	}
+	m.seen[name] = true
+}
+
+// admit returns the account that a plan of that account and From is relayed as.
+func (m *mailboxes) admit(account string, from envelope.Address) (string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, ok := m.many[account]; !ok {
+		return account, nil
+	}
+	name := mailboxOf(account, from)
+	if m.seen[name] {
+		return name, nil
+	}
+	if len(m.seen) >= maxMailboxes {
+		return "", fmt.Errorf("account %q sends for %d mailboxes, and no more until postern is restarted", account, len(m.seen))
+	}
+	m.see(name)
+	return name, m.apply()
+}
+
+// apply tells relay and queue; relay first, as queue.SetAccounts asks for. m.mu is held.
+func (m *mailboxes) apply() error {
+	routes, accounts := slices.Clone(m.routes), slices.Clone(m.accounts)
+	for _, name := range slices.Sorted(maps.Keys(m.seen)) {
+		base, mailbox, _ := strings.Cut(name, "/")
+		a, ok := m.many[base]
+		if !ok {
+			continue // it is not in the file any more: its mail waits
+		}
+		key := a.Provider + " " + mailbox
+		for _, r := range m.routes {
+			if r.Name == base {
+				r.Name, r.Mailbox = name, key
+				routes = append(routes, r)
+			}
+		}
+		for _, q := range m.accounts {
+			if q.Name == base {
+				q.Name, q.Mailbox = name, key
+				accounts = append(accounts, q)
+			}
+		}
+	}
+	if err := m.relay.SetAccounts(routes); err != nil {
+		return err
+	}
+	m.queue.SetAccounts(accounts)
+	return nil
+}
+
+// enqueuer is the queue as the desk sees it.
+type enqueuer struct {
+	queue     *queue.Queue
+	mailboxes *mailboxes
+}
+
+// Enqueue implements submission.Enqueuer.
+func (e enqueuer) Enqueue(ctx context.Context, m message.Message, body io.Reader) error {
+	account, err := e.mailboxes.admit(m.Plan.Account, m.Plan.HeaderFrom)
+	if err != nil {
+		return &reply.Error{Code: 451, Enhanced: "4.3.2", Text: "the account sends for too many mailboxes; try again later", Err: err}
+	}
+	m.Plan.Account = account
+	return e.queue.Enqueue(ctx, m, body)
+}
+
+var _ submission.Enqueuer = enqueuer{}
+
+// perMailbox is the SMTP transport of such an account: who logs in is the mailbox of the From that leaves.
+type perMailbox struct {
+	open func(mailbox string) (closingTransport, error)
+
+	mu  sync.Mutex // guards all
+	all map[string]closingTransport
+}
+
+type closingTransport interface {
+	relay.Transport
+	Close() error
+}
+
+// Send implements relay.Transport.
+func (p *perMailbox) Send(ctx context.Context, out message.Outgoing) reply.Outcome {
+	t, err := p.transport(out.Plan.HeaderFrom.Key())
+	if err != nil {
+		return reply.Outcome{Owner: reply.Process, Err: err}
+	}
+	return t.Send(ctx, out)
+}
+
+func (p *perMailbox) transport(mailbox string) (closingTransport, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if t := p.all[mailbox]; t != nil {
+		return t, nil
+	}
+	t, err := p.open(mailbox)
+	if err != nil {
+		return nil, err
+	}
+	if p.all == nil {
+		p.all = map[string]closingTransport{}
+	}
+	p.all[mailbox] = t
+	return t, nil
+}
+
+// Close implements closingTransport.
+func (p *perMailbox) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var errs []error
+	for _, t := range p.all {
+		errs = append(errs, t.Close())
+	}
+	return errors.Join(errs...)
+}

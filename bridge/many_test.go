@@ -1,0 +1,109 @@
+package bridge
+
+import (
+	"fmt"
+	"net/mail"
+	"strings"
+	"testing"
+
+	"postern/bridge/envelope"
+	"postern/bridge/event"
+)
+
+// peopleConfig has one account for every mailbox of the domain.
+const peopleConfig = `
+[bridge]
+hostname = "bridge.contoso.test"
+data_dir = "data"
+[[listener]]
+address = "127.0.0.1:0"
+{CONFIDENTIAL}
+[[account]]
+name = "people"
+provider = "contoso"
+mailbox = "*@contoso.test"
+signin = "app-only"
+transport = "{VIA}"
+rate_per_minute = 2
+[[user]]
+name = "nav"
+password = '{HASH}'
+address = "svc@contoso.test"
+sender = { mode = "current-user" }
+`
+
+// TestEveryoneFromHisOwnMailbox: one login of the application, and each message leaves through the mailbox of its From,
+// with that mailbox's Sent Items and rate.
+func TestEveryoneFromHisOwnMailbox(t *testing.T) {
+	for _, via := range []string{"graph", "smtp"} {
+		t.Run(via, func(t *testing.T) {
+			w := newWorld(t, worldOptions{config: strings.Replace(peopleConfig, "{VIA}", via, 1)})
+			send := func(from string) error {
+				return w.submit("nav", []string{"customer@example.test"}, "From: "+from+"\r\nTo: customer@example.test\r\nSubject: s\r\n\r\nx\r\n")
+			}
+			for _, from := range []string{"erp@contoso.test", "Nav <NAV@contoso.test>", "erp@contoso.test"} {
+				if err := send(from); err != nil {
+					t.Fatal(err)
+				}
+			}
+			// A mailbox that is not there stops itself, and nobody else.
+			if err := send("ghost@contoso.test"); err != nil {
+				t.Fatal(err)
+			}
+			// Two a minute: the third of erp waits, and nav goes.
+			if err := send("erp@contoso.test"); err != nil {
+				t.Fatal(err)
+			}
+			if err := send("nav@contoso.test"); err != nil {
+				t.Fatal(err)
+			}
+			got := map[string]int{}
+			for _, r := range w.wait(4) {
+				from, err := mail.ParseAddress(r.From)
+				if err != nil || !strings.EqualFold(from.Address, r.Mailbox) || r.Via != via || r.Login != "" {
+					t.Errorf("From %q left by %s through mailbox %q of login %q", r.From, r.Via, r.Mailbox, r.Login)
+				}
+				got[strings.ToLower(from.Address)]++
+			}
+			if got["erp@contoso.test"] != 2 || got["nav@contoso.test"] != 2 {
+				t.Errorf("arrived: %v; want two of each", got)
+			}
+			if err := w.events.await(t.Context(), event.MessageRelayed, 4); err != nil {
+				t.Fatal(err)
+			}
+			list, err := w.b.Accounts(t.Context())
+			if err != nil || len(list) != 1 || list[0].Waiting != 2 {
+				t.Errorf("accounts = %+v, %v; want one with two messages waiting", list, err)
+			}
+			if err := send("boss@fabrikam.test"); err == nil || !strings.Contains(err.Error(), "5.7.1") {
+				t.Errorf("a From of another domain = %v; want 550 5.7.1", err)
+			}
+			// After a restart what waits is found again.
+			w.stop()
+			w.start()
+			if !w.b.mailboxes.seen["people/erp@contoso.test"] || !w.b.mailboxes.seen["people/ghost@contoso.test"] {
+				t.Errorf("after the restart it knows %v", w.b.mailboxes.seen)
+			}
+		})
+	}
+}
+
+func TestMailboxesHaveABound(t *testing.T) {
+	w := newWorld(t, worldOptions{config: strings.Replace(peopleConfig, "{VIA}", "graph", 1)})
+	m := w.b.mailboxes
+	m.mu.Lock()
+	for i := range maxMailboxes {
+		m.see(fmt.Sprintf("people/p%d@contoso.test", i))
+	}
+	m.mu.Unlock()
+	from, err := envelope.ParseAddress("erp@contoso.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.admit("people", from); err == nil {
+		t.Error("admit = nil; want an error")
+	}
+	if name, err := m.admit("other", from); err != nil || name != "other" {
+		t.Errorf("admit of another account = %q, %v", name, err)
+	}
+}
