@@ -2,8 +2,10 @@ package bridge
 
 import (
 	"context"
+	"os"
 	"strings"
 
+	"postern/bridge/config"
 	"postern/bridge/queue"
 	"postern/bridge/relay"
 )
@@ -20,6 +22,19 @@ type memory struct{ store queue.Store }
 // Save implements relay.Memory.
 func (m memory) Save(ctx context.Context, key, value string) error {
 	return m.store.SetNote(ctx, troubleNote+key, value)
+}
+
+// freeForQueue is the room that the queue may still take: what its write-ahead log holds may need as much again in the
+// file when it is copied there.
+func freeForQueue(cfg *config.Config) (int64, error) {
+	free, err := freeDisk(cfg.Bridge.DataDir)
+	if err != nil {
+		return 0, err
+	}
+	if log, err := os.Stat(storeFile(cfg) + "-wal"); err == nil {
+		free -= log.Size()
+	}
+	return max(free, 0), nil
 }
 
 // relayOptions hands relay what it remembers, and wakes the queue when a trouble is over: accounts that share a mailbox

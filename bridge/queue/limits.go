@@ -67,6 +67,12 @@ func (s *space) enough(ctx context.Context) error {
 	return nil
 }
 
+func (s *space) isShort() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.short
+}
+
 // usageAge is how old the count of the store may be. Between two it is kept up as messages come and go; a person's
 // changes are seen with the next.
 const usageAge = 30 * time.Second

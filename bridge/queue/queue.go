@@ -191,7 +191,7 @@ func (q *Queue) Enqueue(ctx context.Context, m message.Message, body io.Reader) 
 	if err := q.room(ctx, m); err != nil {
 		return err
 	}
-	read := &watchedReader{r: body}
+	read := &watchedReader{r: body, full: func() error { return q.space.enough(ctx) }}
 	err := q.store.Add(ctx, q.item(m), m, read)
 	switch {
 	case err == nil:
@@ -201,6 +201,7 @@ func (q *Queue) Enqueue(ctx context.Context, m message.Message, body io.Reader) 
 	case read.err != nil:
 		return fmt.Errorf("queue %s: read the body: %w", m.ID, read.err)
 	case errors.Is(err, ErrFull):
+		q.owe() // who looks after the queue gives back room that nobody needs
 		return &reply.Error{Code: 452, Enhanced: "4.3.1", Text: "insufficient system storage; try again later", Err: fmt.Errorf("queue %s: %w", m.ID, err)}
 	}
 	return &reply.Error{Code: 451, Enhanced: "4.3.0", Text: "the message could not be stored; try again later", Err: fmt.Errorf("queue %s: %w", m.ID, err)}
@@ -235,14 +236,27 @@ func (q *Queue) firstWatch(now time.Time) time.Time {
 	return now.Add(first)
 }
 
-// watchedReader remembers an error of its reader, to tell the session's trouble from the store's.
+// watchedReader remembers an error of its reader, to tell the session's trouble from the store's, and ends where the disk
+// becomes full meanwhile.
 type watchedReader struct {
-	r   io.Reader
-	err error // but io.EOF
+	r       io.Reader
+	full    func() error
+	err     error // but io.EOF
+	checked int   // octets since the disk was looked at
 }
 
+// checkEvery is how many octets of a body come in between two looks at the disk.
+const checkEvery = 256 << 10
+
 func (w *watchedReader) Read(p []byte) (int, error) {
+	if w.checked >= checkEvery {
+		w.checked = 0
+		if err := w.full(); err != nil {
+			return 0, err
+		}
+	}
 	n, err := w.r.Read(p)
+	w.checked += n
 	if err != nil && err != io.EOF {
 		w.err = err
 	}

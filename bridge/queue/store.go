@@ -154,4 +154,5 @@ type Purge struct {
 	History time.Time // messages finished before
 	Failed  time.Time // bodies of failed messages that were finished before
 	Relayed time.Time // bodies of relayed messages that were finished before
+	Short   bool      // the disk is short: no room is kept for new mail
 }

@@ -228,7 +228,7 @@ const purgePause = 20 * time.Millisecond
 // purge deletes what is kept no longer, a little at a time.
 func (q *Queue) purge(ctx context.Context) error {
 	now := q.now()
-	p := Purge{History: now.Add(-q.keepHistory), Failed: now.Add(-q.keepFailed)}
+	p := Purge{History: now.Add(-q.keepHistory), Failed: now.Add(-q.keepFailed), Short: q.space.isShort()}
 	if !q.rules.keepBodies {
 		p.Relayed = now // some may be left from when they were kept
 	}

@@ -111,6 +111,11 @@ var queued = regexp.MustCompile(`queued as (\w+)`)
 
 // submit hands in one message up to where until says, and returns its queue ID where it was answered with 250.
 func (k *killing) submit(subject string, until string) (id string, err error) {
+	return k.submitMessage("From: nav@contoso.test\r\nTo: customer@example.test\r\nSubject: "+subject+"\r\n\r\n"+
+		strings.Repeat("invoice\r\n", 500)+sandbox.EndOfText, until)
+}
+
+func (k *killing) submitMessage(text, until string) (id string, err error) {
 	c, err := smtp.Dial(k.d.addr)
 	if err != nil {
 		return "", err
@@ -128,7 +133,6 @@ func (k *killing) submit(subject string, until string) (id string, err error) {
 	if _, err := command(c.Text, 354, "DATA"); err != nil {
 		return "", err
 	}
-	text := "From: nav@contoso.test\r\nTo: customer@example.test\r\nSubject: " + subject + "\r\n\r\n" + strings.Repeat("invoice\r\n", 500) + sandbox.EndOfText
 	if until == "body" {
 		c.Text.W.WriteString(text)
 		return "", c.Text.W.Flush()

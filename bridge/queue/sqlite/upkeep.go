@@ -132,7 +132,7 @@ const (
 	purgeMessages = 200
 	purgePages    = 1000 // 4 KiB each
 
-	// Free pages are kept for new mail: up to so many, and up to a quarter of the file.
+	// Free pages are kept for new mail, so many or a quarter of the file, unless the disk is short.
 	keepPages = 1024
 )
 
@@ -155,16 +155,37 @@ func (s *Store) Purge(ctx context.Context, p queue.Purge) (more bool, err error)
 	if err != nil || more {
 		return more, err
 	}
-	free, total, err := s.pages(ctx)
-	if err != nil || free <= max(keepPages, total/4) {
-		return false, err
+	if p.Short { // first, because what follows needs a little room in it
+		if err := s.foldWAL(ctx); err != nil {
+			return false, err
+		}
 	}
-	err = s.writer.apply(ctx, 0, func(t *tx) error {
-		t.touched = true
-		_, err := t.conn.ExecContext(context.Background(), fmt.Sprintf("PRAGMA incremental_vacuum(%d)", min(purgePages, free-keepPages/2)))
-		return err
+	free, total, err := s.pages(ctx)
+	keep := max(keepPages, total/4)
+	if p.Short {
+		keep = 0
+	}
+	switch {
+	case err != nil:
+		return false, err
+	case free > keep:
+		err = s.writer.apply(ctx, 0, func(t *tx) error {
+			t.touched = true
+			_, err := t.conn.ExecContext(context.Background(), fmt.Sprintf("PRAGMA incremental_vacuum(%d)", min(purgePages, free-keep/2)))
+			return err
+		})
+		return err == nil, err
+	}
+	return false, nil
+}
+
+// foldWAL copies the write-ahead log into the file and empties it. Where a reader is in the way that is left for the
+// next time.
+func (s *Store) foldWAL(ctx context.Context) error {
+	return s.writer.alone(ctx, func(conn *sql.Conn) error {
+		var busy, pages, copied int
+		return conn.QueryRowContext(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &copied)
 	})
-	return err == nil, err
 }
 
 // pages returns how many pages of the file hold nothing, and how many there are.

@@ -28,13 +28,14 @@ type writer struct {
 	conn    *sql.Conn
 	tx      tx
 	changes chan *change
+	chores  chan chore
 	closing chan struct{} // closed by close: no new change is taken
 	closed  chan struct{} // closed when the goroutine has ended
 	once    sync.Once
 }
 
 func newWriter(ctx context.Context, conn *sql.Conn) (*writer, error) {
-	w := &writer{conn: conn, changes: make(chan *change, maxBatch), closing: make(chan struct{}), closed: make(chan struct{})}
+	w := &writer{conn: conn, changes: make(chan *change, maxBatch), chores: make(chan chore), closing: make(chan struct{}), closed: make(chan struct{})}
 	if err := w.tx.prepare(ctx, conn); err != nil {
 		return nil, err
 	}
@@ -70,6 +71,25 @@ func (w *writer) apply(ctx context.Context, bytes int, do func(*tx) error) error
 	}
 }
 
+// chore is something that cannot be done within a transaction.
+type chore struct {
+	do   func(*sql.Conn) error
+	done chan error // holds one
+}
+
+// alone has do run between two transactions.
+func (w *writer) alone(ctx context.Context, do func(*sql.Conn) error) error {
+	c := chore{do: do, done: make(chan error, 1)}
+	select {
+	case w.chores <- c:
+		return named(<-c.done)
+	case <-w.closing:
+		return queue.ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 func (w *writer) close() {
 	w.once.Do(func() { close(w.closing) })
 	<-w.closed
@@ -84,6 +104,8 @@ func (w *writer) run() {
 			batch = w.gather(append(batch[:0], c))
 			w.commit(batch)
 			clear(batch)
+		case c := <-w.chores:
+			c.done <- c.do(w.conn)
 		case <-w.closing:
 			// What was handed over before is still done.
 			select {

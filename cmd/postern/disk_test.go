@@ -1,0 +1,117 @@
+//go:build linux
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/textproto"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"postern/bridge/sandbox"
+)
+
+// TestFullDisk fills a small file system of our own with mail that waits: the application gets 452 with a fixed text
+// while it is full, nothing that was promised is lost, and mail is taken again by itself once the other is relayed.
+// POSTERN_DISKS sets how many sizes are tried, for the long form.
+func TestFullDisk(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can mount a file system")
+	}
+	disks := 3
+	if n, err := strconv.Atoi(os.Getenv("POSTERN_DISKS")); err == nil {
+		disks = n
+	}
+	for i := range disks {
+		// The sizes are odd, so that the room ends at another point of the write each time.
+		size := 16<<20 + i*(32<<20)/disks + i*12345
+		t.Run(fmt.Sprintf("%d bytes", size), func(t *testing.T) { fillDisk(t, size) })
+	}
+}
+
+func fillDisk(t *testing.T, size int) {
+	box := startSandbox(t)
+	k := &killing{t: t, box: box, file: install(t, box, "smtp")}
+	data := filepath.Join(filepath.Dir(k.file), "data")
+	if err := os.Mkdir(data, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", data, "tmpfs", 0, fmt.Sprintf("size=%d,mode=700", size)); err != nil {
+		t.Skipf("no file system can be mounted here: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(data, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	text, err := os.ReadFile(k.file)
+	if err == nil {
+		err = os.WriteFile(k.file, append(text, "\n[queue]\nmin_free_disk = \"1MB\"\n"...), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.d = startDaemon(t, k.file)
+	t.Cleanup(func() { k.d.kill() })
+
+	var kept []string
+	for n := 0; ; n++ {
+		id, err := k.submitText(fmt.Sprintf("disk %d", n), strings.Repeat(strings.Repeat("x", 98)+"\r\n", 3000))
+		if err != nil {
+			checkFull(t, err)
+			break
+		}
+		kept = append(kept, id)
+	}
+	if len(kept) < 5 {
+		t.Fatalf("only %d messages fitted; the test proves nothing\n%s", len(kept), k.d.text())
+	}
+	// With another message of a megabyte and with a tiny one it is still only a 4xx.
+	for _, body := range []string{strings.Repeat(strings.Repeat("y", 98)+"\r\n", 10000), "tiny\r\n"} {
+		if id, err := k.submitText("more", body); err == nil {
+			kept = append(kept, id)
+		} else {
+			checkFull(t, err)
+		}
+	}
+	if out, status := outcome(t, box.RefreshToken("erp@contoso.test").Reveal(), "signin", "erp", "--refresh-token", "-", "--config", k.file); status != 0 {
+		t.Fatalf("%s\n%s", out, k.d.text())
+	}
+	for _, id := range kept {
+		k.relayed(id)
+	}
+	k.acceptsAgain()
+	t.Logf("%d bytes: %d kept, 0 lost", size, len(kept))
+}
+
+// checkFull holds a refusal to the text of a full disk.
+func checkFull(t *testing.T, err error) {
+	t.Helper()
+	var refusal *textproto.Error
+	if !errors.As(err, &refusal) || refusal.Code != 452 || refusal.Msg != "4.3.1 insufficient system storage; try again later" {
+		t.Errorf("submit on a full disk: %v; want 452 4.3.1", err)
+	}
+}
+
+// acceptsAgain submits until a message is taken: room is given back a little at a time.
+func (k *killing) acceptsAgain() {
+	for range 2000 {
+		id, err := k.submitText("again", "tiny\r\n")
+		if err == nil {
+			k.relayed(id)
+			return
+		}
+		checkFull(k.t, err)
+	}
+	k.t.Errorf("mail is still refused after the queue was emptied\n%s", k.d.text())
+}
+
+// submitText hands in a message with that text.
+func (k *killing) submitText(subject, text string) (id string, err error) {
+	return k.submitMessage("From: nav@contoso.test\r\nTo: customer@example.test\r\nSubject: "+subject+"\r\n\r\n"+text+sandbox.EndOfText, "")
+}
