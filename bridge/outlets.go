@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"reflect"
 	"sync"
@@ -103,16 +104,44 @@ type counted struct {
 	o *outlet
 }
 
-// Send implements relay.Transport.
-func (c counted) Send(ctx context.Context, out message.Outgoing) reply.Outcome {
+// use counts one call until the returned function ends it.
+func (c counted) use() (end func()) {
 	c.o.mu.Lock()
 	c.o.busy++
 	c.o.mu.Unlock()
-	defer func() {
+	return func() {
 		c.o.mu.Lock()
 		c.o.busy--
 		c.o.mu.Unlock()
-	}()
+	}
+}
+
+// CanLook implements relay.Looker for a transport that is one: what wraps it must not hide what else it can do.
+func (c counted) CanLook() bool {
+	l, ok := c.Transport.(relay.Looker)
+	return ok && l.CanLook()
+}
+
+// Look implements relay.Looker. It is called where CanLook holds.
+func (c counted) Look(ctx context.Context, out message.Outgoing) reply.Outcome {
+	defer c.use()()
+	return c.Transport.(relay.Looker).Look(ctx, out)
+}
+
+// Splits implements relay.Splitter for a transport that is one.
+func (c counted) Splits() bool {
+	s, ok := c.Transport.(relay.Splitter)
+	return ok && s.Splits()
+}
+
+// CheckCarry implements relay.Splitter. It is called where Splits holds.
+func (c counted) CheckCarry(header []byte, body io.Reader) error {
+	return c.Transport.(relay.Splitter).CheckCarry(header, body)
+}
+
+// Send implements relay.Transport.
+func (c counted) Send(ctx context.Context, out message.Outgoing) reply.Outcome {
+	defer c.use()()
 	return c.Transport.Send(ctx, out)
 }
 
