@@ -51,7 +51,7 @@ func (f *front) Submit(ctx context.Context, s envelope.Session, env envelope.Env
 func (b *Bridge) doorOptions(cfg *config.Config, i int) (smtpd.Options, error) {
 	o, err := listenerOptions(cfg, cfg.Listeners[i])
 	o.Users, o.Desk, o.Events = &b.front, &b.front, b.events
-	o.Carries = func() int64 { return largestMessage(cfg, cfg.Listeners[i], carrier{b.relay}.Capacity) }
+	o.Carries = everySecond(func() int64 { return largestMessage(cfg, cfg.Listeners[i], carrier{b.relay}.Capacity) })
 	if err != nil {
 		return o, fmt.Errorf("listener[%d] %s: %w", i, cfg.Listeners[i].Address, err)
 	}

@@ -67,7 +67,7 @@ type loadSize struct {
 }
 
 var (
-	shortLoad = loadSize{idle: 400, connections: 600, tlsIdle: 100, slow: 5, line: 4 << 20, header: 1 << 20, recipients: 3000, depth: 10_000, messages: 30}
+	shortLoad = loadSize{idle: 1000, connections: 1200, tlsIdle: 100, slow: 5, line: 4 << 20, header: 1 << 20, recipients: 3000, depth: 10_000, messages: 30}
 	longLoad  = loadSize{idle: 1000, connections: 5000, tlsIdle: 1000, slow: 100, line: 100 << 20, header: 1 << 20, recipients: 100_000, depth: 10_000, messages: 1000}
 )
 
@@ -82,6 +82,7 @@ func TestLoad(t *testing.T) {
 	l.warmUp()
 	begin := l.rss("at the start, after ten messages")
 	l.attackAlone(size, begin)
+	l.waitForMail()
 
 	idle := l.idleClients(size, l.rss("after hostile clients alone"))
 	full := l.rss(fmt.Sprintf("with %d clients", size.connections+size.tlsIdle))

@@ -2,6 +2,8 @@ package bridge
 
 import (
 	"cmp"
+	"sync/atomic"
+	"time"
 
 	"postern/bridge/config"
 	"postern/bridge/submission"
@@ -36,6 +38,25 @@ func largestMessage(cfg *config.Config, l config.Listener, capacity func(account
 		most = max(most, can)
 	}
 	return most
+}
+
+// everySecond calls f at most once a second and between returns what it said: every EHLO asks, and the stack that f needs
+// would stay with each idle client. Safe for concurrent use.
+func everySecond(f func() int64) func() int64 {
+	type answer struct {
+		n    int64
+		till time.Time
+	}
+	var last atomic.Pointer[answer]
+	return func() int64 {
+		now := time.Now()
+		if a := last.Load(); a != nil && now.Before(a.till) {
+			return a.n
+		}
+		n := f()
+		last.Store(&answer{n, now.Add(time.Second)})
+		return n
+	}
 }
 
 // limitOf is what an account of that capacity takes, most by the file.

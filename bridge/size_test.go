@@ -4,6 +4,8 @@ import (
 	"io"
 	"net/netip"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"postern/bridge/config"
 	"postern/bridge/submission"
@@ -46,4 +48,16 @@ func TestSizeIsWhatTheListenersUsersCanSend(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestEverySecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls := int64(0)
+		f := everySecond(func() int64 { calls++; return calls })
+		got := []int64{f(), f()}
+		time.Sleep(time.Second)
+		if got = append(got, f()); got[0] != 1 || got[1] != 1 || got[2] != 2 {
+			t.Errorf("it said %v; want 1, 1 and a second later 2", got)
+		}
+	})
 }
