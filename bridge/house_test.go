@@ -25,13 +25,14 @@ var household = map[string][]string{
 	"bridge/envelope": {"-"}, "bridge/reply": {"-"}, "bridge/event": {"-"}, "auth/token": {"-"}, "auth/diagnosis": {"-"},
 
 	"bridge": {"auth", "auth/entra", "auth/vault", "bridge/config", "bridge/contents", "bridge/control", "bridge/notice", "bridge/queue", "bridge/queue/sqlite",
-		"bridge/relay", "bridge/sandbox", "bridge/smtpd", "bridge/submission", "bridge/transport/graph",
+		"bridge/relay", "bridge/sandbox", "bridge/service", "bridge/smtpd", "bridge/submission", "bridge/transport/graph",
 		"bridge/transport/smarthost", "bridge/users"},
 	// The door opens the hall, and reads the words of the file and of the socket to say what is wrong.
 	// The person who signs in is at the door.
-	"cmd/postern": {"auth/signin", "bridge", "bridge/config", "bridge/control", "bridge/sandbox", "bridge/users"},
+	"cmd/postern": {"auth/signin", "bridge", "bridge/config", "bridge/control", "bridge/sandbox", "bridge/service", "bridge/users"},
 
 	"bridge/queue/sqlite": {"bridge/queue"},
+	"bridge/service":      {"packaging"},
 
 	// The key cabinet knows no mail.
 	"auth":        {"auth/entra", "auth/vault"},
@@ -55,10 +56,11 @@ var guests = map[string][]string{
 	"github.com/spf13/cobra":                {"cmd/postern"},
 	"github.com/spf13/pflag":                {"cmd/postern"},
 	"gopkg.in/natefinch/lumberjack.v2":      {"bridge"},
+	"github.com/kardianos/service":          {"bridge/service"},
 	"software.sslmate.com/src/go-pkcs12":    {"bridge"},
 	"golang.org/x/crypto/argon2":            {"bridge/users"}, // argon2id cannot check a hash without it
 	"golang.org/x/term":                     {"cmd/postern"},
-	"golang.org/x/sys":                      {"auth/vault", "bridge", "bridge/control", "cmd/postern"},
+	"golang.org/x/sys":                      {"auth/vault", "bridge", "bridge/control", "cmd/postern", "bridge/service"},
 	"golang.org/x/sync":                     {"auth"},
 	"golang.org/x/text":                     {"bridge/message"},
 	"golang.org/x/net/idna":                 {"bridge/envelope"},

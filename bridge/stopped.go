@@ -37,22 +37,22 @@ func (s *stoppedQueue) open(ctx context.Context) (*queue.Queue, backupStore, err
 		return s.queue, s.store, nil
 	}
 	// Audit lines go where the daemon's go.
-	log, logCloser, err := NewLogger(s.cfg.Log, os.Stderr)
+	log, err := openLogs(s.cfg.Log, Options{Stderr: os.Stderr})
 	if err != nil {
 		return nil, nil, err
 	}
 	store, err := openStore(ctx, s.cfg)
 	if err != nil {
-		return nil, nil, errors.Join(err, logCloser.Close())
+		return nil, nil, errors.Join(err, log.close())
 	}
-	events := event.NewBus(logSink{log})
+	events := event.NewBus(logSink{log.log})
 	o := queueOptions(s.cfg, store, nil, events)
 	o.Relayer = nobodyRelays{}
 	q := queue.New(o)
 	if err := claimStore(ctx, store, q, s.cfg.Bridge.DataDir, machineID(), events); err != nil {
-		return nil, nil, errors.Join(err, store.Close(), logCloser.Close())
+		return nil, nil, errors.Join(err, store.Close(), log.close())
 	}
-	s.queue, s.store, s.closer = q, store, logCloser.Close
+	s.queue, s.store, s.closer = q, store, log.close
 	return q, store, nil
 }
 

@@ -30,6 +30,7 @@ type Service interface {
 	RemoveSecret(ctx context.Context, name string) error
 	SignIns
 	Reloads
+	Healths
 	Queue
 	Checks
 	Vaults

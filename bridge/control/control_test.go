@@ -18,6 +18,7 @@ import (
 type fakeService struct {
 	SignIns
 	Reloads
+	Healths
 	Queue
 	Checks
 	Vaults

@@ -68,6 +68,7 @@ func (s *Server) SetService(svc Service) {
 	handleChecks(mux, svc)
 	handleVault(mux, svc)
 	handleReload(mux, svc)
+	handleHealth(mux, svc)
 	s.mux.Store(mux)
 }
 

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"postern/bridge/envelope"
@@ -22,6 +23,8 @@ type lane struct {
 	key  string        // the mailbox
 	wake chan struct{} // holds one token: something changed since the lane last looked
 	turn int           // whose turn it is; only run touches it
+
+	moved atomic.Pointer[time.Time] // when it last made a step, for Alive
 
 	mu          sync.Mutex // guards what follows
 	accounts    []Account  // a new slice with each change
@@ -70,6 +73,7 @@ func (l *lane) poke() {
 // run begins attempts, which live by work, until ctx ends.
 func (l *lane) run(ctx, work context.Context) {
 	for ctx.Err() == nil {
+		l.move()
 		again := l.fill(ctx, work)
 		sleep := lookAgain
 		if !again.IsZero() {
@@ -116,6 +120,7 @@ const scanMore = 50
 
 // serve begins attempts of one account. full says that there may be more to begin, again when it may go on.
 func (l *lane) serve(ctx, work context.Context, a Account) (full bool, again time.Time, err error) {
+	l.move()
 	free, again := l.reserve(ctx, a)
 	if free == 0 {
 		return false, again, nil

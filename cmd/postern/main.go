@@ -49,7 +49,10 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 	err := root.Execute()
 	var usage usageError
 	var mistakes *config.Mistakes
+	var status exitWith
 	switch {
+	case errors.As(err, &status):
+		return int(status)
 	case err == nil:
 		return exitDone
 	case errors.As(err, &mistakes):
@@ -90,7 +93,7 @@ the sign-in current by itself.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see: %s --help", err, cmd.CommandPath())}
 	})
-	root.AddCommand(c.demo(), c.run(), c.check(), c.signin(), c.signout(), c.accounts(), c.secret(), c.queue(), c.backup(), c.vault(), c.passwd(), c.route(), c.sandbox(), c.version(), c.docs())
+	root.AddCommand(c.demo(), c.run(), c.reload(), c.serviceVerb(), c.healthVerb(), c.check(), c.signin(), c.signout(), c.accounts(), c.secret(), c.queue(), c.backup(), c.vault(), c.passwd(), c.route(), c.sandbox(), c.version(), c.docs())
 	return root
 }
 

@@ -1,0 +1,222 @@
+package service
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"postern/packaging"
+)
+
+// system is what an installation does to Linux; a test has another root, and programs that do nothing.
+type system struct {
+	root   string // "" is /
+	run    func(name string, args ...string) error
+	lookup func(user string) (uid, gid int, err error)
+}
+
+// packagedUnit is where the .deb and the .rpm put the unit.
+const packagedUnit = "/usr/lib/systemd/system/postern.service"
+
+// ownUnit is where an administrator's unit belongs; it wins over the package's.
+const ownUnit = "/etc/systemd/system/postern.service"
+
+// Install makes Postern a service: the user postern, the folders with their modes, the vault's key, the unit, enabled and
+// not started. Over an existing installation it upgrades the unit, and restarts the service where it ran.
+func Install(o Options) (Result, error) {
+	if os.Geteuid() != 0 {
+		return Result{}, errors.New("only root can install a service; run it with sudo")
+	}
+	s := system{run: command, lookup: lookupUser}
+	return s.install(o)
+}
+
+// Uninstall stops and removes the service. Configuration, queue and sign-ins stay.
+func Uninstall() (Result, error) {
+	if os.Geteuid() != 0 {
+		return Result{}, errors.New("only root can remove a service; run it with sudo")
+	}
+	s := system{run: command, lookup: lookupUser}
+	return s.uninstall()
+}
+
+func command(name string, args ...string) error {
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, bytes.TrimSpace(out))
+	}
+	return nil
+}
+
+func lookupUser(name string) (uid, gid int, err error) {
+	u, err := user.Lookup(name)
+	if err != nil {
+		return 0, 0, err
+	}
+	uid, errU := strconv.Atoi(u.Uid)
+	gid, errG := strconv.Atoi(u.Gid)
+	return uid, gid, errors.Join(errU, errG)
+}
+
+func (s system) install(o Options) (r Result, err error) {
+	unit, err := unitText(o)
+	if err != nil {
+		return r, err
+	}
+	if err := s.makeUser(&r); err != nil {
+		return r, err
+	}
+	if err := s.makeFolders(&r, o); err != nil {
+		return r, err
+	}
+	if err := s.writeUnit(&r, o, unit); err != nil {
+		return r, err
+	}
+	if err := s.run("systemctl", "daemon-reload"); err != nil {
+		r.warn("%v; the unit is there, and systemd reads it when it starts", err)
+		return r, nil
+	}
+	if err := s.run("systemctl", "enable", "postern.service"); err != nil {
+		return r, err
+	}
+	r.did("the service starts with the machine")
+	if err := s.run("systemctl", "try-restart", "postern.service"); err != nil {
+		r.warn("%v", err)
+	}
+	return r, nil
+}
+
+// makeUser makes the system user that the service runs as.
+func (s system) makeUser(r *Result) error {
+	if _, _, err := s.lookup(unitName); err == nil {
+		return nil
+	}
+	if err := s.run("useradd", "--system", "--user-group", "--home-dir", "/var/lib/postern", "--no-create-home",
+		"--shell", "/usr/sbin/nologin", "--comment", "Postern mail bridge", unitName); err != nil {
+		return err
+	}
+	r.did("made the system user and group postern")
+	return nil
+}
+
+func (s system) makeFolders(r *Result, o Options) error {
+	uid, gid, err := s.lookup(unitName)
+	if err != nil {
+		return fmt.Errorf("the user postern: %w", err)
+	}
+	data := filepath.Join(s.root, o.DataDir)
+	if err := os.MkdirAll(data, 0o700); err != nil {
+		return err
+	}
+	if err := errors.Join(os.Chown(data, uid, gid), os.Chmod(data, 0o700)); err != nil {
+		return err
+	}
+	conf := filepath.Join(s.root, o.Config)
+	if err := errors.Join(os.Chown(conf, 0, gid), os.Chmod(conf, 0o640)); err != nil {
+		return fmt.Errorf("the configuration must be there first: %w", err)
+	}
+	if dir := filepath.Dir(conf); filepath.Base(dir) == "postern" {
+		if err := errors.Join(os.Chown(dir, 0, gid), os.Chmod(dir, 0o750)); err != nil {
+			return err
+		}
+	}
+	return s.makeKey(r)
+}
+
+// makeKey makes the vault's key where there is none. The unit hands it to the service; root alone reads it.
+func (s system) makeKey(r *Result) error {
+	path := filepath.Join(s.root, "/etc/postern/vault.key")
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	key := make([]byte, 32)
+	rand.Read(key) // never fails (crypto/rand, Go 1.24)
+	_, err = f.WriteString(base64.StdEncoding.EncodeToString(key) + "\n")
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	r.did("made the vault's key, /etc/postern/vault.key; put a copy in a safe place")
+	return nil
+}
+
+// writeUnit writes the unit where the package's does not say the same.
+func (s system) writeUnit(r *Result, o Options, unit string) error {
+	if b, err := os.ReadFile(filepath.Join(s.root, packagedUnit)); err == nil && string(b) == unit {
+		r.did("the package's unit serves: %s", packagedUnit)
+		return nil
+	}
+	path := filepath.Join(s.root, ownUnit)
+	was, err := os.ReadFile(path)
+	if err == nil && string(was) == unit {
+		r.did("the unit is current: %s", ownUnit)
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(path, []byte(unit), 0o644); err != nil {
+		return err
+	}
+	r.did("wrote the unit: %s", ownUnit)
+	return nil
+}
+
+// unitText is the package's unit for another program or configuration.
+func unitText(o Options) (string, error) {
+	for _, path := range []string{o.Program, o.Config, o.DataDir} {
+		if !filepath.IsAbs(path) || strings.ContainsAny(path, " \t\n\"'\\%$;") {
+			return "", fmt.Errorf("%q cannot stand in a unit: it must be an absolute path without blanks, quotes and %%", path)
+		}
+	}
+	unit := strings.NewReplacer("/usr/bin/postern ", o.Program+" ", "/etc/postern/postern.toml", o.Config).Replace(packaging.Unit)
+	if !strings.Contains(unit, "ExecStart="+o.Program+" run --config "+o.Config+"\n") {
+		return "", errors.New("the unit's text has no ExecStart that is known")
+	}
+	if o.DataDir != "/var/lib/postern" {
+		unit = strings.Replace(unit, "StateDirectory=postern\nStateDirectoryMode=0700\n", "ReadWritePaths="+o.DataDir+"\n", 1)
+	}
+	if o.LogFolder != "" {
+		unit = strings.Replace(unit, "ProtectSystem=strict\n", "ProtectSystem=strict\nReadWritePaths="+o.LogFolder+"\n", 1)
+	}
+	if strings.HasPrefix(o.Program, "/home/") || strings.HasPrefix(o.DataDir, "/home/") || strings.HasPrefix(o.Config, "/home/") {
+		return "", errors.New("the service cannot see /home (ProtectHome); put program, configuration and data_dir elsewhere")
+	}
+	return unit, nil
+}
+
+func (s system) uninstall() (r Result, err error) {
+	if err := s.run("systemctl", "disable", "--now", "postern.service"); err != nil {
+		r.warn("%v", err)
+	}
+	path := filepath.Join(s.root, ownUnit)
+	switch err := os.Remove(path); {
+	case err == nil:
+		r.did("removed the unit: %s", ownUnit)
+	case !errors.Is(err, fs.ErrNotExist):
+		return r, err
+	}
+	if _, err := os.Stat(filepath.Join(s.root, packagedUnit)); err == nil {
+		r.warn("the package's unit stays, disabled: %s", packagedUnit)
+	}
+	if err := s.run("systemctl", "daemon-reload"); err != nil {
+		r.warn("%v", err)
+	}
+	r.did("configuration, queue and sign-ins stay where they are")
+	return r, nil
+}

@@ -1,0 +1,215 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"postern/bridge/config"
+	"postern/bridge/control"
+)
+
+// The exit statuses of health are those of monitoring plugins.
+const (
+	healthOK       = 0
+	healthWarning  = 1
+	healthCritical = 2
+	healthUnknown  = 3
+)
+
+// finding is one thing that health has to say; the worst is said.
+type finding struct {
+	Status int    `json:"status"` // 0 ok, 1 warning, 2 critical, 3 unknown
+	Text   string `json:"text"`
+	Remedy string `json:"remedy,omitempty"`
+}
+
+// exitWith ends the program with that status; what there is to say has been said.
+type exitWith int
+
+func (e exitWith) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+func (c *cli) healthVerb() *cobra.Command {
+	format := "text"
+	cmd := &cobra.Command{
+		Use:   "health",
+		Short: "Say in one line what is worst, and what to do",
+		Long: `Says in one line what is worst with Postern, and what to do. Exit status 0 ok,
+1 warning, 2 critical, 3 unknown, which a wrong configuration is too; so Nagios,
+Icinga, Checkmk, PRTG and Zabbix can run it as it is.`,
+		Example: `  postern health
+  postern health --format nagios
+  postern health --format prtg`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !slices.Contains([]string{"text", "nagios", "prtg", "json"}, format) {
+				return usageError{fmt.Errorf("unknown format %.20q: text, nagios, prtg or json", format)}
+			}
+			h, err := c.health(cmd.Context())
+			var list []finding
+			if err != nil {
+				list = []finding{unknown(err)}
+			} else {
+				list = judge(h, time.Now())
+			}
+			if err := c.printHealth(format, list, h); err != nil {
+				return err
+			}
+			if list[0].Status != healthOK {
+				return exitWith(list[0].Status)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&format, "format", format, "text, nagios, prtg or json")
+	return cmd
+}
+
+// unknown is the answer where nobody could look.
+func unknown(err error) finding {
+	var mistakes *config.Mistakes
+	if errors.As(err, &mistakes) {
+		return finding{healthUnknown, "the configuration has mistakes: " + mistakes.List[0].String(), "run: postern check"}
+	}
+	text, _, _ := strings.Cut(err.Error(), "\n")
+	return finding{healthUnknown, text, ""}
+}
+
+// judge returns everything there is to say, the worst first; at least one finding.
+func judge(h control.Health, now time.Time) []finding {
+	var list []finding
+	add := func(status int, text, remedy string) { list = append(list, finding{status, text, remedy}) }
+	if !h.Running {
+		add(healthCritical, "postern is not running", "run: postern service start")
+	}
+	if h.LeastDisk > 0 && h.FreeDisk < h.LeastDisk {
+		add(healthCritical, fmt.Sprintf("the disk of data_dir has %d MB left, and mail is refused", h.FreeDisk/1_000_000), "make room on that disk")
+	} else if h.LeastDisk > 0 && h.FreeDisk < 2*h.LeastDisk {
+		add(healthWarning, fmt.Sprintf("the disk of data_dir has %d MB left", h.FreeDisk/1_000_000), "make room on that disk")
+	}
+	for _, a := range h.Accounts {
+		list = append(list, judgeAccount(a, now)...)
+	}
+	if n := h.Queue["held"]; n > 0 {
+		add(healthWarning, fmt.Sprintf("%d %s held", n, plural(n, "message")), "run: postern queue list --state held")
+	}
+	if n := h.Queue["failed"]; n > 0 {
+		add(healthWarning, fmt.Sprintf("%d %s failed", n, plural(n, "message")), "run: postern queue list --state failed")
+	}
+	if n := h.Queue["in-doubt"]; n > 0 {
+		add(healthWarning, fmt.Sprintf("%d %s in doubt", n, plural(n, "message")), "postern looks by itself; see: postern queue list --state in-doubt")
+	}
+	for _, e := range h.Errors {
+		if e.Account == "" && e.QueueID == "" && now.Sub(e.At) < time.Hour {
+			add(healthWarning, incidentLine(e), e.Remedy)
+			break
+		}
+	}
+	slices.SortStableFunc(list, func(a, b finding) int { return b.Status - a.Status })
+	if len(list) == 0 {
+		add(healthOK, fmt.Sprintf("%d %s in order, %s", len(h.Accounts), plural(len(h.Accounts), "account"), queueLine(h.Queue)), "")
+	}
+	return list
+}
+
+func judgeAccount(a control.Account, now time.Time) (list []finding) {
+	up, parked := 0, 0
+	var worst control.Transport
+	for _, t := range a.Transports {
+		switch t.State {
+		case "up":
+			up++
+		case "parked":
+			parked++
+			worst = t
+		default:
+			if worst.Name == "" {
+				worst = t
+			}
+		}
+	}
+	status := healthWarning
+	if up == 0 && parked > 0 {
+		status = healthCritical
+	}
+	waiting := ""
+	if a.Waiting > 0 {
+		waiting = fmt.Sprintf(", %d %s", a.Waiting, plural(a.Waiting, "message")+" waiting")
+	}
+	switch {
+	case a.Trouble != "":
+		list = append(list, finding{healthCritical, "account " + a.Name + ": " + a.Trouble + waiting, a.Remedy})
+	case worst.Name != "":
+		list = append(list, finding{status, fmt.Sprintf("account %s: %s is %s: %s%s", a.Name, worst.Name, worst.State, worst.Why, waiting), worst.Remedy})
+	}
+	for _, e := range a.Expires {
+		switch {
+		case !e.Near:
+		case !now.Before(e.At):
+			list = append(list, finding{healthCritical, "account " + a.Name + ": " + expiryLine(e, now), e.Remedy})
+		default:
+			list = append(list, finding{healthWarning, "account " + a.Name + ": " + expiryLine(e, now), e.Remedy})
+		}
+	}
+	return list
+}
+
+var healthWords = []string{"OK", "WARNING", "CRITICAL", "UNKNOWN"}
+
+func (c *cli) printHealth(format string, list []finding, h control.Health) error {
+	worst := list[0]
+	line := worst.Text
+	if worst.Remedy != "" {
+		line += "; " + worst.Remedy
+	}
+	waiting := h.Queue["queued"] + h.Queue["sending"] + h.Queue["deferred"]
+	switch format {
+	case "nagios":
+		// The bar begins the performance data.
+		_, err := fmt.Fprintf(c.out, "POSTERN %s - %s | waiting=%d held=%d failed=%d in_doubt=%d\n", healthWords[worst.Status],
+			strings.ReplaceAll(line, "|", "/"), waiting, h.Queue["held"], h.Queue["failed"], h.Queue["in-doubt"])
+		return err
+	case "prtg":
+		return c.printPRTG(worst, line, waiting, h)
+	case "json":
+		return c.printJSON(struct {
+			Status   string         `json:"status"`
+			Findings []finding      `json:"findings"`
+			Health   control.Health `json:"health"`
+		}{strings.ToLower(healthWords[worst.Status]), list, h}, nil)
+	}
+	_, err := fmt.Fprintf(c.out, "%s: %s\n", strings.ToLower(healthWords[worst.Status]), line)
+	return err
+}
+
+// printPRTG prints what PRTG's "EXE/Script Advanced" sensor reads: channels, and an error where the sensor is to be red.
+func (c *cli) printPRTG(worst finding, line string, waiting int, h control.Health) error {
+	type channel struct {
+		Channel string `json:"channel"`
+		Value   int    `json:"value"`
+		Warning int    `json:"warning,omitempty"` // 1: the channel is in its warning state
+	}
+	type answer struct {
+		Error  int       `json:"error,omitempty"`
+		Text   string    `json:"text"`
+		Result []channel `json:"result,omitempty"`
+	}
+	a := answer{Text: line}
+	if worst.Status >= healthCritical {
+		a.Error = 1 // PRTG takes no channels then
+	} else {
+		a.Result = []channel{{"status", worst.Status, worst.Status}, {"waiting", waiting, 0}, {"held", h.Queue["held"], 0},
+			{"failed", h.Queue["failed"], 0}, {"in doubt", h.Queue["in-doubt"], 0}}
+	}
+	b, err := json.Marshal(map[string]answer{"prtg": a})
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(c.out, "%s\n", b)
+	return err
+}

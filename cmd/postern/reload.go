@@ -1,0 +1,48 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+func (c *cli) reload() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "reload",
+		Short: "Put the changed configuration in force",
+		Long: `Has the running daemon read its configuration again: listeners, providers,
+accounts, users, scenarios, [notify] and the log level change without dropping a
+session or a message. A file with a mistake changes nothing. What only a restart
+can change is said. SIGHUP, and "systemctl reload postern", do the same.`,
+		Example: "  postern check && postern reload",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			svc, done, err := c.service(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer done()
+			r, err := svc.Reload(cmd.Context())
+			if err != nil || asJSON {
+				return c.printJSON(r, err)
+			}
+			for _, w := range r.Warnings {
+				fmt.Fprintln(c.err, "warning:", w)
+			}
+			for _, change := range r.Changes {
+				fmt.Fprintln(c.out, change)
+			}
+			if len(r.Changes) == 0 {
+				fmt.Fprintln(c.out, "nothing has changed")
+			}
+			if len(r.Restart) > 0 {
+				fmt.Fprintf(c.out, "after a restart only: %s\n", strings.Join(r.Restart, ", "))
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
