@@ -282,7 +282,9 @@ func sweepContents(ctx context.Context, store *contents.Store, list []submission
 				if e.Damage != nil {
 					return nil, fmt.Errorf("message %s: %w", e.Item.ID, e.Damage)
 				}
-				addHashes(needed, e.Message.Plan.Additions)
+				if e.HasBody { // else it can never be sent again
+					addHashes(needed, e.Message.Plan.Additions)
+				}
 				f.After = e.Item.ID
 			}
 			if len(entries) < f.Limit {
