@@ -2,11 +2,14 @@ package bridge
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"strings"
 
 	"postern/bridge/config"
+	"postern/bridge/event"
 	"postern/bridge/queue"
+	"postern/bridge/queue/sqlite"
 	"postern/bridge/relay"
 )
 
@@ -35,6 +38,20 @@ func freeForQueue(cfg *config.Config) (int64, error) {
 		free -= log.Size()
 	}
 	return max(free, 0), nil
+}
+
+// tellSalvage says what became of a damaged store: one line for the whole, and one for each message that is not whole.
+func tellSalvage(ctx context.Context, events *event.Bus, r *sqlite.Salvage) {
+	if r == nil {
+		return
+	}
+	events.Emit(ctx, slog.LevelError, event.QueueSalvaged, slog.Int("saved", r.Saved), slog.Int("held", len(r.Held)), slog.Int("lost", len(r.Lost)),
+		slog.String("file", r.Aside), slog.Any("err", r.Why),
+		slog.String("remedy", "check the disk; the damaged file is kept beside the queue, delete it when it is not needed"))
+	for _, l := range append(append([]sqlite.Loss(nil), r.Held...), r.Lost...) {
+		events.Emit(ctx, slog.LevelError, event.QueueFailed, slog.String("queue_id", l.ID), slog.Int64("number", l.Number), slog.String("user", l.User),
+			slog.String("account", l.Account), slog.Any("err", l.Err))
+	}
 }
 
 // relayOptions hands relay what it remembers, and wakes the queue when a trouble is over: accounts that share a mailbox

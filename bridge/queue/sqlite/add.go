@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"sync"
 
@@ -17,6 +18,9 @@ const (
 	chunkSize = 64 << 10 // of a chunk row: larger rows gain nothing and cost memory (measured)
 	maxChunks = 16       // kept in memory at once; a message of up to so many is written in one transaction
 )
+
+// castagnoli is the polynomial of the sums: processors compute it in hardware.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 var chunkPool = sync.Pool{New: func() any { return new([chunkSize]byte) }}
 
@@ -75,6 +79,7 @@ type adding struct {
 	seq    int64 // of the unfinished row; 0 while there is none
 	n      int64 // the next chunk's number
 	size   int64 // octets read so far, header and body
+	sum    uint32
 
 	chunks []*[chunkSize]byte // read and not written; all but the last are full
 	last   int                // octets in the last of them
@@ -90,6 +95,7 @@ func (a *adding) fill() (end bool, err error) {
 		for a.last < chunkSize {
 			// Not io.ReadFull: it cannot tell the end from a session's io.ErrUnexpectedEOF, which is a cut message.
 			n, err := a.from.Read(c[a.last:])
+			a.sum = crc32.Update(a.sum, castagnoli, c[a.last:a.last+n])
 			a.last += n
 			a.size += int64(n)
 			if err == io.EOF {
@@ -137,7 +143,7 @@ func (a *adding) writeLast(ctx context.Context) error {
 		if seq == 0 {
 			seq, err = t.insert(a, string(a.item.State()))
 		} else {
-			_, err = t.exec(t.finishMessage, string(a.item.State()), micro(a.item.Next()), a.size-a.header, seq)
+			_, err = t.exec(t.finishMessage, string(a.item.State()), micro(a.item.Next()), a.size-a.header, a.sum, seq)
 		}
 		if err != nil {
 			return err
@@ -160,7 +166,7 @@ func (t *tx) insert(a *adding, state string) (seq int64, err error) {
 	next.Valid = next.Valid && state != unfinished
 	r, err := t.exec(t.insertMessage, string(a.item.ID), a.item.Account, state, next, a.item.Accepted.UnixMicro(),
 		a.header, a.size-a.header, a.docs.session, a.docs.envelope, a.docs.plan,
-		a.user, a.item.Sender, a.item.Parked.Microseconds(), micro(a.item.Watch))
+		a.user, a.item.Sender, a.item.Parked.Microseconds(), micro(a.item.Watch), a.sum)
 	if err != nil {
 		return 0, err
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"time"
 
@@ -129,7 +130,8 @@ func (s *Store) NextDue(ctx context.Context, account string) (time.Time, error) 
 // Open returns the body; see queue.Store. No transaction is open between two reads, so a slow reader holds back nothing.
 func (s *Store) Open(ctx context.Context, id envelope.ID) (io.ReadCloser, error) {
 	var l loaded
-	err := s.selectSizes.QueryRowContext(ctx, string(id)).Scan(&l.seq, &l.header, &l.body, &l.hasBody)
+	var sum sql.NullInt64
+	err := s.selectSizes.QueryRowContext(ctx, string(id)).Scan(&l.seq, &l.header, &l.body, &l.hasBody, &sum)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return nil, fmt.Errorf("%s: %w", id, queue.ErrNotFound)
@@ -138,7 +140,7 @@ func (s *Store) Open(ctx context.Context, id envelope.ID) (io.ReadCloser, error)
 	case !l.hasBody:
 		return nil, fmt.Errorf("%s: %w", id, queue.ErrNoBody)
 	}
-	r := &chunkReader{ctx: ctx, chunk: s.selectChunk, seq: l.seq, left: l.header + l.body}
+	r := &chunkReader{ctx: ctx, chunk: s.selectChunk, seq: l.seq, left: l.header + l.body, want: sum}
 	if _, err := io.CopyN(io.Discard, r, l.header); err != nil {
 		return nil, fmt.Errorf("%s: header: %w", id, err)
 	}
@@ -153,6 +155,8 @@ type chunkReader struct {
 	n     int64
 	left  int64 // octets that must still come, those of rest included
 	rest  bytes.Reader
+	sum   uint32        // of the chunks so far
+	want  sql.NullInt64 // of all of them; null where nobody knows or not all are read
 }
 
 func (r *chunkReader) Read(p []byte) (int, error) {
@@ -171,14 +175,17 @@ func (r *chunkReader) next() error {
 	var data []byte
 	err := r.chunk.QueryRowContext(r.ctx, chunkKey(r.seq, r.n)).Scan(&data)
 	switch {
-	case errors.Is(err, sql.ErrNoRows) && r.left == 0:
+	case errors.Is(err, sql.ErrNoRows) && r.left == 0 && (!r.want.Valid || r.want.Int64 == int64(r.sum)):
 		return io.EOF
+	case errors.Is(err, sql.ErrNoRows) && r.left == 0:
+		return fmt.Errorf("%w: its octets are not those that were written", queue.ErrDamaged)
 	case errors.Is(err, sql.ErrNoRows), err == nil && int64(len(data)) > r.left:
 		return fmt.Errorf("%w: %d octets are missing or too many", queue.ErrDamaged, r.left)
 	case err != nil:
 		return named(err)
 	}
 	r.n++
+	r.sum = crc32.Update(r.sum, castagnoli, data)
 	r.rest.Reset(data)
 	return nil
 }

@@ -56,7 +56,7 @@ CREATE TABLE chunks (
 
 // schema2 adds what scheduling by sender, age and process needs, and notes: documents that are no messages. Each index
 // holds only what its rule selects, so that most messages are in few of them. A message's times of being looked at and
-// of its end are null where there is none.
+// of its end are null where there is none. sum is the CRC-32C of the octets in chunks; null where version 1 wrote them.
 const schema2 = `
 ALTER TABLE messages ADD COLUMN user     TEXT    NOT NULL DEFAULT '';
 ALTER TABLE messages ADD COLUMN sender   TEXT    NOT NULL DEFAULT '';
@@ -68,6 +68,7 @@ ALTER TABLE messages ADD COLUMN warned   INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE messages ADD COLUMN suspect  INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE messages ADD COLUMN deaths   INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE messages ADD COLUMN finished INTEGER;
+ALTER TABLE messages ADD COLUMN sum      INTEGER;
 ALTER TABLE messages ADD COLUMN retried  INTEGER;
 CREATE INDEX messages_lease      ON messages (seq) WHERE lease <> '';
 CREATE INDEX messages_suspect    ON messages (seq) WHERE suspect = 1;

@@ -3,7 +3,8 @@
 // decides inside the functions that it hands over. The hall opens it; package queue calls it. It is the only importer
 // of modernc.org/sqlite.
 //
-// Failure looks like this: Open refuses a store that it cannot make durable or that a newer program wrote. A change
+// Failure looks like this: Open refuses a store that it cannot make durable or that a newer program wrote, and salvages a
+// damaged one. A change
 // that fails changes nothing; a full disk is queue.ErrFull, and the next change may succeed. What cannot be read back
 // is queue.ErrDamaged (or Entry.Damage) for that message alone.
 package sqlite
@@ -19,6 +20,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 
 	driver "modernc.org/sqlite" // registers "sqlite"; nothing else imports it
 	codes "modernc.org/sqlite/lib"
@@ -36,19 +38,42 @@ type Store struct {
 	write  *sql.DB
 	writer *writer
 
+	salvaged  *Salvage
+	check     sync.WaitGroup // of the whole file, beside the mail
+	stopCheck context.CancelFunc
+
 	// What each message on its way out asks for, prepared on the connections of read.
 	selectChunk, selectSizes, selectNext *sql.Stmt
 }
 
 // Open opens the store at path, and makes it where there is none, readable by its owner alone. What an earlier process
-// did not finish taking in is removed. It returns an error where the file system does not give what durability needs,
-// and one that wraps queue.ErrNewer where a newer program changed the schema.
-func Open(ctx context.Context, path string) (_ *Store, err error) {
-	s := &Store{}
+// did not finish taking in is removed. A damaged store is put aside, and what can be read of it is in the new one:
+// Salvaged says so. It returns an error where the file system does not give what durability needs, and one that wraps
+// queue.ErrNewer where a newer program changed the schema.
+func Open(ctx context.Context, path string) (*Store, error) {
+	s, err := openSound(ctx, path)
+	if err == nil {
+		if err = s.damaged(ctx, path); err == nil {
+			return s, nil
+		}
+		err = errors.Join(err, s.Close())
+	}
+	if errors.Is(err, queue.ErrDamaged) {
+		s, err = salvage(ctx, path, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("queue store %s: %w", filepath.Base(path), err)
+	}
+	return s, nil
+}
+
+// openSound opens a store that is not damaged so far as opening it shows.
+func openSound(ctx context.Context, path string) (_ *Store, err error) {
+	s := &Store{stopCheck: func() {}}
 	defer func() {
 		if err != nil {
 			s.closeFiles()
-			err = fmt.Errorf("queue store %s: %w", filepath.Base(path), named(err))
+			err = named(err)
 		}
 	}()
 	if err := create(path); err != nil {
@@ -83,7 +108,7 @@ func Open(ctx context.Context, path string) (_ *Store, err error) {
 func (s *Store) prepareReads(ctx context.Context) (err error) {
 	s.selectChunk, err = s.read.PrepareContext(ctx, "SELECT data FROM chunks WHERE at = ?")
 	if err == nil {
-		s.selectSizes, err = s.read.PrepareContext(ctx, "SELECT seq, header_size, body_size, has_body FROM messages WHERE id = ? AND state <> '"+unfinished+"'")
+		s.selectSizes, err = s.read.PrepareContext(ctx, "SELECT seq, header_size, body_size, has_body, sum FROM messages WHERE id = ? AND state <> '"+unfinished+"'")
 	}
 	if err == nil {
 		s.selectNext, err = s.read.PrepareContext(ctx, "SELECT min(next_attempt) FROM messages WHERE account = ? AND next_attempt IS NOT NULL")
@@ -162,6 +187,8 @@ func prepareFile(ctx context.Context, conn *sql.Conn, path string) error {
 
 // Close finishes what was handed to the writer and closes the file; SQLite then folds the WAL into it.
 func (s *Store) Close() error {
+	s.stopCheck()
+	s.check.Wait()
 	s.writer.close()
 	return s.closeFiles()
 }
