@@ -146,19 +146,16 @@ func TestRefusals(t *testing.T) {
 		lines []string // client lines; the last one's reply is wanted
 		want  string
 	}{
-		{"a wrong password", []string{"EHLO x", authPlain("graph", "wrong")}, "535 5.7.8 "},
-		{"an unknown user", []string{"EHLO x", authPlain("nobody", "wrong")}, "535 5.7.8 "},
+		{"a wrong password", []string{"EHLO x", authPlain("graph", "wrong")}, "535 5.7.8 Authentication credentials invalid"},
+		{"an unknown user, in the same words", []string{"EHLO x", authPlain("nobody", "wrong")}, "535 5.7.8 Authentication credentials invalid"},
 		{"mail before login", []string{"EHLO x", "MAIL FROM:<a@b.test>"}, "530 5.7.0 "},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel() // a failed login is answered after a second
 			if got := dialogue(t, w.addr, tc.lines...); !strings.HasPrefix(got, tc.want) {
 				t.Errorf("reply = %q; want %q", got, tc.want)
 			}
 		})
-	}
-	wrong, unknown := dialogue(t, w.addr, "EHLO x", authPlain("graph", "wrong")), dialogue(t, w.addr, "EHLO x", authPlain("nobody", "wrong"))
-	if wrong != unknown {
-		t.Errorf("a wrong password reads %q, an unknown user %q; want the same text", wrong, unknown)
 	}
 }
 
