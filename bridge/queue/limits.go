@@ -25,7 +25,7 @@ func (q *Queue) room(ctx context.Context, m message.Message) error {
 	case err != nil:
 		return &reply.Error{Code: 451, Enhanced: "4.3.0", Text: "the message could not be stored; try again later", Err: fmt.Errorf("queue %s: %w", m.ID, err)}
 	case most > 0 && n >= most:
-		return &reply.Error{Code: 452, Enhanced: "4.3.1", Text: "too many messages of this user are waiting; try again later",
+		return &reply.Error{Code: 450, Enhanced: "4.7.1", Text: "too many messages of this user are waiting; try again later",
 			Err: fmt.Errorf("queue %s: user %q has %d messages waiting of %d (max_queued)", m.ID, user, n, most)}
 	}
 	return nil
