@@ -1,12 +1,15 @@
 package smtpd
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -341,6 +344,54 @@ func (w *wire) listen() bool {
 		if _, err := w.in.ReadString('\n'); err != nil {
 			return isTimeout(err)
 		}
+	}
+}
+
+// N (e): write errors are ignored, so that the library goes on with what a client has sent that never saw a reply.
+func TestAWriteErrorEndsTheSessionOfOursAlone(t *testing.T) {
+	in := "EHLO x\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\nDATA\r\ntext\r\n.\r\n"
+	l := &pipes{make(chan net.Conn, 1), make(chan struct{})}
+	be := &plainBackend{}
+	s := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return &plainSession{be: be}, nil }))
+	done := make(chan struct{})
+	go func() { defer close(done); s.Serve(l) }()
+	l.conns <- &deadConn{in: strings.NewReader(in)}
+	for len(be.messages()) == 0 { // at once, or the test runs into its limit
+		runtime.Gosched()
+	}
+	s.Close()
+	<-done
+	s.Shutdown(t.Context())
+
+	h := open(t, func(_ *Options, h *house) { h.users.at = netip.MustParsePrefix("127.0.0.1/32") })
+	link := newLink(h.s, h.s.o.Load(), &deadConn{in: strings.NewReader(in)}, netip.MustParseAddr("127.0.0.1"))
+	h.s.feed.push(newGuard(link, false))
+	<-link.gone
+	if m := h.desk.messages(); len(m) != 0 {
+		t.Errorf("a client that never saw a reply has sent %v", m)
+	}
+}
+
+// S17: Debug writes what a client says, passwords too. Ours leaves it nil: TheLibraryHasNoLimitOfItsOwn.
+func TestDebugOfTheBareLibraryPrintsPasswords(t *testing.T) {
+	var said strings.Builder
+	l := &pipes{make(chan net.Conn, 1), make(chan struct{})}
+	s := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return &plainSession{}, nil }))
+	s.Debug, s.AllowInsecureAuth = &said, true
+	done := make(chan struct{})
+	go func() { defer close(done); s.Serve(l) }()
+	mine, theirs := net.Pipe()
+	l.conns <- theirs
+	c := &client{t, mine, bufio.NewReader(mine)}
+	c.want("", "220")
+	c.want("EHLO x", "250")
+	c.want("AUTH PLAIN AG5hdgBzZWNyZXQ=", "235")
+	mine.Close()
+	s.Close()
+	<-done
+	s.Shutdown(t.Context())
+	if !strings.Contains(said.String(), "AG5hdgBzZWNyZXQ=") {
+		t.Errorf("it prints %q", &said)
 	}
 }
 
