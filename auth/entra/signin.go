@@ -169,22 +169,34 @@ func tellDevice(err error) error {
 // DeviceCode begins a sign-in on another machine. Whether one code may be for two resources is in no fact: where that is
 // refused it is for the first alone, and its Resources say so.
 func (c *Client) DeviceCode(ctx context.Context, w token.Wants) (token.DeviceCode, error) {
-	for {
-		d, err := c.deviceCode(ctx, w)
-		var e *token.Error
-		if err == nil || len(w.Resources) < 2 || !errors.As(err, &e) ||
-			!slices.Contains([]string{"invalid_scope", "invalid_resource", "invalid_request"}, e.Code) {
-			return d, err
-		}
-		w.Resources = w.Resources[:1]
-	}
-}
-
-func (c *Client) deviceCode(ctx context.Context, w token.Wants) (token.DeviceCode, error) {
 	list, err := c.wanted(w)
 	if err != nil {
 		return token.DeviceCode{}, err
 	}
+	d, err := c.deviceCode(ctx, list)
+	if twoRefused(err) && len(w.Resources) > 1 {
+		w.Resources = w.Resources[:1]
+		if list, err = c.wanted(w); err != nil {
+			return token.DeviceCode{}, err
+		}
+		d, err = c.deviceCode(ctx, list)
+	}
+	if twoRefused(err) && len(w.Resources) == 1 && w.Resources[0] == token.SMTP {
+		// User.Read is Graph's, and so is a second resource beside SMTP.Send; the id token tells who signed in, too.
+		directory := c.config.Cloud.Graph + "/User.Read"
+		d, err = c.deviceCode(ctx, slices.DeleteFunc(list, func(a asked) bool { return a.scope == directory }))
+	}
+	d.Resources = w.Resources
+	return d, err
+}
+
+// twoRefused reports an answer that fewer resources could change.
+func twoRefused(err error) bool {
+	var e *token.Error
+	return errors.As(err, &e) && slices.Contains([]string{"invalid_scope", "invalid_resource", "invalid_request"}, e.Code)
+}
+
+func (c *Client) deviceCode(ctx context.Context, list []asked) (token.DeviceCode, error) {
 	form := url.Values{"client_id": {c.config.ClientID}, "scope": {scopeParameter(list)}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.endpoint("devicecode"), strings.NewReader(form.Encode()))
 	if err != nil {
@@ -216,7 +228,6 @@ func (c *Client) deviceCode(ctx context.Context, w token.Wants) (token.DeviceCod
 	if err != nil {
 		return token.DeviceCode{}, c.unusable(err)
 	}
-	d.Resources = w.Resources
 	return d, nil
 }
 

@@ -21,15 +21,14 @@ import (
 // alike, because nobody knows which of them the browser's localhost is, and another user of the machine must not have the
 // other one.
 type Loopback struct {
-	RedirectURI string
+	Attempt *Attempt // what it takes an answer to; its redirect URI is this address
 
 	host      string // localhost:PORT
 	listeners []net.Listener
 	server    *http.Server
 	served    sync.WaitGroup
 
-	mu      sync.Mutex // guards attempt and used
-	attempt *Attempt   // nil: nobody waits yet
+	mu      sync.Mutex // guards used
 	used    bool       // the attempt was answered
 	got     chan answer
 	verdict chan page // what the browser is to show in the end; closed by Close
@@ -96,7 +95,7 @@ func serve(listeners []net.Listener) *Loopback {
 		host:      "localhost:" + strconv.Itoa(port),
 		listeners: listeners, got: make(chan answer, 1), verdict: make(chan page, 1),
 	}
-	l.RedirectURI = "http://" + l.host
+	l.Attempt = NewAttempt("http://" + l.host)
 	l.server = &http.Server{
 		Handler:           http.HandlerFunc(l.handle),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -111,10 +110,7 @@ func serve(listeners []net.Listener) *Loopback {
 
 // Wait returns the code that answers the attempt; the error is a *Refusal where the provider sent one. The browser is kept
 // waiting until Show or Close. It is called once.
-func (l *Loopback) Wait(ctx context.Context, a *Attempt) (token.Secret, error) {
-	l.mu.Lock()
-	l.attempt = a
-	l.mu.Unlock()
+func (l *Loopback) Wait(ctx context.Context) (token.Secret, error) {
 	select {
 	case got := <-l.got:
 		return got.code, got.err
@@ -181,10 +177,7 @@ func (l *Loopback) handle(w http.ResponseWriter, r *http.Request) {
 func (l *Loopback) take(q url.Values) (p page, mine bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.attempt == nil {
-		return page{status: http.StatusBadRequest, title: "Not signed in", text: "Nobody is waiting for this."}, false
-	}
-	code, err := l.attempt.read(q)
+	code, err := l.Attempt.read(q)
 	var refusal *Refusal
 	switch {
 	case err != nil && !errors.As(err, &refusal):

@@ -53,28 +53,19 @@ type waited struct {
 	err  error
 }
 
-// wait starts Wait and returns once the loopback knows the attempt.
-func wait(t *testing.T, l *Loopback) (*Attempt, chan waited) {
-	t.Helper()
-	a := NewAttempt(l.RedirectURI)
+func wait(l *Loopback) chan waited {
 	done := make(chan waited, 1)
-	l.mu.Lock()
-	l.attempt = a // as Wait does first, so that the test need not wait for it
-	l.mu.Unlock()
 	go func() {
-		code, err := l.Wait(context.Background(), a)
+		code, err := l.Wait(context.Background())
 		done <- waited{code, err}
 	}()
-	return a, done
+	return done
 }
 
 func TestLoopback(t *testing.T) {
 	l := listen(t)
-	if status, body, _ := browser(t, l.RedirectURI+"/?code=early&state=x"); status != 400 || !strings.Contains(body, "Nobody is waiting") {
-		t.Errorf("before anybody waits: %d %s", status, body)
-	}
-	a, done := wait(t, l)
-	answer := l.RedirectURI + "/?code=1.AX&state=" + a.state
+	a, done := l.Attempt, wait(l)
+	answer := l.Attempt.RedirectURI + "/?code=1.AX&state=" + a.state
 	host := func(h string) func(*http.Request) { return func(r *http.Request) { r.Host = h } }
 	for _, tc := range []struct {
 		name, address string
@@ -82,17 +73,17 @@ func TestLoopback(t *testing.T) {
 		status        int
 		body          string
 	}{
-		{"a favicon", l.RedirectURI + "/favicon.ico", nil, 404, ""},
-		{"another path", l.RedirectURI + "/x?code=1.AX&state=" + a.state, nil, 404, ""},
-		{"no parameters", l.RedirectURI + "/", nil, 400, "another sign-in"},
-		{"a wrong state", l.RedirectURI + "/?code=evil&state=WRONG", nil, 400, "another sign-in"},
-		{"an error with a wrong state", l.RedirectURI + "/?error=access_denied&state=WRONG", nil, 400, "another sign-in"},
+		{"a favicon", l.Attempt.RedirectURI + "/favicon.ico", nil, 404, ""},
+		{"another path", l.Attempt.RedirectURI + "/x?code=1.AX&state=" + a.state, nil, 404, ""},
+		{"no parameters", l.Attempt.RedirectURI + "/", nil, 400, "another sign-in"},
+		{"a wrong state", l.Attempt.RedirectURI + "/?code=evil&state=WRONG", nil, 400, "another sign-in"},
+		{"an error with a wrong state", l.Attempt.RedirectURI + "/?error=access_denied&state=WRONG", nil, 400, "another sign-in"},
 		{"two codes", answer + "&code=evil", nil, 400, "code twice"},
-		{"no code", l.RedirectURI + "/?state=" + a.state, nil, 400, "no code"},
-		{"a broken query", l.RedirectURI + "/?code=%zz", nil, 400, "cannot be read"},
+		{"no code", l.Attempt.RedirectURI + "/?state=" + a.state, nil, 400, "no code"},
+		{"a broken query", l.Attempt.RedirectURI + "/?code=%zz", nil, 400, "cannot be read"},
 		{"a foreign name that points here", answer, host("evil.test"), 421, "not the address"},
 		{"another port's name", answer, host("localhost:1"), 421, "not the address"},
-		{"the bare number", answer, host(strings.TrimPrefix(l.RedirectURI, "http://localhost") + "x"), 421, ""},
+		{"the bare number", answer, host(strings.TrimPrefix(l.Attempt.RedirectURI, "http://localhost") + "x"), 421, ""},
 		{"another method", answer, func(r *http.Request) { r.Method = "HEAD" }, 405, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -133,10 +124,10 @@ func TestLoopback(t *testing.T) {
 
 func TestLoopbackRefusal(t *testing.T) {
 	l := listen(t)
-	a, done := wait(t, l)
+	a, done := l.Attempt, wait(l)
 	shown := make(chan string, 1)
 	go func() {
-		_, body, _ := browser(t, l.RedirectURI+"/?error=access_denied&error_description=%3Cscript%3Ealert(1)%3C/script%3E%1b[2J&state="+a.state)
+		_, body, _ := browser(t, l.Attempt.RedirectURI+"/?error=access_denied&error_description=%3Cscript%3Ealert(1)%3C/script%3E%1b[2J&state="+a.state)
 		shown <- body
 	}()
 	got := <-done
@@ -152,10 +143,10 @@ func TestLoopbackRefusal(t *testing.T) {
 
 func TestLoopbackClosedWhileTheBrowserWaits(t *testing.T) {
 	l := listen(t)
-	a, done := wait(t, l)
+	a, done := l.Attempt, wait(l)
 	shown := make(chan string, 1)
 	go func() {
-		_, body, _ := browser(t, l.RedirectURI+"/?code=1.AX&state="+a.state)
+		_, body, _ := browser(t, l.Attempt.RedirectURI+"/?code=1.AX&state="+a.state)
 		shown <- body
 	}()
 	<-done
@@ -169,7 +160,7 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 	l := listen(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := l.Wait(ctx, NewAttempt(l.RedirectURI)); !errors.Is(err, context.Canceled) {
+	if _, err := l.Wait(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("Wait = %v", err)
 	}
 }
@@ -193,7 +184,7 @@ func TestLoopbackHoldsBothFamilies(t *testing.T) {
 			t.Errorf("%s is not loopback", ln.Addr())
 		}
 	}
-	if !strings.HasPrefix(l.RedirectURI, "http://localhost:") {
-		t.Errorf("the redirect URI is %s", l.RedirectURI)
+	if !strings.HasPrefix(l.Attempt.RedirectURI, "http://localhost:") {
+		t.Errorf("the redirect URI is %s", l.Attempt.RedirectURI)
 	}
 }

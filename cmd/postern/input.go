@@ -63,11 +63,12 @@ func (c *cli) readPiped() (string, error) {
 // bytes, and a pasted refresh token can be longer.
 func (c *cli) readTyped(prompt string) (string, error) {
 	f := c.in.(*os.File)
-	fmt.Fprint(c.err, prompt)
+	// Before the prompt: what is pasted as soon as it shows must not meet the line editing any more.
 	old, err := term.MakeRaw(int(f.Fd()))
 	if err != nil {
 		return "", fmt.Errorf("switch the echo off: %w", err)
 	}
+	fmt.Fprint(c.err, prompt)
 	defer fmt.Fprintln(c.err)
 	defer term.Restore(int(f.Fd()), old)
 	return readLine(bufio.NewReader(f))
