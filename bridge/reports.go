@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -127,7 +128,7 @@ func (r reporter) Report(ctx context.Context, q queue.Report) error {
 	f := notice.Failure{
 		Original: dsn.Original{ID: it.ID, User: e.Message.Session.User, Accepted: it.Accepted, ReversePath: e.Message.Envelope.ReversePath,
 			Header: e.Message.Header},
-		Account: it.Account, Own: e.Message.Session.User == notice.User, Late: q.Late, Since: it.Finished,
+		Account: accountOf(it.Account), Own: e.Message.Session.User == notice.User, Late: q.Late, Since: it.Finished,
 	}
 	if q.Late {
 		f.Since = it.Accepted
@@ -138,14 +139,22 @@ func (r reporter) Report(ctx context.Context, q queue.Report) error {
 	} else if e.HasBody {
 		f.KeptUntil = it.Finished.Add(r.cfg().Queue.KeepFailed)
 	}
+	add := func(rc queue.Recipient, action dsn.Action) {
+		d := r.recipient(accountOf(it.Account), rc, action)
+		if slices.ContainsFunc(e.Message.Plan.Bcc, func(a envelope.Address) bool { return a.Key() == rc.Address.Key() }) {
+			f.Hidden = append(f.Hidden, d)
+			return
+		}
+		f.Recipients = append(f.Recipients, d)
+	}
 	for _, rc := range it.Recipients {
 		switch {
 		case rc.State == queue.Relayed:
 			f.Relayed++
 		case rc.State == queue.Failed:
-			f.Recipients = append(f.Recipients, r.recipient(it.Account, rc, dsn.Failed))
+			add(rc, dsn.Failed)
 		case q.Late && rc.State != queue.Held:
-			f.Recipients = append(f.Recipients, r.recipient(it.Account, rc, dsn.Delayed))
+			add(rc, dsn.Delayed)
 		default:
 			f.Waiting++
 		}

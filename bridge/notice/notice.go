@@ -13,6 +13,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -99,6 +100,7 @@ type Failure struct {
 	Late       bool // it is late; else final
 	Since      time.Time
 	Recipients []dsn.Recipient // failed, or for Late those that wait and those that failed
+	Hidden     []dsn.Recipient // likewise, of those that a scenario added: the sender does not know of them, [notify] may
 	Relayed    int
 	Waiting    int
 	RetryUntil time.Time
@@ -108,11 +110,15 @@ type Failure struct {
 // Report has the report made and kept, or decides that none is due; then it returns nil. It may be called again for the
 // same failure, with the same Since: there is one report all the same.
 func (d *Desk) Report(ctx context.Context, f Failure) error {
-	if f.Own || len(f.Recipients) == 0 {
+	if f.Own || len(f.Recipients)+len(f.Hidden) == 0 {
 		return nil
 	}
 	to := d.reportTo(f)
-	if len(to) > 0 {
+	all := append(slices.Clip(f.Recipients), f.Hidden...)
+	if d.isNotify(to) {
+		f.Recipients = all
+	}
+	if len(to) > 0 && len(f.Recipients) > 0 {
 		if err := d.sendReport(ctx, f, to); err != nil {
 			return err
 		}
@@ -120,6 +126,7 @@ func (d *Desk) Report(ctx context.Context, f Failure) error {
 	if f.Late || d.isNotify(to) {
 		return nil
 	}
+	f.Recipients = all
 	return d.noteFailure(ctx, f)
 }
 
