@@ -108,13 +108,45 @@ func (m mailText) addresses(name string) (list []*mail.Address, err error) {
 		if f.value() == "" {
 			continue
 		}
-		some, err := p.ParseList(f.value())
+		some, err := p.ParseList(withoutLeadingComments(f.value()))
 		if err != nil {
 			return nil, err
 		}
 		list = append(list, some...)
 	}
 	return list, nil
+}
+
+// withoutLeadingComments takes off a comment before an address, where RFC 5322 section 3.4 allows it and net/mail does not.
+func withoutLeadingComments(v string) string {
+	var b strings.Builder
+	quoted, depth, begins := false, 0, true // begins: nothing but blanks since the last comma
+	for i := 0; i < len(v); i++ {
+		c := v[i]
+		switch {
+		case depth > 0:
+			if c == '\\' {
+				i++
+			} else if c == '(' {
+				depth++
+			} else if c == ')' {
+				depth--
+			}
+			continue
+		case c == '\\' && quoted && i+1 < len(v):
+			b.WriteByte(c)
+			i++
+			c = v[i]
+		case c == '"':
+			quoted = !quoted
+		case c == '(' && !quoted && begins:
+			depth = 1
+			continue
+		}
+		begins = !quoted && (c == ',' || c == ':' || begins && (c == ' ' || c == '\t'))
+		b.WriteByte(c)
+	}
+	return b.String()
 }
 
 // decoded is the value of a field as people read it.
