@@ -117,6 +117,7 @@ func (a *admin) Accounts(ctx context.Context) ([]control.Account, error) {
 		for _, r := range s.Resources {
 			acc.Transports = append(acc.Transports, transportState(c.Name, r, routes))
 		}
+		acc.Transports = append(acc.Transports, stoppedMailboxes(c.Name, routes)...)
 		list = append(list, acc)
 	}
 	return list, nil

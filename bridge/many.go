@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"postern/bridge/config"
+	"postern/bridge/control"
 	"postern/bridge/envelope"
 	"postern/bridge/message"
 	"postern/bridge/queue"
@@ -132,6 +133,17 @@ func (m *mailboxes) apply() error {
 	}
 	m.queue.SetAccounts(accounts)
 	return nil
+}
+
+// stoppedMailboxes lists those of the account that are paused or parked, for people.
+func stoppedMailboxes(account string, routes []relay.State) []control.Transport {
+	var list []control.Transport
+	for _, r := range routes {
+		if base, mailbox, ok := strings.Cut(r.Account, "/"); ok && base == account && r.Condition != relay.Up {
+			list = append(list, control.Transport{Name: r.Transport, State: string(r.Condition), Until: r.Until, Why: mailbox + ": " + r.Why, Remedy: r.Remedy})
+		}
+	}
+	return list
 }
 
 // enqueuer is the queue as the desk sees it.

@@ -3,9 +3,11 @@ package bridge
 import (
 	"fmt"
 	"net/mail"
+	"slices"
 	"strings"
 	"testing"
 
+	"postern/bridge/control"
 	"postern/bridge/envelope"
 	"postern/bridge/event"
 )
@@ -72,7 +74,8 @@ func TestEveryoneFromHisOwnMailbox(t *testing.T) {
 				t.Fatal(err)
 			}
 			list, err := w.b.Accounts(t.Context())
-			if err != nil || len(list) != 1 || list[0].Waiting != 2 {
+			if err != nil || len(list) != 1 || list[0].Waiting != 2 ||
+				!slices.ContainsFunc(list[0].Transports, func(c control.Transport) bool { return strings.HasPrefix(c.Why, "ghost@contoso.test: ") }) {
 				t.Errorf("accounts = %+v, %v; want one with two messages waiting", list, err)
 			}
 			if err := send("boss@fabrikam.test"); err == nil || !strings.Contains(err.Error(), "5.7.1") {
