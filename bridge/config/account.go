@@ -69,7 +69,8 @@ type Account struct {
 	// Provider names the [[provider]]. Required.
 	Provider string
 
-	// Mailbox is the address that mail leaves through; may be a shared mailbox. Required.
+	// Mailbox is the address that mail leaves through; may be a shared mailbox. With SignIn app-only also "*@domain": the
+	// mailbox of the From that leaves, with limits of its own. Required.
 	Mailbox string
 
 	// Login is who signs in. Default: Mailbox. A shared mailbox has no sign-in of its own and needs one.
