@@ -72,7 +72,7 @@ func TestAuthorizeShowsWhatIsAskedFor(t *testing.T) {
 	s := start(t, Options{})
 	page := authorizeCall(t, s, TenantName, authorizeQuery())
 	text := string(page.body)
-	for _, want := range []string{"Postern asks for leave to", "Send mail as you", "SMTP.Send, Office 365 Exchange Online", "offline_access",
+	for _, want := range []string{"Postern asks for permission to", "Send mail as you", "SMTP.Send (Exchange Online)", "offline_access",
 		`value="erp@contoso.test" required checked`, "nav@contoso.test", "localhost:49152"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page lacks %q:\n%s", want, text)

@@ -15,7 +15,7 @@ var signinHTML string
 // scopeTexts are what Entra's consent page says, shortened.
 var scopeTexts = map[string]string{
 	"openid": "Sign you in", "profile": "View your basic profile", "email": "View your email address",
-	"offline_access": "Maintain access to data you have given it access to",
+	"offline_access": "Maintain access to what you let it use",
 	"user.read":      "Sign you in and read your profile", "mail.send": "Send mail as you",
 	"mail.send.shared": "Send mail on behalf of others or yourself", "mail.read": "Read your mail",
 	"mail.readwrite": "Read and write access to your mail", "mail.readwrite.shared": "Read and write mail you can access",
@@ -61,7 +61,7 @@ func (s *Sandbox) show(w http.ResponseWriter, name string) {
 		resource, short, _ := splitScope(scope) // they were checked
 		line := scopeLine{Name: short, Text: scopeTexts[strings.ToLower(short)]}
 		if resource != "" {
-			line.Resource = map[string]string{graphResource: "Microsoft Graph", outlookResource: "Office 365 Exchange Online"}[resource]
+			line.Resource = map[string]string{graphResource: "Graph", outlookResource: "Exchange Online"}[resource]
 		}
 		d.Scopes = append(d.Scopes, line)
 	}
