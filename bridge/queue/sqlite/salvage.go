@@ -38,7 +38,7 @@ type Loss struct {
 func (s *Store) Salvaged() *Salvage { return s.salvaged }
 
 // checkFor is how long Open waits for the check of a large store; the rest of it runs beside the mail.
-const checkFor = time.Second
+const checkFor = 500 * time.Millisecond
 
 // damaged reports whether SQLite finds the file damaged, as far as that can be said within checkFor. Where it takes
 // longer, the check goes on, and later leaves a mark for the next Open when it finds something: see markFile.

@@ -85,7 +85,7 @@ func (s *Store) FinishedSince(ctx context.Context, at time.Time) (map[string]int
 		err := r.Scan(&account, &n)
 		all[account] = n
 		return err
-	}, "SELECT account, count(*) FROM messages WHERE finished >= ? GROUP BY account", at.UnixMicro())
+	}, "SELECT account, count(*) FROM messages INDEXED BY messages_finished WHERE finished >= ? GROUP BY account", at.UnixMicro())
 	return all, err
 }
 
