@@ -62,7 +62,11 @@ func (f *signInFlow) byBrowser(ctx context.Context) error {
 		back.Show(false, sentence(err))
 		return err
 	}
-	back.Show(true, sentence(fmt.Errorf("postern sends mail as %s now", in.As)))
+	who := in.As
+	if who == "" {
+		who = f.offer.Login
+	}
+	back.Show(true, "Postern sends mail as "+who+" now.")
 	return f.tell(in, &f.offer)
 }
 
