@@ -287,6 +287,7 @@ func (l *link) handshake() error {
 		return l.err
 	}
 	l.conn, l.secure = t, true
+	l.giveBack()
 	l.in = bufio.NewReaderSize(t, smallBuffer)
 	return nil
 }
