@@ -161,7 +161,9 @@ func (m *jsonMessage) render(files []attachment) []byte {
 		field("Disposition-Notification-To", "<"+m.From.EmailAddress.Address+">")
 	}
 	for _, p := range m.Extended {
-		field(extendedFields[p.ID], p.Value)
+		if name := extendedFields[p.ID]; name != "" {
+			field(name, p.Value)
+		}
 		if p.ID == "Integer 0x0036" {
 			field("Sensitivity", sensitivities[p.Value])
 		}
