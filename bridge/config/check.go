@@ -203,7 +203,7 @@ func (l *loader) checkListeners() {
 		case !e.t.good("password", "networks"):
 		case !hasPassword && !hasNetwork:
 			e.t.warn("", "cannot hand in mail: it has neither password nor networks; run: postern passwd, and write what it prints as password")
-		case !hasPassword && !anonymous:
+		case hasNetwork && !anonymous:
 			e.t.warn("networks", `no listener takes mail without a login; write auth = "optional" at one`)
 		case !hasNetwork && !login:
 			e.t.warn("password", `no listener lets clients log in; write auth = "required" or "optional" at one`)
