@@ -22,12 +22,14 @@ type mailAdmin struct {
 	cfg  func() *config.Config
 	open func(ctx context.Context) (*queue.Queue, backupStore, error)
 	desk func(q submission.Enqueuer) (*submission.Desk, error) // today's policy
-	by   string                                                // who asks where no request came through control
+	// admit returns the account that a plan is relayed as; nil where nobody relays, and then the next start does it.
+	admit func(account string, from envelope.Address) (string, error)
+	by    string // who asks where no request came through control
 }
 
 // mailAdmin is the daemon's.
 func (b *Bridge) mailAdmin() *mailAdmin {
-	return &mailAdmin{cfg: b.live.Load, by: systemUser(),
+	return &mailAdmin{cfg: b.live.Load, by: systemUser(), admit: b.mailboxes.admit,
 		open: func(context.Context) (*queue.Queue, backupStore, error) { return b.queue, b.store, nil },
 		desk: func(submission.Enqueuer) (*submission.Desk, error) { return b.newDesk(b.live.Load()) }}
 }
@@ -166,7 +168,13 @@ func (a *mailAdmin) QueueChange(ctx context.Context, c control.QueueChange) (don
 		if err != nil {
 			return done, err
 		}
-		o.Replan = func(ctx context.Context, e queue.Entry) (message.Plan, error) { return replan(ctx, desk, store, e) }
+		o.Replan = func(ctx context.Context, e queue.Entry) (message.Plan, error) {
+			plan, err := replan(ctx, desk, store, e)
+			if err == nil && a.admit != nil {
+				plan.Account, err = a.admit(plan.Account, plan.HeaderFrom)
+			}
+			return plan, err
+		}
 	}
 	if len(c.IDs) == 0 {
 		return a.changeAll(ctx, q, c, o)

@@ -110,3 +110,30 @@ func TestMailboxesHaveABound(t *testing.T) {
 		t.Errorf("admit of another account = %q, %v", name, err)
 	}
 }
+
+// TestANewPlanIsTheMailboxesToo: mail that was held and gets a new plan goes through the mailbox of its From.
+func TestANewPlanIsTheMailboxesToo(t *testing.T) {
+	text := strings.Replace(peopleConfig, "{VIA}", "graph", 1) + "\n[[scenario]]\nname = \"hold\"\nhold = true\n"
+	w := newWorld(t, worldOptions{config: text})
+	if err := w.submit("nav", []string{"customer@example.test"}, "From: erp@contoso.test\r\nTo: customer@example.test\r\n\r\nx\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	ask := control.QueueQuery{All: true}
+	rows, err := w.b.admin.Load().QueueRows(t.Context(), ask)
+	if err != nil || len(rows) != 1 || rows[0].State != "held" {
+		t.Fatalf("queue = %+v, %v", rows, err)
+	}
+	change := control.QueueChange{Action: "retry", Today: true, QueueQuery: control.QueueQuery{IDs: []string{rows[0].ID}}}
+	if done, err := w.b.admin.Load().QueueChange(t.Context(), change); err != nil || done.Changed != 1 {
+		t.Fatalf("retry = %+v, %v", done, err)
+	}
+	if r := w.wait(1)[0]; r.Mailbox != "erp@contoso.test" {
+		t.Errorf("it left through %q", r.Mailbox)
+	}
+	if err := w.events.await(t.Context(), event.MessageRelayed, 1); err != nil {
+		t.Fatal(err)
+	}
+	if rows, err = w.b.admin.Load().QueueRows(t.Context(), ask); err != nil || len(rows) != 1 || rows[0].Account != "people/erp@contoso.test" {
+		t.Errorf("queue = %+v, %v", rows, err)
+	}
+}
