@@ -96,6 +96,25 @@ func TestAMessageOverTheLimitIsReadToItsEnd(t *testing.T) {
 	}
 }
 
+func TestAMessageWithoutEndIsCutOff(t *testing.T) {
+	h := open(t, func(o *Options, _ *house) { o.MaxMessage = 1000 })
+	c := h.begin("b@fabrikam.test")
+	c.want("DATA", "354")
+	sent := make(chan int64)
+	go func() {
+		n, _ := io.Copy(c.conn, endless{})
+		sent <- n
+	}()
+	c.want("", "552 5.3.4 The message is larger than 1000 octets")
+	c.conn.Close()
+	if n := <-sent; n < maxDiscard {
+		t.Errorf("cut off after %d octets; want %d", n, maxDiscard)
+	}
+	if len(h.desk.messages()) != 0 {
+		t.Error("the desk kept it")
+	}
+}
+
 func TestAReadAfterTheAnswerFails(t *testing.T) {
 	d := &dataReader{r: strings.NewReader("x"), g: &guard{norm: new(normalizer)}}
 	d.close()

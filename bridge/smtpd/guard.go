@@ -279,6 +279,10 @@ func (g *guard) readText() ([]byte, error) {
 		}
 		used, done := g.norm.take(in)
 		g.in.Discard(used)
+		if !done && g.norm.refusal != nil && g.norm.received > max(maxDiscard, 4*g.o.MaxMessage) {
+			g.breakOff(errNoEnd)
+			return nil, errNoEnd
+		}
 		if done {
 			g.mode, g.awaiting, g.code = commands, true, 0
 		}
@@ -292,6 +296,10 @@ func (g *guard) breakOff(err error) {
 	switch {
 	case g.err != nil:
 		g.end("", fmt.Errorf("inside DATA: %w", err))
+	case err == errNoEnd:
+		g.linger = true
+		_, refusal := replyLine(g.norm.refusal)
+		g.end(refusal, fmt.Errorf("inside DATA: %w", err))
 	case g.norm.unended() != "":
 		g.linger = true
 		g.end("421 4.4.2 The message did not end in CR LF . CR LF", fmt.Errorf(

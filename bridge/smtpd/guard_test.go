@@ -88,7 +88,7 @@ func TestNoLimitOfOursCanBeSwitchedOff(t *testing.T) {
 	for name, v := range map[string]int64{
 		"MaxMessage": o.MaxMessage, "MaxRecipients": int64(o.MaxRecipients), "MaxConnections": int64(o.MaxConnections),
 		"MaxConnectionsPerAddress": int64(o.MaxConnectionsPerAddress), "CommandTimeout": int64(o.CommandTimeout),
-		"DataTimeout": int64(o.DataTimeout), "DataGrace": int64(o.DataGrace), "MinDataRate": o.MinDataRate,
+		"DataTimeout": int64(o.DataTimeout), "DataGrace": int64(o.DataGrace), "MinDataRate": o.MinDataRate, "MessageTimeout": int64(o.MessageTimeout),
 		"WriteTimeout": int64(o.WriteTimeout), "HandshakeTimeout": int64(o.HandshakeTimeout),
 		"LoginTimeout": int64(o.LoginTimeout), "SessionTimeout": int64(o.SessionTimeout), "EarlyWait": int64(o.EarlyWait), "Networks": int64(len(o.Networks)),
 	} {

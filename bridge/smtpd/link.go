@@ -23,7 +23,8 @@ const (
 	maxCommand = 2048   // extensions may lengthen the 512 of the RFC; 2 KB holds all that we announce
 	maxAuth    = 12_288 // a base64 line of AUTH
 	maxSkipped = 64 * 1024
-	maxText    = 1 << 20 // of the message: old applications write HTML or base64 without line ends
+	maxDiscard = 64 << 20 // of a message that is refused already, or four times the largest
+	maxText    = 1 << 20  // of the message: old applications write HTML or base64 without line ends
 )
 
 // Buffers of what the client sends: an idle connection has a small one, as thousands may be idle, and DATA a large one.
@@ -42,6 +43,7 @@ var (
 	errHello    = errors.New("the client speaks TLS to a listener that does not expect it; set the client to no encryption or STARTTLS, or this listener to tls = \"implicit\"")
 	errStopping = errors.New("the service is stopping")
 	errTimeout  = errors.New("the client was silent for too long")
+	errNoEnd    = errors.New("the client sends a message without end")
 	errTooSlow  = errors.New("the client sent its message too slowly")
 )
 
@@ -216,7 +218,7 @@ func (l *link) fill(waited *time.Duration, received int64) ([]byte, error) {
 		return nil, l.err
 	}
 	if l.in.Buffered() == 0 {
-		left := l.o.DataGrace + time.Duration(received/l.o.MinDataRate)*time.Second - *waited
+		left := min(l.o.DataGrace+time.Duration(received/l.o.MinDataRate)*time.Second, l.o.MessageTimeout) - *waited
 		start := time.Now()
 		l.raw.SetReadDeadline(start.Add(min(l.o.DataTimeout, left)))
 		_, err := l.in.Peek(1)

@@ -77,6 +77,7 @@ type Options struct {
 	DataTimeout      time.Duration // between two blocks of text; default 3 min (RFC 5321 section 4.5.3.2.5)
 	DataGrace        time.Duration // waiting for text that MinDataRate forgives; default 5 min
 	MinDataRate      int64         // octets a second beyond DataGrace; default 200
+	MessageTimeout   time.Duration // waiting for the text of one message in all; default 6 h
 	WriteTimeout     time.Duration // for a block of replies; default 1 min
 	HandshakeTimeout time.Duration // for TLS; default 30 s
 	LoginTimeout     time.Duration // for Users.LoginFrom; default 1 min
@@ -112,6 +113,7 @@ func (o Options) withDefaults() (Options, error) {
 	atLeast(&o.DataTimeout, 3*time.Minute)
 	atLeast(&o.DataGrace, 5*time.Minute)
 	atLeast(&o.MinDataRate, 200)
+	atLeast(&o.MessageTimeout, 6*time.Hour)
 	atLeast(&o.WriteTimeout, time.Minute)
 	atLeast(&o.HandshakeTimeout, 30*time.Second)
 	atLeast(&o.LoginTimeout, time.Minute)

@@ -321,6 +321,32 @@ func TestASteadyUploadMayTakeLong(t *testing.T) {
 	})
 }
 
+func TestAMessageMayNotTakeForEver(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, b *bubble) {
+		c := b.start("b@d.test")
+		c.want("DATA", "354")
+		start := time.Now()
+		dripped := make(chan struct{})
+		go func() {
+			defer close(dripped)
+			for {
+				time.Sleep(time.Minute)
+				if _, err := io.WriteString(c.conn, strings.Repeat("not too slowly\r\n", 1000)); err != nil {
+					return
+				}
+			}
+		}()
+		defer func() { <-dripped }()
+		c.want("", "421 4.4.2")
+		if d := time.Since(start); d < 5*time.Hour || d > 6*time.Hour+time.Minute {
+			t.Errorf("after %v; want MessageTimeout", d)
+		}
+		if len(b.desk.kept) != 0 {
+			t.Error("kept")
+		}
+	})
+}
+
 func TestADripIsCutOff(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, b *bubble) {
 		c := b.start("b@d.test")
