@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 )
@@ -31,8 +32,8 @@ func (l *loader) check() {
 	if t := l.plain["bridge"]; t != nil {
 		pointer(t, "sendmail_user", l.c.Bridge.SendmailUser, "user", names(l.users, userName))
 	}
-	if t := l.plain["log"]; t != nil && l.c.Log.To == "eventlog" {
-		warnEventLog(t)
+	if t := l.plain["log"]; t != nil && l.c.Log.To == "eventlog" && runtime.GOOS != "windows" {
+		t.warn("to", "the event log is there on Windows alone; the log goes to stderr")
 	}
 }
 

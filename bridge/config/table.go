@@ -13,7 +13,7 @@ import (
 // key: it leaves *dst alone where the key is missing or wrong, and reports what is wrong. finish reports the rest.
 type table struct {
 	f     *file
-	kind  string // for noEffect and for the keys of the manual: "listener", "user.sender"
+	kind  string // for the keys of the manual: "listener", "user.sender"
 	path  string // "listener[0]"
 	m     map[string]any
 	known []string        // the keys asked for so far
@@ -78,13 +78,10 @@ func (t *table) get(key string) (any, bool) {
 	return v, ok
 }
 
-// finish reports the keys that nobody asked for, and warns of those that have no effect yet.
+// finish reports the keys that nobody asked for.
 func (t *table) finish() {
 	for key := range t.m {
 		if t.knows(key) {
-			if noEffect[joinKey(t.kind, key)] {
-				t.warn(key, noEffectText)
-			}
 			continue
 		}
 		path := joinPath(t.path, key)
