@@ -207,6 +207,8 @@ func TestExtend(t *testing.T) {
 			"text/plain quoted-printable \"Grüße €\\r\\n--\\r\\nBücher Müller, 5 €\\r\\n\"\n"},
 		{"a charset that has the letters keeps them", "Content-Type: text/plain; charset=iso-8859-15\nContent-Transfer-Encoding: 8bit\n\nGr\xfc\xdfe \xa4\n", wideFooter, "", nil,
 			"text/plain 8bit \"Grüße €\\r\\n--\\r\\nBücher Müller, 5 €\\r\\n\"\n"},
+		{"8bit that is not used becomes quoted-printable", "MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\nHello\n", wideFooter, "", nil,
+			"text/plain quoted-printable \"Hello\\r\\n--\\r\\nBücher Müller, 5 €\\r\\n\"\n"},
 		{"a charset that lacks one becomes UTF-8", "MIME-Version: 1.0\nContent-Type: text/plain; charset=iso-8859-1; format=flowed\nContent-Transfer-Encoding: 8bit\n\nGr\xfc\xdfe\n", wideFooter, "", nil,
 			"text/plain quoted-printable \"Grüße\\r\\n--\\r\\nBücher Müller, 5 €\\r\\n\"\n"},
 		{"7bit in ISO-8859-15 becomes quoted-printable", "Content-Type: text/plain; charset=iso-8859-15\n\nHello\n", wideFooter, "", nil,

@@ -157,7 +157,8 @@ func (c *textChange) choose(e *entity, footer string, seen *textSurvey) error {
 	switch {
 	case c.from == "quoted-printable" || c.from == "base64":
 		c.to = c.from
-	case c.from == "7bit" && !isASCIIText(string(c.insert)):
+	case (c.from == "7bit" || !seen.eightBit) && !isASCIIText(string(c.insert)):
+		// Also where 8bit is declared and not used: the application may not have said BODY=8BITMIME.
 		c.to = "quoted-printable"
 		c.set("Content-Transfer-Encoding", c.to)
 	}
