@@ -131,7 +131,7 @@ func (s *Sandbox) open(o Options) (err error) {
 		return err
 	}
 	for _, a := range s.world.apps {
-		if !a.Public {
+		if !a.Public && a.Secret != "" {
 			if err := os.WriteFile(s.secretFile(a.ClientID), []byte(a.Secret.Reveal()+"\n"), 0o600); err != nil {
 				return err
 			}
@@ -269,7 +269,7 @@ func (s *Sandbox) ConfigTOML(name, clientID string) string {
 	s.mu.Lock()
 	app, ok := s.world.app(clientID)
 	s.mu.Unlock()
-	if ok && !app.Public {
+	if ok && !app.Public && app.Secret != "" {
 		fmt.Fprintf(&b, "client_secret = %s\n", tomlString("file:"+s.secretFile(app.ClientID)))
 	}
 	fmt.Fprintf(&b, "authority = %s\ngraph = %s\nsmtp = %s\nsmtp_tls = \"starttls\"\nca_file = %s\nallow_http = true\n",

@@ -19,6 +19,12 @@ func TestPrintAccounts(t *testing.T) {
 				{Name: "smtp", State: "parked", Until: now.Add(14 * time.Minute),
 					Why:    "smarthost refused AUTH: 535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Mailbox.",
 					Remedy: "run in Exchange Online PowerShell: Set-CASMailbox -Identity svc@contoso.test -SmtpClientAuthenticationDisabled $false"}}},
+		{Name: "app", Mailbox: "app@contoso.test", SignIn: "app-only", SignedIn: true, Transports: []control.Transport{{Name: "graph", State: "up"}},
+			Expires: []control.Expiry{
+				{What: "certificate", At: now.Add(-time.Hour), Near: true, Remedy: "make a new one"},
+				{What: "client secret", At: now.Add(12*24*time.Hour + 4*time.Hour), Near: true, Remedy: "create a new one"},
+				{What: "client secret", At: now.Add(400 * 24 * time.Hour)},
+				{What: "sign-in", At: now.Add(80 * 24 * time.Hour)}}},
 	}
 	want := `erp  erp@contoso.test
   sign-in  needs sign-in: run postern signin erp
@@ -33,6 +39,16 @@ sales  sales@contoso.test
            SmtpClientAuthentication is disabled for the Mailbox.
            run in Exchange Online PowerShell: Set-CASMailbox -Identity
            svc@contoso.test -SmtpClientAuthenticationDisabled $false
+  waiting  0 messages
+
+app  app@contoso.test
+  sign-in  app-only, no person signs in
+  graph    up, no token fetched yet
+  expires  the certificate ended on 20 November 2026
+           make a new one
+  expires  client secret in 12d4h, on 2 December 2026
+           create a new one
+  expires  client secret in 400d0h, on 25 December 2027
   waiting  0 messages
 `
 	var got strings.Builder
