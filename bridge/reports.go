@@ -41,9 +41,7 @@ func noticeOptions(cfg *config.Config) (notice.Options, error) {
 		if err != nil {
 			return o, fmt.Errorf("account %q: mailbox: %w", a.Name, err)
 		}
-		if mailbox.Local != "*" { // an account for many mailboxes has none of its own to report from
-			o.Accounts = append(o.Accounts, notice.Account{Name: a.Name, Mailbox: mailbox})
-		}
+		o.Accounts = append(o.Accounts, notice.Account{Name: a.Name, Mailbox: mailbox})
 	}
 	for _, s := range cfg.Notify.To {
 		to, err := envelope.ParseAddress(s)
@@ -91,7 +89,7 @@ func (o outbox) Send(ctx context.Context, m notice.Mail) error {
 	for _, a := range m.To {
 		msg.Envelope.SMTPUTF8 = msg.Envelope.SMTPUTF8 || !a.ASCII()
 	}
-	err := o.b.queue.Enqueue(ctx, msg, bytes.NewReader(m.Body))
+	err := enqueuer{o.b.queue, o.b.mailboxes}.Enqueue(ctx, msg, bytes.NewReader(m.Body))
 	if errors.Is(err, queue.ErrExists) {
 		return nil
 	}
@@ -128,7 +126,7 @@ func (r reporter) Report(ctx context.Context, q queue.Report) error {
 	f := notice.Failure{
 		Original: dsn.Original{ID: it.ID, User: e.Message.Session.User, Accepted: it.Accepted, ReversePath: e.Message.Envelope.ReversePath,
 			Header: e.Message.Header},
-		Account: accountOf(it.Account), Own: e.Message.Session.User == notice.User, Late: q.Late, Since: it.Finished,
+		Account: accountOf(it.Account), From: e.Message.Plan.HeaderFrom, Own: e.Message.Session.User == notice.User, Late: q.Late, Since: it.Finished,
 	}
 	if q.Late {
 		f.Since = it.Accepted

@@ -47,7 +47,7 @@ type Memory interface {
 	Save(ctx context.Context, document string) error
 }
 
-// Account is an account that reports may leave by.
+// Account is an account that reports may leave by. One with the mailbox "*@domain" serves every mailbox of that domain.
 type Account struct {
 	Name    string
 	Mailbox envelope.Address
@@ -96,8 +96,9 @@ func domainKey(a envelope.Address) string {
 type Failure struct {
 	Original   dsn.Original
 	Account    string
-	Own        bool // a report or notice of ours: nobody is told of what becomes of it
-	Late       bool // it is late; else final
+	From       envelope.Address // as which the message left, or was to leave
+	Own        bool             // a report or notice of ours: nobody is told of what becomes of it
+	Late       bool             // it is late; else final
 	Since      time.Time
 	Recipients []dsn.Recipient // failed, or for Late those that wait and those that failed
 	Hidden     []dsn.Recipient // likewise, of those that a scenario added: the sender does not know of them, [notify] may
@@ -149,7 +150,7 @@ func (d *Desk) isNotify(to []envelope.Address) bool {
 }
 
 func (d *Desk) sendReport(ctx context.Context, f Failure, to []envelope.Address) error {
-	a, ok := d.way(f.Account)
+	a, ok := d.way(f.Account, f.From)
 	if !ok {
 		return nil // no account has a mailbox of its own to report from; the log has it
 	}
@@ -170,28 +171,17 @@ func (d *Desk) sendReport(ctx context.Context, f Failure, to []envelope.Address)
 }
 
 // way picks the account that a report leaves by: the message's own, or any that is up; where none is, the message's own
-// all the same: the report waits with the mail.
-func (d *Desk) way(preferred string) (Account, bool) {
+// all the same: the report waits with the mail. left is the From that the message left as.
+func (d *Desk) way(own string, left envelope.Address) (Account, bool) {
 	who := d.who()
-	var own *Account
-	for i, a := range who.accounts {
-		if a.Name == preferred {
-			own = &who.accounts[i]
-		}
-	}
-	if own != nil && d.o.Up(own.Name) {
-		return *own, true
-	}
-	for _, a := range who.accounts {
+	order := append(who.sending(own, left), who.sending("", envelope.Address{})...)
+	for _, a := range order {
 		if d.o.Up(a.Name) {
 			return a, true
 		}
 	}
-	switch {
-	case own != nil:
-		return *own, true
-	case len(who.accounts) > 0:
-		return who.accounts[0], true
+	if len(order) == 0 {
+		return Account{}, false
 	}
-	return Account{}, false
+	return order[0], true
 }

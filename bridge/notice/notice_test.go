@@ -109,6 +109,13 @@ func TestReportGoesTo(t *testing.T) {
 		{"nobody for a report of ours", "nav@contoso.test", "it@contoso.test", func(f *Failure, _ *office) { f.Own = true }, "", ""},
 		{"the sender by another account where the message's is down", "nav@contoso.test", "", func(_ *Failure, o *office) { o.up["erp"] = false }, "nav@contoso.test", "hr"},
 		{"the sender by the message's own account where none is up", "nav@contoso.test", "", func(_ *Failure, o *office) { o.up = nil }, "nav@contoso.test", "erp"},
+		{"the sender as the From of his message, where one account serves every mailbox", "nav@wild.test", "", func(f *Failure, o *office) {
+			o.SetPeople(Options{Accounts: []Account{{"all", address(t, "*@wild.test")}}})
+			f.Account, f.From = "all", address(t, "boss@wild.test")
+		}, "nav@wild.test", "all"},
+		{"nobody where such an account has no mailbox to report from", "nav@wild.test", "", func(f *Failure, o *office) {
+			o.SetPeople(Options{Accounts: []Account{{"all", address(t, "*@wild.test")}}})
+		}, "", ""},
 		{"the sender by any account where the message's was removed", "nav@contoso.test", "", func(f *Failure, _ *office) { f.Account = "old" }, "nav@contoso.test", "erp"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -23,3 +23,25 @@ func (d *Desk) SetPeople(o Options) {
 }
 
 func (d *Desk) who() *people { return d.whos.Load() }
+
+// sending lists the accounts that mail of ours can leave by, each with the mailbox that it leaves from: that of the given
+// name alone, "" for all. One for every mailbox of a domain sends as left, else as the first of [notify] who is in that
+// domain; where there is neither it is left away.
+func (p *people) sending(name string, left envelope.Address) (all []Account) {
+	for _, a := range p.accounts {
+		if name != "" && a.Name != name {
+			continue
+		}
+		if a.Mailbox.Local != "*" {
+			all = append(all, a)
+			continue
+		}
+		for _, from := range append([]envelope.Address{left}, p.notify...) {
+			if !from.IsNull() && domainKey(from) == domainKey(a.Mailbox) {
+				all = append(all, Account{a.Name, from})
+				break
+			}
+		}
+	}
+	return all
+}

@@ -106,9 +106,9 @@ func (d *Desk) saveOrTell(ctx context.Context) {
 func (d *Desk) send(ctx context.Context) bool {
 	who := d.who()
 	var via *Account
-	for i, a := range who.accounts {
+	for _, a := range d.who().sending("", envelope.Address{}) {
 		if d.o.Up(a.Name) {
-			via = &who.accounts[i]
+			via = &a
 			break
 		}
 	}
