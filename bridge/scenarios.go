@@ -86,10 +86,11 @@ func CheckFiles(cfg *config.Config) error {
 func scenarios(cfg *config.Config, put putter) ([]submission.Scenario, error) {
 	wrong := &config.Mistakes{}
 	var list []submission.Scenario
-	for i, c := range cfg.Scenarios {
+	for _, c := range cfg.Scenarios {
 		mistake := func(key string, err error) {
-			wrong.List = append(wrong.List, config.Mistake{File: filepath.Base(cfg.Path), Key: fmt.Sprintf("scenario[%d].%s", i, key),
-				Text: fmt.Sprintf("%v (scenario %q)", err, c.Name)})
+			m := c.At
+			m.Key, m.Text = m.Key+"."+key, fmt.Sprintf("%v (scenario %q)", err, c.Name)
+			wrong.List = append(wrong.List, m)
 		}
 		s := submission.Scenario{Name: c.Name, Account: c.Account, Hold: c.Hold, Match: submission.Match{User: c.Match.User,
 			Listener: c.Match.Listener, From: c.Match.From, To: c.Match.To, Subject: c.Match.Subject, Header: c.Match.Header,

@@ -191,6 +191,9 @@ type Scenario struct {
 	ReplyTo    string   // an address; "" leaves it alone
 	SaveToSent bool     // default: true; false where the transport can
 	Hold       bool     // waits for `queue release`; default: false
+
+	// At is where the table stands, without a text: for mistakes in the files that it names, which only the hall reads.
+	At Mistake
 }
 
 // Match is what a scenario looks for; everything in it must hold, and of a list any one. Globs, without regard to case.

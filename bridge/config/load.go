@@ -257,6 +257,10 @@ func (l *loader) fill() {
 	c.Accounts = values(l.accounts)
 	c.Users = values(l.users)
 	c.Scenarios = values(l.scenarios)
+	for i, e := range l.scenarios {
+		line, key := e.t.at("")
+		c.Scenarios[i].At = Mistake{File: e.t.f.name, Line: line, Key: key}
+	}
 	for i := range c.Providers {
 		fillEndpoints(&c.Providers[i])
 	}
