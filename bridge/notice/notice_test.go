@@ -67,9 +67,18 @@ func (o *office) Send(_ context.Context, m Mail) error {
 	return nil
 }
 
-func (o *office) Load(context.Context) (string, error) { return o.kept, nil }
+func (o *office) Load(context.Context) (string, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.kept, nil
+}
 
-func (o *office) Save(_ context.Context, s string) error { o.kept = s; return nil }
+func (o *office) Save(_ context.Context, s string) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.kept = s
+	return nil
+}
 
 // mail returns what was sent since it was last asked.
 func (o *office) mail() []Mail {

@@ -234,6 +234,8 @@ func (d *Desk) save(ctx context.Context) error {
 	if d.o.Memory == nil {
 		return nil
 	}
+	d.saving.Lock()
+	defer d.saving.Unlock()
 	d.mu.Lock()
 	document, err := json.Marshal(&d.memory)
 	d.mu.Unlock()

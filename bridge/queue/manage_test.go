@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -26,13 +27,12 @@ var (
 // bring enqueues a message and lets the outcomes come to it, one after the other.
 func (w *world) bring(outcomes ...reply.Outcome) envelope.ID {
 	w.t.Helper()
-	n := 0
+	var n atomic.Int32
 	w.setRelay(func(context.Context, message.Outgoing) reply.Outcome {
-		n++
-		return outcomes[min(n, len(outcomes))-1]
+		return outcomes[min(int(n.Add(1)), len(outcomes))-1]
 	})
 	id := w.enqueue("erp")
-	for n < len(outcomes) {
+	for int(n.Load()) < len(outcomes) {
 		w.pass(10 * mins)
 	}
 	w.setRelay(func(context.Context, message.Outgoing) reply.Outcome { return greylist })
