@@ -17,8 +17,8 @@ func (c *cli) sandbox() *cobra.Command {
 		Use:   "sandbox",
 		Short: "Run the small Microsoft 365 alone",
 		Long: `Runs our own Entra ID, Graph and Exchange Online SMTP on loopback, prints the
-[[provider]] that points a bridge at it and a refresh token to sign in with, and
-keeps what it receives as .eml files. Nothing leaves this machine.`,
+[[provider]] that points a bridge at it, and keeps what it receives as .eml
+files. Nothing leaves this machine.`,
 		Example: `  postern sandbox
   postern sandbox --dir mail --http 127.0.0.1:8025 --smtp 127.0.0.1:1587`,
 		Args: noArgs,
@@ -51,12 +51,10 @@ func (c *cli) printSandbox(s *sandbox.Sandbox) {
 			fmt.Fprintf(c.out, " %s", m.Address)
 		}
 	}
-	first := sandbox.DefaultMailboxes()[0].Address
 	fmt.Fprintf(c.out, `
-# To sign %s in: postern signin ACCOUNT --refresh-token -
-#   %s
+# To sign one of them in: postern signin ACCOUNT
 # Mail that arrived: %s
 # and as files in:   %s
 # Ctrl-C ends it.
-`, first, s.RefreshToken(first).Reveal(), s.PageURL(), s.Dir())
+`, s.PageURL(), s.Dir())
 }

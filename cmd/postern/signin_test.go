@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"html"
@@ -16,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"postern/auth/signin"
+	"postern/bridge/control"
 	"postern/bridge/sandbox"
 )
 
@@ -516,6 +519,41 @@ func TestSignInAccountsOfOneLogin(t *testing.T) {
 	}
 	if out, _ := outcome(t, "", "accounts", "--config", file); strings.Count(out, "needs sign-in: run postern signin") != 2 || !strings.Contains(out, "as erp@contoso.test") {
 		t.Errorf("accounts after the sign-out:\n%s", out)
+	}
+}
+
+// TestSignInGivenUp: Ctrl-C ends each way at once, and so does a time that is over.
+func TestSignInGivenUp(t *testing.T) {
+	box := startSandbox(t)
+	file := install(t, box, "auto")
+	for way, shown := range map[string]string{"--browser": addressLine, "--device": "enter the code"} {
+		r := begin(t, "signin", "erp", way, "--config", file)
+		r.await(shown)
+		if err := r.cmd.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+		if out, status := r.end(); status != exitFailed || !strings.HasSuffix(out, "postern: given up; nothing was stored\n") {
+			t.Errorf("%s: %d\n%s", way, status, out)
+		}
+	}
+	f := &signInFlow{account: "erp", offer: control.Offer{Provider: "contoso", Account: "erp"}}
+	over, cancel := context.WithTimeoutCause(t.Context(), 0, signin.ErrExpired)
+	defer cancel()
+	<-over.Done()
+	for _, tc := range []struct {
+		name string
+		ctx  context.Context
+		err  error
+		want string
+	}{
+		{"nobody came", over, over.Err(), "nobody signed in in time; start again: postern signin erp"},
+		{"a refusal without words of ours", t.Context(), &signin.Refusal{Code: "strange_error", Said: "AADSTS1: odd"}, "the sign-in was refused: strange_error: AADSTS1: odd; nothing was stored"},
+		{"trouble of Microsoft's", t.Context(), &signin.Refusal{Code: "server_error"}, "provider contoso: Entra is busy or has trouble of its own; nothing was stored"},
+		{"a policy", t.Context(), &signin.Refusal{Code: "access_denied", Number: 53003}, "provider contoso: Conditional Access blocks this sign-in (AADSTS53003); nothing was stored; find the policy"},
+	} {
+		if err := f.explain(tc.ctx, tc.err); err == nil || !strings.HasPrefix(err.Error(), tc.want) {
+			t.Errorf("%s: %v; want %q", tc.name, err, tc.want)
+		}
 	}
 }
 

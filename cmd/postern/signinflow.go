@@ -152,7 +152,9 @@ func (f *signInFlow) byDevice(ctx context.Context) error {
 			strings.Join(in.Works, ", "), name)
 		second, _, err := f.deviceRound(ctx, []string{name})
 		if err != nil {
-			fmt.Fprintf(f.out, "no sign-in for %s: %v\n", name, err)
+			if !errors.Is(err, errGivenUp) {
+				fmt.Fprintf(f.out, "no sign-in for %s: %v\n", name, err)
+			}
 			break
 		}
 		in = second
@@ -199,7 +201,8 @@ func (f *signInFlow) redeem(ctx context.Context, p token.Proof, pace signin.Pace
 		return signin.Trouble, after, nil
 	}
 	err = signin.Poll(ctx, pace, func(ctx context.Context) (signin.Answer, time.Duration, error) {
-		turn, err := f.svc.Redeem(ctx, f.account, p)
+		// What was begun is finished: a daemon would store the sign-in that the person has just been told was given up.
+		turn, err := f.svc.Redeem(context.WithoutCancel(ctx), f.account, p)
 		var refused *control.Error
 		if _, remote := f.svc.(*control.Client); err != nil && remote && !errors.As(err, &refused) && ctx.Err() == nil {
 			return trouble(err.Error(), 0) // the daemon restarts
@@ -236,7 +239,11 @@ func (f *signInFlow) explain(ctx context.Context, err error) error {
 		if refusal.Number != 0 {
 			text += fmt.Sprintf(" (AADSTS%d)", refusal.Number)
 		}
-		return fmt.Errorf("provider %s: %s; nothing was stored; %s", f.offer.Provider, text, row.Remedy)
+		text = "provider " + f.offer.Provider + ": " + text + "; nothing was stored"
+		if row.Remedy != "" {
+			text += "; " + row.Remedy
+		}
+		return errors.New(text)
 	case errors.Is(err, signin.ErrExpired), errors.Is(context.Cause(ctx), signin.ErrExpired):
 		return fmt.Errorf("%w: postern signin %s", signin.ErrExpired, f.account)
 	case errors.Is(err, context.Canceled):
