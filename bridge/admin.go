@@ -129,6 +129,9 @@ func transportState(account string, r auth.ResourceState, routes []relay.State) 
 		t.TokenTrouble, t.Remedy = r.Trouble.Text, r.Trouble.Remedy
 	}
 	i := slices.IndexFunc(routes, func(s relay.State) bool { return s.Account == account && s.Transport == t.Name })
+	if i >= 0 {
+		t.Drafts = routes[i].Drafts
+	}
 	if i >= 0 && routes[i].Condition != relay.Up {
 		t.State, t.Until, t.Why = string(routes[i].Condition), routes[i].Until, routes[i].Why
 		if routes[i].Remedy != "" {

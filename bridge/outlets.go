@@ -139,6 +139,14 @@ func (c counted) CheckCarry(header []byte, body io.Reader) error {
 	return c.Transport.(relay.Splitter).CheckCarry(header, body)
 }
 
+// DraftsInUse says whether messages go as drafts, "" for a transport that has none.
+func (c counted) DraftsInUse() string {
+	if d, ok := c.Transport.(interface{ DraftsInUse() string }); ok {
+		return d.DraftsInUse()
+	}
+	return ""
+}
+
 // Send implements relay.Transport.
 func (c counted) Send(ctx context.Context, out message.Outgoing) reply.Outcome {
 	defer c.use()()

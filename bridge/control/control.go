@@ -73,6 +73,7 @@ type Transport struct {
 	TokenExpires time.Time `json:"token_expires,omitzero"`
 	NextRefresh  time.Time `json:"next_refresh,omitzero"`
 	TokenTrouble string    `json:"token_trouble,omitempty"`
+	Drafts       string    `json:"drafts,omitempty"` // yes | no | not known; of graph alone, while the daemon runs
 }
 
 // SignedIn says what a sign-in brought.

@@ -124,6 +124,7 @@ type State struct {
 	Until     time.Time // when a message may probe; in the past: the next one does. Zero: when a person acted
 	Why       string    // what the server said, or what happened
 	Remedy    string    // "" where nothing need be done
+	Drafts    string    // whether messages go as drafts: "yes", "no", "not known"; "" where the transport has none
 }
 
 // States lists all accounts' transports in the configuration's order.
@@ -143,10 +144,18 @@ func (r *Relay) States() []State {
 				}
 				s.Since, s.Until, s.Why, s.Remedy = t.since, t.until, t.why(), t.outcome.Remedy
 			}
+			if d, ok := w.Transport.(drafter); ok {
+				s.Drafts = d.DraftsInUse()
+			}
 			all = append(all, s)
 		}
 	}
 	return all
+}
+
+// drafter is a Transport that can send by drafts.
+type drafter interface {
+	DraftsInUse() string // "yes", "no" or "not known"
 }
 
 // why says what the server's reply means, and the reply; where none came, what else is known.

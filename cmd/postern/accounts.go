@@ -79,6 +79,7 @@ func printAccounts(out io.Writer, list []control.Account, now time.Time) error {
 		for _, t := range a.Transports {
 			row(&b, t.Name, transportLine(a, t, now))
 			row(&b, "", t.Why)
+			row(&b, "drafts", draftsLine(t.Drafts))
 			if t.Remedy != a.Remedy && !strings.Contains(t.Why, t.Remedy) {
 				row(&b, "", t.Remedy)
 			}
@@ -145,6 +146,12 @@ func transportLine(a control.Account, t control.Transport, now time.Time) string
 		return "up, no token fetched yet"
 	}
 	return fmt.Sprintf("up, token %s old, refreshed in %s", span(now.Sub(t.TokenFetched)), span(t.NextRefresh.Sub(now)))
+}
+
+// draftsLine says which way of Graph is in use.
+func draftsLine(drafts string) string {
+	return map[string]string{"yes": "in use: nothing leaves twice, mail over 3 MB goes in parts", "not known": "not known before the first message",
+		"no": "not in use: sendMail, up to 3 MB"}[drafts]
 }
 
 func expiryLine(e control.Expiry, now time.Time) string {
