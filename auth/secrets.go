@@ -175,6 +175,17 @@ func (a *Accounts) Rekey(given token.Secret) (path string, err error) {
 	return v.Rekey(given)
 }
 
+// Snapshot returns the vault's files for a backup; vault.Vault.Snapshot says which.
+func (a *Accounts) Snapshot() (map[string][]byte, error) {
+	v, ok := a.secrets.Store.(interface {
+		Snapshot() (map[string][]byte, error)
+	})
+	if !ok {
+		return nil, errors.New("this store of secrets has no files")
+	}
+	return v.Snapshot()
+}
+
 // Secrets returns what reads the configuration's references.
 func (a *Accounts) Secrets() Secrets { return a.secrets }
 

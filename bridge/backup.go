@@ -45,15 +45,43 @@ func (a *mailAdmin) Backup(ctx context.Context, to io.Writer) (err error) {
 	if err := addFile(w, copied, "queue.db"); err != nil {
 		return err
 	}
-	for _, name := range []string{"vault", "vault.key"} {
-		if err := addFile(w, filepath.Join(dataDir, name), name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
+	if err := a.addVault(w); err != nil {
+		return err
 	}
 	if err := addFolder(w, dataDir, filepath.Base(contentsDir(a.cfg()))); err != nil {
 		return err
 	}
 	return w.Close()
+}
+
+// addVault adds the vault, and its key where it lies in data_dir.
+func (a *mailAdmin) addVault(w *tar.Writer) error {
+	names := []string{"vault", "vault.key"}
+	if a.sealed == nil {
+		for _, name := range names {
+			if err := addFile(w, filepath.Join(a.cfg().Bridge.DataDir, name), name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+		return nil
+	}
+	files, err := a.sealed()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		b, ok := files[name]
+		if !ok {
+			continue
+		}
+		if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o600, Size: int64(len(b)), ModTime: time.Now().Truncate(time.Second)}); err != nil {
+			return err
+		}
+		if _, err := w.Write(b); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // addFolder adds the files of a folder, which may not be there.

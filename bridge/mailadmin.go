@@ -24,12 +24,14 @@ type mailAdmin struct {
 	desk func(q submission.Enqueuer) (*submission.Desk, error) // today's policy
 	// admit returns the account that a plan is relayed as; nil where nobody relays, and then the next start does it.
 	admit func(account string, from envelope.Address) (string, error)
-	by    string // who asks where no request came through control
+	// sealed returns the vault's files as they belong together; nil where the lock of data_dir keeps them so.
+	sealed func() (map[string][]byte, error)
+	by     string // who asks where no request came through control
 }
 
 // mailAdmin is the daemon's.
 func (b *Bridge) mailAdmin() *mailAdmin {
-	return &mailAdmin{cfg: b.live.Load, by: systemUser(), admit: b.mailboxes.admit,
+	return &mailAdmin{cfg: b.live.Load, by: systemUser(), admit: b.mailboxes.admit, sealed: b.accounts.Snapshot,
 		open: func(context.Context) (*queue.Queue, backupStore, error) { return b.queue, b.store, nil },
 		desk: func(submission.Enqueuer) (*submission.Desk, error) { return b.newDesk(b.live.Load()) }}
 }

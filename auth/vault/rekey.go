@@ -106,3 +106,28 @@ func (v *Vault) settleKey(own, next string) error {
 	}
 	return v.disk.remove(next)
 }
+
+// Snapshot returns the vault's file, and its key where that lies in the folder, by name and as they belong together: a
+// Rekey meanwhile cannot come between them. A vault that was never written has no file.
+func (v *Vault) Snapshot() (map[string][]byte, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	files := map[string][]byte{}
+	sealed, err := readPrivate(v.path, ownFile, maxFileBytes)
+	switch {
+	case err == nil:
+		files[fileName] = sealed
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("vault: %w", err)
+	}
+	dir := filepath.Dir(v.path)
+	// vault.key, or the next one where it could not be renamed yet.
+	if v.keyPath == filepath.Join(dir, keyName) || v.keyPath == filepath.Join(dir, nextKeyName) {
+		key, err := readPrivate(v.keyPath, ownFile, maxKeyBytes)
+		if err != nil {
+			return nil, fmt.Errorf("vault: %w", err)
+		}
+		files[keyName] = key
+	}
+	return files, nil
+}

@@ -210,3 +210,58 @@ func TestForeignNextKey(t *testing.T) {
 		})
 	}
 }
+
+// TestSnapshotDuringRekey: whatever a copy catches, its key opens its vault.
+func TestSnapshotDuringRekey(t *testing.T) {
+	dir := t.TempDir()
+	v := mustOpen(t, dir)
+	if files, err := v.Snapshot(); err != nil || files[fileName] != nil || files[keyName] == nil {
+		t.Fatalf("Snapshot of a vault that was never written = %v, %v; want the key alone", files, err)
+	}
+	mustSwap(t, v, "token", 0, "value")
+	done := make(chan error, 1)
+	go func() {
+		for range 5 {
+			if _, err := v.Rekey(""); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	for ended := false; !ended; {
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatal(err)
+			}
+			ended = true
+		default:
+		}
+		files, err := v.Snapshot()
+		if err != nil {
+			t.Fatal(err)
+		}
+		copied := t.TempDir()
+		for name, b := range files {
+			if err := os.WriteFile(filepath.Join(copied, name), b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wantValue(t, mustOpen(t, copied), "token", "value")
+	}
+}
+
+func TestSnapshotLeavesACredentialOut(t *testing.T) {
+	dir := t.TempDir()
+	o := options()
+	o.Key = token.Secret(bytes.Repeat([]byte{3}, keyBytes))
+	v, err := Open(dir, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustSwap(t, v, "token", 0, "value")
+	if files, err := v.Snapshot(); err != nil || len(files) != 1 || files[fileName] == nil {
+		t.Errorf("Snapshot has %d files, %v; want the vault alone", len(files), err)
+	}
+}
