@@ -46,6 +46,7 @@ type loginPage struct {
 	state    string
 	code     authCode // what a choice makes of it: challenge and method are filled in
 	device   *device  // instead, where a device code is approved
+	admin    bool     // an administrator consents for everybody, and nobody signs in
 }
 
 // authCode is an authorization code.
@@ -228,6 +229,10 @@ func (s *Sandbox) serveLogin(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	q.app, q.tenant = p.app, p.tenant
+	if p.admin {
+		q.adminAnswered(p, q.form.Get("answer") == "accept")
+		return
+	}
 	if q.form.Get("answer") != "accept" {
 		q.declined(p)
 		return

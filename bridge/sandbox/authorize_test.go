@@ -234,6 +234,32 @@ func TestCode(t *testing.T) {
 	}
 }
 
+func TestAdminConsent(t *testing.T) {
+	s := start(t, Options{})
+	s.SetApp(App{ClientID: PublicClientID, Name: "Postern", Public: true, Scopes: []string{"openid", "profile", "offline_access", graphResource + "/User.Read"},
+		AdminOnly: []string{graphResource + "/Mail.Send"}, Roles: []string{outlookResource + "/SMTP.SendAsApp"}})
+	ask := func(path string) answer {
+		q := url.Values{"client_id": {PublicClientID}, "redirect_uri": {testRedirect}, "state": {"st&te"}}
+		return do(t, request(t, "GET", s.Authority()+"/"+TenantName+path+"?"+q.Encode(), "", ""))
+	}
+	page := ask("/adminconsent")
+	if text := string(page.body); !strings.Contains(text, "for everybody") || !strings.Contains(text, "SMTP.SendAsApp") || strings.Contains(text, "Choose a mailbox") {
+		t.Errorf("the page: %s", text)
+	}
+	if q := back(t, choose(t, s, page, "", "cancel")); q.Get("error") != "permission_denied" || q.Get("state") != "st&te" {
+		t.Errorf("declined: %v", q)
+	}
+	if q := back(t, authorizeCall(t, s, TenantName, authorizeQuery())); !strings.Contains(q.Get("error_description"), "AADSTS90094") {
+		t.Errorf("before the consent: %v", q)
+	}
+	if q := back(t, choose(t, s, ask("/v2.0/adminconsent"), "", "accept")); q.Get("admin_consent") != "True" || q.Get("tenant") != TenantID || q.Get("state") != "st&te" {
+		t.Errorf("accepted: %v", q)
+	}
+	if newCode(t, s, "erp@"+Domain) == "" {
+		t.Error("nobody can sign in after the consent")
+	}
+}
+
 func TestResponseModes(t *testing.T) {
 	s := start(t, Options{Switches: Switches{PKCEOptional: true}})
 	q := authorizeQuery()

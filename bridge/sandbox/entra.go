@@ -36,7 +36,7 @@ func (s *Sandbox) serveEntra(w http.ResponseWriter, r *http.Request, tenant, res
 	case "oauth2/nativeclient": // the page is blank: people copy its address
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	case "adminconsent", "v2.0/adminconsent":
-		http.Error(w, "The sandbox has no admin consent: give the App its Scopes, or accept at a sign-in.", http.StatusNotImplemented)
+		s.serveAdminConsent(w, r, tenant)
 	default:
 		http.NotFound(w, r)
 	}

@@ -6,7 +6,7 @@
 // it. Failure looks as at Microsoft; where nobody knows how Microsoft behaves there is a switch (Switches), and trouble
 // is ordered by recipient (table in outcome.go) or by Fault.
 //
-// Not built yet: admin consent; it answers so. The login page asks for consent each time, and knows no passwords.
+// The login page asks for consent each time, and knows no passwords.
 // Known liberties: tokens carry the scopes that were asked for and not all that were consented; signatures of tokens are
 // random octets and /discovery/v2.0/keys is empty; SMTP keeps a Bcc field (Exchange is thought to strip it).
 package sandbox

@@ -47,8 +47,11 @@ func (s *Sandbox) show(w http.ResponseWriter, name string) {
 	s.mu.Lock()
 	p := s.signins.pages[name]
 	d := signinData{Title: "Sign in", Page: name, App: p.app.Name, Device: p.device != nil}
+	if p.admin {
+		d.Title = "Permissions requested"
+	}
 	for _, m := range s.world.mailboxes {
-		if !m.Shared {
+		if !m.Shared && !p.admin {
 			d.Logins = append(d.Logins, loginChoice{person{m.Name, m.Address}, strings.EqualFold(m.Address, p.hint)})
 		}
 	}
