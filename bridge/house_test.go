@@ -29,7 +29,7 @@ var household = map[string][]string{
 		"bridge/transport/smarthost", "bridge/users"},
 	// The door opens the hall, and reads the words of the file and of the socket to say what is wrong.
 	// The person who signs in is at the door.
-	"cmd/postern": {"auth/signin", "bridge", "bridge/config", "bridge/control", "bridge/sandbox", "bridge/service", "bridge/users"},
+	"cmd/postern": {"auth/signin", "bridge", "bridge/config", "bridge/control", "bridge/peers", "bridge/sandbox", "bridge/service", "bridge/users"},
 
 	"bridge/queue/sqlite": {"bridge/queue"},
 	"bridge/service":      {"packaging"},
@@ -57,6 +57,7 @@ var guests = map[string][]string{
 	"github.com/spf13/pflag":                {"cmd/postern"},
 	"gopkg.in/natefinch/lumberjack.v2":      {"bridge"},
 	"github.com/kardianos/service":          {"bridge/service"},
+	"go.yaml.in/yaml/v3":                    {"bridge/peers"},
 	"software.sslmate.com/src/go-pkcs12":    {"bridge"},
 	"golang.org/x/crypto/argon2":            {"bridge/users"}, // argon2id cannot check a hash without it
 	"golang.org/x/term":                     {"cmd/postern"},
