@@ -27,7 +27,10 @@
 //	            |   '--- queue release ------- held <-- second doubt ------'
 //	            '------- queue retry --------- failed, deferred, in-doubt
 //
-// A person also moves what is not being sent to held, to failed (drop), and from held or in-doubt to relayed (sent).
+// Beside it: what is queued goes to deferred with its sender pair (sender.go). Age leads from queued and deferred to
+// failed, from in-doubt to held, and past the park limit to held (watch.go). A death of the process leads from sending
+// to queued, where the message is a suspect and tried alone, or in the end to held (trial.go). A person also moves what
+// is not being sent to held, to failed (drop), and from held or in-doubt to relayed (sent).
 package queue
 
 import (
