@@ -9,9 +9,10 @@ import (
 	"postern/bridge/submission"
 )
 
-// mayDraft reports whether Mail.ReadWrite is among the granted scopes, with or without its resource before it.
+// mayDraft reports whether Mail.ReadWrite is among the granted scopes, with or without its resource before it; also where
+// no token has said yet what was granted.
 func mayDraft(scopes []string) bool {
-	return slices.ContainsFunc(scopes, func(s string) bool {
+	return len(scopes) == 0 || slices.ContainsFunc(scopes, func(s string) bool {
 		return strings.EqualFold(s[strings.LastIndexByte(s, '/')+1:], "Mail.ReadWrite")
 	})
 }

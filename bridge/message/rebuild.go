@@ -131,8 +131,7 @@ func planRebuild(header []byte, open func() (io.ReadCloser, error)) (*rebuildPla
 
 // place says where a part stands.
 type place struct {
-	related     bool // beside the root of a multipart/related
-	alternative bool // a version of the text
+	related bool // beside the root of a multipart/related
 }
 
 // part sorts one part and what is in it.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -110,7 +109,7 @@ func (r *Relay) relayPart(ctx context.Context, a Account, whole message.Outgoing
 		return r.relayPart(ctx, a, whole, p)
 	case o.Verdict == reply.Failed && o.Owner == reply.Recipient && len(o.Recipients) == 0 && len(p.recipients) > 1 && ctx.Err() == nil:
 		return r.halves(ctx, a, whole, p)
-	case o.Verdict == reply.InDoubt && r.looker(a) != nil:
+	case o.Verdict == reply.InDoubt && looker(a) != nil:
 		o.CanLook = true
 	}
 	return o
@@ -203,29 +202,28 @@ func (n note) messageID(original string, id envelope.ID) string {
 
 // Looker is a Transport that can find out what became of a message in doubt.
 type Looker interface {
-	// CanLook reports whether the permissions allow it.
+	// CanLook reports whether the permissions allow it, as far as known.
 	CanLook() bool
-	// Look asks and sends nothing: Relayed, InDoubt while nobody can tell, or Deferred where nobody could be asked.
+	// Look asks and sends nothing: Relayed, InDoubt while nobody can tell or where it is not allowed, or Deferred where
+	// nobody could be asked.
 	Look(ctx context.Context, out message.Outgoing) reply.Outcome
 }
 
 // looker is the account's transport that can look, also for messages that left by the other one: both leave a copy in
 // Sent Items of the same mailbox. nil: none can.
-func (r *Relay) looker(a Account) Looker {
-	i := slices.IndexFunc(a.ways(), func(w way) bool {
-		l, ok := w.Transport.(Looker)
-		return ok && l.CanLook()
-	})
-	if i < 0 {
-		return nil
+func looker(a Account) Looker {
+	for _, w := range a.ways() {
+		if l, ok := w.Transport.(Looker); ok && l.CanLook() {
+			return l
+		}
 	}
-	return a.ways()[i].Transport.(Looker)
+	return nil
 }
 
 // look finds out what became of a message in doubt. known says that nothing is to be sent now: it was found, or it may
 // only be looked for, or nobody could be asked. At the last look the draft path looks for itself.
 func (r *Relay) look(ctx context.Context, a Account, out message.Outgoing) (o reply.Outcome, known bool) {
-	l := r.looker(a)
+	l := looker(a)
 	if l == nil {
 		return reply.Outcome{Verdict: reply.InDoubt, Owner: reply.Route, Transport: out.Transport}, out.Look
 	}

@@ -450,6 +450,14 @@ func (t *Transport) CanLook() bool { return t.usesDrafts() }
 // Look finds out what became of a message in doubt, also of one that left by another transport of the mailbox: Relayed,
 // InDoubt while nobody can tell, or Deferred where nobody could be asked. It sends nothing.
 func (t *Transport) Look(ctx context.Context, out message.Outgoing) reply.Outcome {
+	unknown := reply.Outcome{Verdict: reply.InDoubt, Owner: reply.Route, Transport: name, CanLook: true}
+	if err := t.learnGrants(ctx); err != nil {
+		return t.noToken(ctx, err)
+	}
+	if !t.usesDrafts() {
+		unknown.CanLook = false
+		return unknown
+	}
 	l, err := t.newLetter(out)
 	if err != nil {
 		return t.ours("the recipients could not be written into the header", err)
@@ -460,7 +468,8 @@ func (t *Transport) Look(ctx context.Context, out message.Outgoing) reply.Outcom
 		case found && !isDraft:
 			return l.relayed("the draft was sent")
 		case found:
-			return reply.Outcome{Verdict: reply.InDoubt, Owner: reply.Route, Transport: name, CanLook: true, Reply: reply.Reply{Text: "still a draft"}}
+			unknown.Reply.Text = "still a draft"
+			return unknown
 		case o.Reply.Code != http.StatusNotFound:
 			return o
 		}
@@ -472,6 +481,6 @@ func (t *Transport) Look(ctx context.Context, out message.Outgoing) reply.Outcom
 	case len(sent) > 0:
 		return l.relayed("found in Sent Items")
 	}
-	return reply.Outcome{Verdict: reply.InDoubt, Owner: reply.Route, Transport: name, CanLook: true,
-		Reply: reply.Reply{Text: fmt.Sprintf("not in Sent Items of %s yet", t.limited(out))}}
+	unknown.Reply.Text = fmt.Sprintf("not in Sent Items of %s yet", t.limited(out))
+	return unknown
 }

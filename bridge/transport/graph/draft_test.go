@@ -457,3 +457,24 @@ func TestUploadHostIsChecked(t *testing.T) {
 		}
 	}
 }
+
+// TestPermissionGoneInDoubt: a draft in doubt is never sent beside by sendMail.
+func TestPermissionGoneInDoubt(t *testing.T) {
+	may := true
+	b := newDraftBench(t, sandbox.Switches{}, func(o *Options) { o.Drafts, o.MayDraft = DraftsAuto, func() bool { return may } })
+	if err := b.box.Fault(sandbox.Fault{Where: sandbox.AtDot, Outcome: "gateway"}); err != nil {
+		t.Fatal(err)
+	}
+	q := b.message(draftHeader, "hello\r\n", "ann@example.test")
+	if o := b.next(q); o.Verdict != reply.InDoubt {
+		t.Fatalf("%+v", o)
+	}
+	may, q.Resend = false, true
+	b.tr.o.Tokens = &boxTokens{t: t, box: b.box, scopes: "Mail.Send"}
+	if o := b.next(q); o.Verdict != reply.Deferred || o.Owner != reply.Account {
+		t.Errorf("%+v; want the account to wait for its permission", o)
+	}
+	if n := len(b.box.Received()); n != 0 {
+		t.Errorf("%d copies were sent beside the draft", n)
+	}
+}

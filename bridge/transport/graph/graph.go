@@ -156,13 +156,13 @@ func (t *Transport) Close() error {
 //
 // Where drafts are in use the message goes as a draft that is then sent, and also where it is too large for one request.
 func (t *Transport) Send(ctx context.Context, out message.Outgoing) reply.Outcome {
-	if out.Attempt == 1 && len(out.Notes) == 0 && t.o.Drafts == DraftsAuto && t.o.MayDraft != nil {
-		if _, err := t.o.Tokens.Token(ctx, token.Graph); err != nil { // only with a token is it known what was granted
-			return t.noToken(ctx, err)
-		}
+	if err := t.learnGrants(ctx); err != nil {
+		return t.noToken(ctx, err)
 	}
 	large := int64(len(out.Final))+out.BodySize > MaxMIME
-	if t.usesDrafts() {
+	// A draft in doubt is asked about also where the permission is gone meanwhile: sendMail could make a copy of it.
+	doubted := out.Resend && readMemo(out.Notes[noteKey(out)]).Draft != ""
+	if t.usesDrafts() || doubted {
 		if o, fallback := t.sendAsDraft(ctx, out, large); !fallback {
 			return o
 		}
@@ -172,6 +172,15 @@ func (t *Transport) Send(ctx context.Context, out message.Outgoing) reply.Outcom
 		o, _ = t.sendAsDraft(ctx, out, true)
 	}
 	return o
+}
+
+// learnGrants gets a token where only that says whether drafts are allowed.
+func (t *Transport) learnGrants(ctx context.Context) error {
+	if t.o.Drafts != DraftsAuto || t.o.MayDraft == nil {
+		return nil
+	}
+	_, err := t.o.Tokens.Token(ctx, token.Graph)
+	return err
 }
 
 // sendMIME is Send by sendMail.
