@@ -310,11 +310,18 @@ func TestSignInOutlivesTrouble(t *testing.T) {
 	}
 }
 
+// What the program shows of a device code.
+const devicePage, deviceCode = `open +(http://\S+/devicelogin)$`, `enter the code +([A-Z0-9]{9})$`
+
 // device enters the code that the program shows.
 func (p person) device(t *testing.T, r *running) string {
 	t.Helper()
-	page := r.await(`open +(http://\S+/devicelogin)$`)
-	code := r.await(`enter the code +([A-Z0-9]{9})$`)
+	page := r.await(devicePage)
+	return p.enter(t, page, r.await(deviceCode))
+}
+
+func (p person) enter(t *testing.T, page, code string) string {
+	t.Helper()
 	_, text, err := p.open(http.MethodPost, page, url.Values{"otc": {code}})
 	if err != nil {
 		t.Fatal(err, text)
@@ -341,6 +348,24 @@ func TestSignInWithADevice(t *testing.T) {
 			t.Error("accounts does not show the sign-in")
 		}
 	})
+}
+
+// TestSignInOutlivesTheDaemon: a daemon that dies and comes back while somebody signs in costs no sign-in.
+func TestSignInOutlivesTheDaemon(t *testing.T) {
+	t.Parallel()
+	box := startSandbox(t)
+	box.Switch(func(s *sandbox.Switches) { s.DeviceInterval = sandbox.Duration{Duration: time.Second} })
+	file := install(t, box, "auto")
+	d := startDaemon(t, file)
+	r := begin(t, "signin", "erp", "--device", "--config", file)
+	page, code := r.await(devicePage), r.await(deviceCode)
+	d.kill()
+	r.await("ask the daemon: .*; trying again")
+	person{"erp@contoso.test", "accept"}.enter(t, page, code)
+	startDaemon(t, file)
+	if out, status := r.end(); status != 0 || !strings.Contains(out, "signed in as erp@contoso.test; works: graph, smtp") {
+		t.Errorf("%d\n%s", status, out)
+	}
 }
 
 func TestSignInWithADeviceRefused(t *testing.T) {
