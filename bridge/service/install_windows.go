@@ -58,7 +58,8 @@ func create(r *Result, m *mgr.Mgr, o Options) (s *mgr.Service, ran bool, err err
 			return s, ran, err
 		}
 		c.BinaryPathName = commandLine(o.Program, args)
-		if err := s.UpdateConfig(c); err != nil {
+		// What it has to say of the delayed start is said below; the rest is in force before that.
+		if err := s.UpdateConfig(c); err != nil && !errors.Is(err, windows.ERROR_INVALID_LEVEL) {
 			return s, ran, fmt.Errorf("change the service: %w", err)
 		}
 		r.did("upgraded the service %s", Name)

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestSendAndSendmail: both hand mail in through the listener with a password that the daemon gives, as the user that they
+// say.
+func TestSendAndSendmail(t *testing.T) {
+	box := startSandbox(t)
+	file := install(t, box, "graph")
+	if _, status := outcome(t, "Subject: x\n\nx\n", "sendmail", "--config", file, "a@example.test"); status != exitConfig {
+		t.Errorf("sendmail without sendmail_user: exit status %d; want 78", status)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := strings.Replace(string(text), "[bridge]\n", "[bridge]\nsendmail_user = \"nav\"\ndefault_domain = \"contoso.test\"\n", 1)
+	if err := os.WriteFile(file, []byte(with), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, status := outcome(t, "Subject: x\n\nx\n", "sendmail", "--config", file, "a@example.test"); status != exitTempFail {
+		t.Errorf("sendmail without a daemon: exit status %d; want 75\n%s", status, out)
+	}
+	d := startDaemon(t, file)
+	if out, status := outcome(t, box.RefreshToken("erp@contoso.test").Reveal(), "signin", "erp", "--refresh-token", "-", "--config", file); status != 0 {
+		t.Fatal(out)
+	}
+	attachment := filepath.Join(t.TempDir(), "invoice.csv")
+	if err := os.WriteFile(attachment, []byte("a;b\r\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		name, input string
+		args        []string
+		recipients  []string
+		has, hasNot string
+	}{
+		{"send makes a message", "", []string{"send", "--user", "nav", "--to", "one@example.test", "--subject", "T\u00e4st", "--attach", attachment},
+			[]string{"one@example.test"}, "invoice.csv", "password"},
+		{"sendmail of cron: a bare recipient, a header without From, a dot line that ends it", "Subject: cron\nTo: root\n\none\n.\nnot this\n",
+			[]string{"sendmail", "-i", "-FCron", "-oi", "root"}, []string{"root@contoso.test"}, "not this", ""},
+		{"-t takes the recipients and hides Bcc", "From: nav@contoso.test\nTo: A <a@example.test>,\n b@example.test\nBcc: hidden@example.test\nSubject: s\n\ntext\n",
+			[]string{"sendmail", "-t"}, []string{"a@example.test", "b@example.test", "hidden@example.test"}, "text", "Bcc: hidden"},
+		{"without -i a dot ends the message", "Subject: s\n\nbefore\n.\nafter\n", []string{"sendmail", "-f", "nav@contoso.test", "x@example.test"}, []string{"x@example.test"}, "before", "after"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			before := len(box.Received())
+			if out, status := outcome(t, tc.input, append(tc.args, "--config", file)...); status != 0 {
+				t.Fatalf("exit status %d\n%s\n%s", status, out, d.text())
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			got, err := box.Wait(ctx, before+1)
+			if err != nil {
+				t.Fatalf("%v\n%s", err, d.text())
+			}
+			r := got[before]
+			slices.Sort(r.Recipients)
+			if !slices.Equal(r.Recipients, tc.recipients) {
+				t.Errorf("recipients = %q; want %q", r.Recipients, tc.recipients)
+			}
+			if raw := string(r.Raw); !strings.Contains(raw, tc.has) || tc.hasNot != "" && strings.Contains(raw, tc.hasNot) {
+				t.Errorf("want %q and not %q in\n%s", tc.has, tc.hasNot, raw)
+			}
+		})
+	}
+	for _, tc := range []struct {
+		name   string
+		args   []string
+		status int
+		says   string
+	}{
+		{"an unknown user", []string{"send", "--user", "nobody", "--to", "x@example.test"}, exitFailed, "there is no user"},
+		{"no recipient", []string{"sendmail"}, exitUsage, "no recipients"},
+		{"a mode that postern has not", []string{"sendmail", "-bd"}, exitUsage, "-bd"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if out, status := outcome(t, "Subject: s\n\nx\n", append(tc.args, "--config", file)...); status != tc.status || !strings.Contains(out, tc.says) {
+				t.Errorf("exit status %d; want %d and %q\n%s", status, tc.status, tc.says, out)
+			}
+		})
+	}
+}
+
+func TestParseSendmail(t *testing.T) {
+	for _, tc := range []struct {
+		name, args string
+		f          sendmailFlags
+		to         []string
+		wrong      bool
+	}{
+		{"cron", "-FCronDaemon -i -B8BITMIME -oem root", sendmailFlags{dotsAreText: true, name: "CronDaemon"}, []string{"root"}, false},
+		{"PHP", "-t -i -fwww@contoso.test", sendmailFlags{fromHeader: true, dotsAreText: true, sender: "www@contoso.test"}, nil, false},
+		{"flags together", "-ti", sendmailFlags{fromHeader: true, dotsAreText: true}, nil, false},
+		{"values after a blank", "-f a@contoso.test -F Name -N never -- -odd@example.test", sendmailFlags{sender: "a@contoso.test", name: "Name"}, []string{"-odd@example.test"}, false},
+		{"a value that is missing", "-f", sendmailFlags{}, nil, true},
+		{"a daemon", "-bd -q15m", sendmailFlags{}, nil, true},
+		{"the mode that is the default", "-bm a@example.test", sendmailFlags{}, []string{"a@example.test"}, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f, to, err := parseSendmail(strings.Fields(tc.args))
+			if (err != nil) != tc.wrong || !tc.wrong && (f != tc.f || !slices.Equal(to, tc.to)) {
+				t.Errorf("parseSendmail(%q) = %+v, %q, %v; want %+v, %q", tc.args, f, to, err, tc.f, tc.to)
+			}
+		})
+	}
+}
