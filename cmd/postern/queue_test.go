@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -37,6 +38,7 @@ func TestQueueOnARunningDaemon(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	parked(t, file)
 	list := rows(t, file)
 	if len(list) != 2 {
 		t.Fatalf("%d rows; want 2", len(list))
@@ -85,6 +87,32 @@ func TestQueueOnARunningDaemon(t *testing.T) {
 	}
 	if got := box.Received(); len(got) != 1 || !strings.Contains(string(got[0].Raw), "Subject: first") {
 		t.Errorf("%d messages arrived; want the first alone", len(got))
+	}
+}
+
+// holdAll returns when the one message is held: the first of an account that nobody has signed in is being sent for a
+// moment, until that is found out.
+func holdAll(t *testing.T, file string) {
+	t.Helper()
+	for {
+		out, status := outcome(t, "", "queue", "hold", "--all", "--config", file)
+		if status != 0 {
+			t.Fatal(out)
+		}
+		if strings.Contains(out, "1 message held") {
+			return
+		}
+	}
+}
+
+// parked returns when every message waits for the sign-in.
+func parked(t *testing.T, file string) {
+	t.Helper()
+	for {
+		list := rows(t, file)
+		if !slices.ContainsFunc(list, func(r control.QueueRow) bool { return r.WaitingFor != "parked" }) {
+			return
+		}
 	}
 }
 
@@ -137,9 +165,7 @@ func TestBackupAndRestore(t *testing.T) {
 	if err := d.send("waits"); err != nil {
 		t.Fatal(err)
 	}
-	if out, status := outcome(t, "", "queue", "hold", "--all", "--config", file); status != 0 {
-		t.Fatal(out)
-	}
+	holdAll(t, file)
 	if err := d.send("due"); err != nil {
 		t.Fatal(err)
 	}
@@ -285,5 +311,58 @@ func TestQueueOlderThanItsLastStart(t *testing.T) {
 	d.terminate()
 	if got := box.Received(); len(got) != 1 {
 		t.Errorf("%d copies arrived; want 1", len(got))
+	}
+}
+
+// TestRetryUnderTodaysPolicy: mail that was taken under another policy leaves under the one of now, as the same message.
+func TestRetryUnderTodaysPolicy(t *testing.T) {
+	for _, stopped := range []bool{true, false} {
+		t.Run(map[bool]string{true: "on a stopped daemon", false: "on a running daemon"}[stopped], func(t *testing.T) {
+			box := startSandbox(t)
+			file := install(t, box, "graph")
+			d := startDaemon(t, file)
+			if err := d.send("planned anew"); err != nil {
+				t.Fatal(err)
+			}
+			holdAll(t, file)
+			before := rows(t, file)[0]
+			d.terminate()
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			changed := strings.Replace(string(text), `sender = { mode = "account" }`, `sender = { mode = "send-as", address = "noreply@contoso.test" }`, 1)
+			if changed == string(text) {
+				t.Fatal("the configuration has no sender to change")
+			}
+			if err := os.WriteFile(file, []byte(changed), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if !stopped {
+				d = startDaemon(t, file)
+			}
+			if out, status := outcome(t, "", "queue", "retry", before.ID, "--policy", "today", "--config", file); status != 0 || !strings.Contains(out, "1 message to be tried") {
+				t.Fatalf("retry = %d\n%s", status, out)
+			}
+			if stopped {
+				d = startDaemon(t, file)
+			}
+			if out, status := outcome(t, box.RefreshToken("erp@contoso.test").Reveal(), "signin", "erp", "--refresh-token", "-", "--config", file); status != 0 {
+				t.Fatal(out)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			got, err := box.Wait(ctx, 1)
+			if err != nil {
+				t.Fatalf("it did not leave: %v\n%s", err, d.text())
+			}
+			raw := string(got[0].Raw)
+			for _, want := range []string{"From: noreply@contoso.test\r\n", "X-Postern-Id: " + before.ID + "\r\n", "Message-ID: " + before.MessageID + "\r\n"} {
+				if !strings.Contains(raw, want) {
+					t.Errorf("the message lacks %q:\n%.900s", want, raw)
+				}
+			}
+			d.terminate()
+		})
 	}
 }
