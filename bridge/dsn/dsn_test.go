@@ -62,7 +62,8 @@ func TestReports(t *testing.T) {
 		}},
 		{"Graph refused with an error code and no status", "graph", func(r *Report) {
 			r.Recipients = []Recipient{{Address: address(t, "customer@example.test"), Action: Failed,
-				Reply: reply.Reply{Code: 400, Enhanced: "ErrorInvalidRecipients", Text: "At least one recipient is not valid."}}}
+				Reply: reply.Reply{Code: 400, Enhanced: "ErrorInvalidRecipients", Text: "At least one recipient is not valid."},
+				Means: "a recipient is no address that Exchange takes, or there is none"}}
 		}},
 		{"late, with the time of giving up", "delayed", func(r *Report) {
 			r.RetryUntil = day.Add(116 * time.Hour)
