@@ -19,8 +19,10 @@ const parkNote = "parked/"
 // was added since is the time that its age stood still (design.md section 6, "Wait", 3).
 type parks struct {
 	q  *Queue
-	mu sync.Mutex // guards the map and what it points to
+	mu sync.Mutex // guards the map and what it points to. Changes within the store ask for sums: never held while it writes
 	of map[string]*park
+
+	saving sync.Mutex // orders what is written down; taken before mu
 }
 
 type park struct {
@@ -71,6 +73,24 @@ func (p *parks) parked(account string) bool {
 // see notes whether the account is parked now. A store that does not take the note only makes the sum forget at a
 // restart what is seen again then.
 func (p *parks) see(ctx context.Context, account string, parked bool, now time.Time) {
+	if !p.changes(account, parked, now) {
+		return
+	}
+	p.saving.Lock()
+	defer p.saving.Unlock()
+	p.mu.Lock()
+	text, err := json.Marshal(p.of[account])
+	p.mu.Unlock()
+	if err == nil {
+		err = p.q.store.SetNote(ctx, parkNote+account, string(text))
+	}
+	if err != nil && ctx.Err() == nil {
+		p.q.events.Emit(ctx, slog.LevelError, event.QueueFailed, slog.String("account", account), slog.Any("err", err))
+	}
+}
+
+// changes takes up what was seen, and reports whether it is news.
+func (p *parks) changes(account string, parked bool, now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	known := p.of[account]
@@ -80,20 +100,14 @@ func (p *parks) see(ctx context.Context, account string, parked bool, now time.T
 	}
 	switch {
 	case parked == !known.Since.IsZero():
-		return
+		return false
 	case parked:
 		known.Since = now
 	default:
 		known.Total += max(0, now.Sub(known.Since))
 		known.Since = time.Time{}
 	}
-	text, err := json.Marshal(known)
-	if err == nil {
-		err = p.q.store.SetNote(ctx, parkNote+account, string(text))
-	}
-	if err != nil && ctx.Err() == nil {
-		p.q.events.Emit(ctx, slog.LevelError, event.QueueFailed, slog.String("account", account), slog.Any("err", err))
-	}
+	return true
 }
 
 // stoodStill is for how long the message's age did not grow.

@@ -22,6 +22,11 @@ type sender struct {
 
 // stopped puts the message off where its pair waits or somebody else probes, and reports whether it did. l.mu is held.
 func (l *lane) stopped(it *Item, now time.Time) (bool, error) {
+	for _, r := range it.Recipients {
+		if r.State == InDoubt && !r.Next.After(now) {
+			return false, nil // it had the right when it left, and its time has come
+		}
+	}
 	key := pairKey{it.Account, it.Sender}
 	s := l.senders[key]
 	if s == nil {

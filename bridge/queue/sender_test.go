@@ -136,3 +136,32 @@ func TestSenderPairAges(t *testing.T) {
 		}
 	})
 }
+
+// TestDoubtOfAStoppedSender: a message in doubt is looked after when its time has come, whatever has become of the right.
+func TestDoubtOfAStoppedSender(t *testing.T) {
+	for _, onDoubt := range []queue.OnDoubt{queue.Resend, queue.Hold} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, queue.Options{Accounts: []queue.Account{{Name: "erp", OnDoubt: onDoubt}}})
+			w.setRelay(func(context.Context, message.Outgoing) reply.Outcome {
+				return reply.Outcome{Verdict: reply.InDoubt, Owner: reply.Process, Transport: "smtp"}
+			})
+			doubtful := w.as("ceo")
+			lack := map[string]bool{"ceo": true}
+			w.setRelay(w.rights(lack))
+			w.as("ceo")
+			w.pass(12 * mins)
+			want := queue.Deferred // sent again, and then without the right
+			if onDoubt == queue.Hold {
+				want = queue.Held
+			}
+			if row := w.show(doubtful); row.State != want {
+				t.Errorf("the one in doubt is %s, want %s", row.State, want)
+			}
+			w.grant(lack, "ceo")
+			w.pass(hour)
+			if rows, err := w.List(t.Context(), queue.Filter{State: queue.Relayed}); err != nil || len(rows) != 2-int(onDoubt) {
+				t.Errorf("%d are relayed, %v", len(rows), err)
+			}
+		})
+	}
+}

@@ -310,3 +310,38 @@ func TestLimits(t *testing.T) {
 		}
 	})
 }
+
+// asking is a store whose notes are slow: mail comes in while one is written.
+type asking struct {
+	*queuetest.Memory
+	during func()
+}
+
+func (a *asking) SetNote(ctx context.Context, key, value string) error {
+	if a.during != nil {
+		a.during()
+	}
+	return a.Memory.SetNote(ctx, key, value)
+}
+
+// TestParkingBlocksNobody: while it is written down that an account is parked, changes within the store may ask for how
+// long it was; held up by each other, both would wait for ever.
+func TestParkingBlocksNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &asking{Memory: queuetest.NewMemory()}
+		w := newWorld(t, queue.Options{Store: store, Accounts: []queue.Account{{Name: "erp"}, {Name: "crm"}}})
+		store.during = func() {
+			store.during = nil
+			_, m := queuetest.NewMessage("crm", time.Now())
+			if err := w.Enqueue(context.Background(), m, emptyBody()); err != nil {
+				t.Errorf("Enqueue: %v", err)
+			}
+		}
+		w.setGate("erp", closedFor("parked"))
+		w.Wake("erp")
+		w.pass(mins)
+		if rows, err := w.List(t.Context(), queue.Filter{State: queue.Relayed}); err != nil || len(rows) != 1 {
+			t.Errorf("%d relayed, %v; want the other account's", len(rows), err)
+		}
+	})
+}

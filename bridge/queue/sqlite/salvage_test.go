@@ -87,7 +87,7 @@ func damage(t *testing.T, path string, at int64, b []byte) {
 // TestSalvagePages overwrites one page after the other. POSTERN_DAMAGES sets how many, for the long form.
 func TestSalvagePages(t *testing.T) {
 	const messages = 40
-	damages := 10
+	damages := 6
 	if n, err := strconv.Atoi(os.Getenv("POSTERN_DAMAGES")); err == nil {
 		damages = n
 	}
