@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/netip"
 	"os"
@@ -359,9 +361,8 @@ func TestAWriteErrorEndsTheSessionOfOursAlone(t *testing.T) {
 	for len(be.messages()) == 0 { // at once, or the test runs into its limit
 		runtime.Gosched()
 	}
-	s.Close()
+	s.Shutdown(t.Context()) // waits for its goroutines, which Close does not
 	<-done
-	s.Shutdown(t.Context())
 
 	h := open(t, func(_ *Options, h *house) { h.users.at = netip.MustParsePrefix("127.0.0.1/32") })
 	link := newLink(h.s, h.s.o.Load(), &deadConn{in: strings.NewReader(in)}, netip.MustParseAddr("127.0.0.1"))
@@ -377,7 +378,7 @@ func TestDebugOfTheBareLibraryPrintsPasswords(t *testing.T) {
 	var said strings.Builder
 	l := &pipes{make(chan net.Conn, 1), make(chan struct{})}
 	s := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return &plainSession{}, nil }))
-	s.Debug, s.AllowInsecureAuth = &said, true
+	s.Debug, s.AllowInsecureAuth, s.ErrorLog = &said, true, log.New(io.Discard, "", 0)
 	done := make(chan struct{})
 	go func() { defer close(done); s.Serve(l) }()
 	mine, theirs := net.Pipe()
@@ -387,9 +388,8 @@ func TestDebugOfTheBareLibraryPrintsPasswords(t *testing.T) {
 	c.want("EHLO x", "250")
 	c.want("AUTH PLAIN AG5hdgBzZWNyZXQ=", "235")
 	mine.Close()
-	s.Close()
+	s.Shutdown(t.Context()) // waits for its goroutines, which Close does not
 	<-done
-	s.Shutdown(t.Context())
 	if !strings.Contains(said.String(), "AG5hdgBzZWNyZXQ=") {
 		t.Errorf("it prints %q", &said)
 	}
