@@ -124,7 +124,7 @@ func (c *cli) asService(ctx context.Context, m service.Manager, reload <-chan st
 	}
 	kind := event.ServiceStopped
 	var mistakes *config.Mistakes
-	if errors.As(err, &mistakes) {
+	if errors.As(err, &mistakes) || errors.Is(err, bridge.ErrNewer) {
 		kind, err = event.ConfigurationBad, quietly{err}
 	}
 	if log, e := service.OpenEventLog(); e == nil {
