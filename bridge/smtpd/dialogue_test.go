@@ -40,7 +40,8 @@ func TestDialogues(t *testing.T) {
 	}
 }
 
-// TestOldClientsAreNamed: each transcript of an old client says which device or program talks so, and why it matters.
+// TestOldClientsAreNamed: each transcript of an old client says which device or program is known to talk so, and why it
+// matters. They were written by hand; a capture of a real one is worth more and replaces it.
 func TestOldClientsAreNamed(t *testing.T) {
 	files, _ := filepath.Glob("testdata/old-*.dialogue")
 	if len(files) < 25 {
