@@ -208,7 +208,7 @@ func (b *Bridge) openBack(ctx context.Context, key token.Secret) (err error) {
 	qo := queueOptions(b.cfg, b.store, b.relay, b.events)
 	qo.Reporter = reporter{b.live.Load, b.notices}
 	b.queue = queue.New(qo)
-	b.mailboxes = &mailboxes{relay: b.relay, queue: b.queue}
+	b.mailboxes = &mailboxes{relay: b.relay, queue: b.queue, now: time.Now}
 	if err := b.mailboxes.set(b.cfg, b.outlets.routes(b.cfg), qo.Accounts); err != nil {
 		return err
 	}

@@ -23,7 +23,7 @@ type mailAdmin struct {
 	open func(ctx context.Context) (*queue.Queue, backupStore, error)
 	desk func(q submission.Enqueuer) (*submission.Desk, error) // today's policy
 	// admit returns the account that a plan is relayed as; nil where nobody relays, and then the next start does it.
-	admit func(account string, from envelope.Address) (string, error)
+	admit func(ctx context.Context, account string, from envelope.Address) (string, error)
 	// sealed returns the vault's files as they belong together; nil where the lock of data_dir keeps them so.
 	sealed func() (map[string][]byte, error)
 	by     string // who asks where no request came through control
@@ -173,7 +173,7 @@ func (a *mailAdmin) QueueChange(ctx context.Context, c control.QueueChange) (don
 		o.Replan = func(ctx context.Context, e queue.Entry) (message.Plan, error) {
 			plan, err := replan(ctx, desk, store, e)
 			if err == nil && a.admit != nil {
-				plan.Account, err = a.admit(plan.Account, plan.HeaderFrom)
+				plan.Account, err = a.admit(ctx, plan.Account, plan.HeaderFrom)
 			}
 			return plan, err
 		}

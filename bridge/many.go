@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"postern/bridge/config"
 	"postern/bridge/control"
@@ -25,8 +26,12 @@ import (
 // Exchange counts them (facts C4), and one that is full stops nobody else. They are made when their first mail comes, and
 // at the start for those that have mail in the queue.
 
-// maxMailboxes bounds them: each has a goroutine, and an application may write any name as From.
-const maxMailboxes = 5000
+// maxMailboxes bounds them: each has a goroutine, and an application may write any name as From. Beyond it those are
+// forgotten that have no mail and have sent none for keepMailbox, which no message takes to come in.
+const (
+	maxMailboxes = 5000
+	keepMailbox  = time.Hour
+)
 
 // mailboxOf names such an account. A name in the file has no slash.
 func mailboxOf(account string, from envelope.Address) string { return account + "/" + from.Key() }
@@ -43,12 +48,13 @@ func isMany(a config.Account) bool { return strings.HasPrefix(a.Mailbox, "*@") }
 type mailboxes struct {
 	relay *relay.Relay
 	queue *queue.Queue
+	now   func() time.Time
 
 	mu       sync.Mutex // guards what follows
 	many     map[string]config.Account
-	routes   []relay.Account // of the file
-	accounts []queue.Account // likewise
-	seen     map[string]bool // names of single mailboxes
+	routes   []relay.Account      // of the file
+	accounts []queue.Account      // likewise
+	seen     map[string]time.Time // names of single mailboxes, and when mail last came for them
 }
 
 // set puts the accounts of a configuration in force.
@@ -73,7 +79,7 @@ func (m *mailboxes) recall(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, c := range counts {
-		if strings.Contains(c.Account, "/") && !c.State.Final() {
+		if strings.Contains(c.Account, "/") && c.State != queue.Relayed { // what has failed may be tried again
 			m.see(c.Account)
 		}
 	}
@@ -82,24 +88,45 @@ func (m *mailboxes) recall(ctx context.Context) error {
 
 func (m *mailboxes) see(name string) {
 	if m.seen == nil {
-		m.seen = map[string]bool{}
+		m.seen = map[string]time.Time{}
 	}
-	m.seen[name] = true
+	m.seen[name] = m.now()
+}
+
+// forget drops those that nothing waits for. m.mu is held.
+func (m *mailboxes) forget(ctx context.Context) error {
+	counts, err := m.queue.Counts(ctx)
+	if err != nil {
+		return fmt.Errorf("count the queue: %w", err)
+	}
+	waiting := map[string]bool{}
+	for _, c := range counts {
+		waiting[c.Account] = waiting[c.Account] || c.State != queue.Relayed
+	}
+	now := m.now()
+	maps.DeleteFunc(m.seen, func(name string, last time.Time) bool { return !waiting[name] && now.Sub(last) > keepMailbox })
+	return nil
 }
 
 // admit returns the account that a plan of that account and From is relayed as.
-func (m *mailboxes) admit(account string, from envelope.Address) (string, error) {
+func (m *mailboxes) admit(ctx context.Context, account string, from envelope.Address) (string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if _, ok := m.many[account]; !ok {
 		return account, nil
 	}
 	name := mailboxOf(account, from)
-	if m.seen[name] {
+	if _, ok := m.seen[name]; ok {
+		m.see(name)
 		return name, nil
 	}
 	if len(m.seen) >= maxMailboxes {
-		return "", fmt.Errorf("account %q sends for %d mailboxes, and no more until postern is restarted", account, len(m.seen))
+		if err := m.forget(ctx); err != nil {
+			return "", err
+		}
+	}
+	if len(m.seen) >= maxMailboxes {
+		return "", fmt.Errorf("account %q sends for %d mailboxes within an hour, and for no more", account, len(m.seen))
 	}
 	m.see(name)
 	return name, m.apply()
@@ -154,7 +181,7 @@ type enqueuer struct {
 
 // Enqueue implements submission.Enqueuer.
 func (e enqueuer) Enqueue(ctx context.Context, m message.Message, body io.Reader) error {
-	account, err := e.mailboxes.admit(m.Plan.Account, m.Plan.HeaderFrom)
+	account, err := e.mailboxes.admit(ctx, m.Plan.Account, m.Plan.HeaderFrom)
 	if err != nil {
 		return &reply.Error{Code: 451, Enhanced: "4.3.2", Text: "the account sends for too many mailboxes; try again later", Err: err}
 	}

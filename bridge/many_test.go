@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"postern/bridge/control"
 	"postern/bridge/envelope"
@@ -84,8 +85,10 @@ func TestEveryoneFromHisOwnMailbox(t *testing.T) {
 			// After a restart what waits is found again.
 			w.stop()
 			w.start()
-			if !w.b.mailboxes.seen["people/erp@contoso.test"] || !w.b.mailboxes.seen["people/ghost@contoso.test"] {
-				t.Errorf("after the restart it knows %v", w.b.mailboxes.seen)
+			for _, name := range []string{"people/erp@contoso.test", "people/ghost@contoso.test"} {
+				if _, ok := w.b.mailboxes.seen[name]; !ok {
+					t.Errorf("after the restart it knows %v, and not %s", w.b.mailboxes.seen, name)
+				}
 			}
 		})
 	}
@@ -103,10 +106,17 @@ func TestMailboxesHaveABound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := m.admit("people", from); err == nil {
+	if _, err := m.admit(t.Context(), "people", from); err == nil {
 		t.Error("admit = nil; want an error")
 	}
-	if name, err := m.admit("other", from); err != nil || name != "other" {
+	// An hour later those that have no mail are forgotten.
+	m.mu.Lock()
+	m.now = func() time.Time { return time.Now().Add(keepMailbox + time.Minute) }
+	m.mu.Unlock()
+	if name, err := m.admit(t.Context(), "people", from); err != nil || name != "people/erp@contoso.test" || len(m.seen) != 1 {
+		t.Errorf("admit = %q, %v, and %d are known; want one", name, err, len(m.seen))
+	}
+	if name, err := m.admit(t.Context(), "other", from); err != nil || name != "other" {
 		t.Errorf("admit of another account = %q, %v", name, err)
 	}
 }
