@@ -74,10 +74,20 @@ func TestEveryoneFromHisOwnMailbox(t *testing.T) {
 			if err := w.events.await(t.Context(), event.MessageRelayed, 4); err != nil {
 				t.Fatal(err)
 			}
+			if err := w.events.await(t.Context(), event.AccountParked, 1); err != nil {
+				t.Fatal(err)
+			}
 			list, err := w.b.Accounts(t.Context())
 			if err != nil || len(list) != 1 || list[0].Waiting != 2 ||
 				!slices.ContainsFunc(list[0].Transports, func(c control.Transport) bool { return strings.HasPrefix(c.Why, "ghost@contoso.test: ") }) {
 				t.Errorf("accounts = %+v, %v; want one with two messages waiting", list, err)
+			}
+			// Somebody whose mailbox was not used before still gets through.
+			if err := send("svc@contoso.test"); err != nil {
+				t.Fatal(err)
+			}
+			if r := w.wait(5)[4]; r.Mailbox != "svc@contoso.test" {
+				t.Errorf("the fifth left through %q", r.Mailbox)
 			}
 			if err := send("boss@fabrikam.test"); err == nil || !strings.Contains(err.Error(), "5.7.1") {
 				t.Errorf("a From of another domain = %v; want 550 5.7.1", err)
