@@ -62,7 +62,6 @@ type draftBench struct {
 	t    *testing.T
 	box  *sandbox.Sandbox
 	tr   *Transport
-	now  time.Time
 	sink *sink
 }
 
