@@ -76,6 +76,8 @@ type Change struct {
 	Resource token.Resource // of Refreshed and Failed
 	Expiry   time.Time      // of Refreshed
 	User     string         // of SignedIn: who, where it is known
+	Host     string         // of Refreshed and Failed: who was asked; "" where the provider does not say
+	Took     time.Duration  // likewise: how long
 	Err      *token.Error   // of Failed and NotStored
 }
 

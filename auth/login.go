@@ -126,8 +126,15 @@ func (l *login) fetch(ctx context.Context, r token.Resource, f *flight) {
 	l.mu.Lock()
 	mended := l.mended
 	l.mu.Unlock()
+	began := l.now()
 	grant, failed, changes := l.ask(ctx, r)
 	now := l.now()
+	asked := func(ch *Change) {
+		ch.Resource, ch.Took = r, now.Sub(began)
+		if p, ok := l.is().provider.(interface{ Host() string }); ok {
+			ch.Host = p.Host()
+		}
+	}
 	l.mu.Lock()
 	c := l.cell(r)
 	if failed == nil {
@@ -135,11 +142,11 @@ func (l *login) fetch(ctx context.Context, r token.Resource, f *flight) {
 	}
 	if failed == nil {
 		f.access = grant.Access
-		changes = append(changes, l.change(Refreshed, func(ch *Change) { ch.Resource, ch.Expiry = r, grant.Expiry }))
+		changes = append(changes, l.change(Refreshed, func(ch *Change) { asked(ch); ch.Expiry = grant.Expiry }))
 	} else {
 		f.err = failed
 		if mended == l.mended && c.fail(failed, now) {
-			changes = append(changes, l.change(Failed, func(ch *Change) { ch.Resource, ch.Err = r, failed.For(l.is().accounts[0]) }))
+			changes = append(changes, l.change(Failed, func(ch *Change) { asked(ch); ch.Err = failed.For(l.is().accounts[0]) }))
 		}
 	}
 	l.mu.Unlock()

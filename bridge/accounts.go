@@ -109,6 +109,9 @@ func tell(ctx context.Context, events *event.Bus, c auth.Change) {
 	if c.Resource != "" {
 		attrs = append(attrs, slog.String("resource", string(c.Resource)))
 	}
+	if c.Took > 0 {
+		attrs = append(attrs, slog.String("host", c.Host), slog.Duration("duration", c.Took))
+	}
 	if c.Err != nil {
 		attrs = append(attrs, slog.String("err", c.Err.Error()))
 	}

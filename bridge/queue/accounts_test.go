@@ -1,12 +1,18 @@
 package queue_test
 
 import (
+	"context"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"postern/bridge/event"
+	"postern/bridge/message"
 	"postern/bridge/queue"
+	"postern/bridge/queue/queuetest"
+	"postern/bridge/reply"
 )
 
 // TestSetAccounts: an account that comes is served at once, mail of one that goes waits parked, and goes when it is back.
@@ -71,3 +77,49 @@ func TestSetAccountsMovesAMailbox(t *testing.T) {
 		synctest.Wait()
 	})
 }
+
+// TestARelayedLineHasWhatAnAuditorWants holds the keys of the line equal to what is promised.
+func TestARelayedLineHasWhatAnAuditorWants(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		keys := &keysOf{kind: event.MessageRelayed}
+		store := queuetest.NewMemory()
+		q := queue.New(queue.Options{Store: store, Relayer: relaysAll{}, Accounts: []queue.Account{{Name: "erp"}}, Events: event.NewBus(keys)})
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- q.Run(ctx) }()
+		_, m := queuetest.NewMessage("erp", time.Now(), "a@example.test")
+		if err := q.Enqueue(ctx, m, strings.NewReader("body\r\n")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		stop()
+		<-ended
+		for _, want := range []string{"queue_id", "message_id", "user", "account", "header_from", "reverse_path", "recipients", "transport", "reply", "request_id", "attempt", "duration"} {
+			if !slices.Contains(keys.seen, want) {
+				t.Errorf("a relayed line has %q; want %s too", keys.seen, want)
+			}
+		}
+	})
+}
+
+// keysOf remembers the keys of the events of one kind.
+type keysOf struct {
+	kind event.Kind
+	seen []string
+}
+
+func (k *keysOf) Handle(_ context.Context, e event.Event) {
+	if e.Kind == k.kind {
+		for _, a := range e.Attrs {
+			k.seen = append(k.seen, a.Key)
+		}
+	}
+}
+
+// relaysAll is a relayer whose next server takes everything.
+type relaysAll struct{}
+
+func (relaysAll) Gate(string, time.Time) queue.Gate { return queue.Gate{Limit: 1} }
+
+func (relaysAll) Relay(context.Context, message.Outgoing) reply.Outcome { return relayed }

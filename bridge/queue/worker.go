@@ -161,6 +161,8 @@ func (q *Queue) attrs(e Entry, after Item, r *Recipient, addresses []string) []s
 		slog.String("message_id", e.Message.Plan.MessageID),
 		slog.String("user", e.Message.Session.User),
 		slog.String("account", e.Item.Account),
+		slog.String("header_from", e.Message.Plan.HeaderFrom.String()),
+		slog.String("reverse_path", e.Message.Envelope.ReversePath.String()),
 		slog.Any("recipients", addresses),
 		slog.Int("attempt", e.Item.Attempts),
 	}
@@ -169,6 +171,9 @@ func (q *Queue) attrs(e Entry, after Item, r *Recipient, addresses []string) []s
 	}
 	if text := r.Last.Reply.String(); text != "" {
 		a = append(a, slog.String("reply", text))
+	}
+	if r.Last.Reply.ID != "" {
+		a = append(a, slog.String("request_id", r.Last.Reply.ID)) // the next server's own name for the message
 	}
 	if r.Last.Means != "" {
 		a = append(a, slog.String("means", r.Last.Means))
