@@ -137,7 +137,7 @@ type Which int
 // The rules. A store answers each from an index, however long the queue and its history are.
 const (
 	Leased   Which = iota // Item.Lease is set
-	Suspects              // Item.Suspect is set
+	Suspects              // Item.Suspect is set; those of the fewest Deaths first, so that kills from outside fall on all alike
 	Watched               // Item.Watch is not after Selection.Before, the earliest first
 	Owing                 // Item.Owed is set
 	OfSender              // deferred, of that account and sender, by ID

@@ -51,6 +51,9 @@ func (m *Memory) Find(_ context.Context, s queue.Selection) ([]envelope.ID, erro
 				return n
 			}
 		}
+		if s.Which == queue.Suspects && a.Deaths != b.Deaths {
+			return cmp.Compare(a.Deaths, b.Deaths)
+		}
 		return cmp.Compare(a.ID, b.ID)
 	})
 	var ids []envelope.ID

@@ -33,7 +33,7 @@ func (s *Store) UpdateAll(ctx context.Context, ids []envelope.ID, change func(*q
 // finds are the queries of Find.
 var finds = map[queue.Which]string{
 	queue.Leased:   "SELECT id FROM messages WHERE lease <> '' ORDER BY seq LIMIT ?",
-	queue.Suspects: "SELECT id FROM messages WHERE suspect = 1 ORDER BY seq LIMIT ?",
+	queue.Suspects: "SELECT id FROM messages WHERE suspect = 1 ORDER BY deaths, seq LIMIT ?",
 	queue.Watched:  "SELECT id FROM messages WHERE watch <= ? AND state <> '" + unfinished + "' ORDER BY watch LIMIT ?",
 	queue.Owing:    "SELECT id FROM messages WHERE owed <> '' ORDER BY seq LIMIT ?",
 	queue.OfSender: "SELECT id FROM messages WHERE state = 'deferred' AND account = ? AND sender = ? AND id > ? ORDER BY id LIMIT ?",
