@@ -9,6 +9,7 @@ import (
 	"net/mail"
 	"net/smtp"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -176,6 +177,58 @@ func handIn(c *smtp.Client, text string) error {
 	}
 	_, err = io.WriteString(body, text)
 	return errors.Join(err, body.Close())
+}
+
+// TestReloadUnderSMTPSource: Postfix's load generator on 10 connections, each with many messages, while the configuration is
+// reloaded 50 times, half of them broken files. It ends with an error at the first reply that is none of success.
+func TestReloadUnderSMTPSource(t *testing.T) {
+	needs(t, "smtp-source")
+	w := newWorld(t, worldOptions{})
+	base := w.text()
+	good, bad := versions(base), broken(base, w.addr)
+	tap := newTap(t, w.addr, "127.0.0.3")
+	ended := make(chan error, 1)
+	rounds := 0
+	source := func() {
+		out, err := exec.Command("smtp-source", "-s", "10", "-m", "100", "-l", "2048", "-d", "-f", "nav@contoso.test", "-t", "customer@example.test",
+			tap.addr).CombinedOutput()
+		if err == nil && len(out) > 0 {
+			err = fmt.Errorf("%s", out)
+		}
+		ended <- err
+	}
+	go source()
+	for i := 0; i < 50; {
+		select {
+		case err := <-ended: // it was faster: once more, so that every reload has load
+			if err != nil {
+				t.Fatalf("smtp-source ended with %v\n%s", err, w.log())
+			}
+			rounds++
+			go source()
+			continue
+		default:
+		}
+		if i%2 == 1 {
+			w.rewrite(bad[i/2%len(bad)])
+		} else {
+			w.rewrite(good[i/2%len(good)])
+		}
+		if _, err := w.b.Reload(t.Context()); (err == nil) != (i%2 == 0) {
+			t.Fatalf("reload %d = %v", i, err)
+		}
+		i++
+	}
+	if err := <-ended; err != nil {
+		t.Fatalf("smtp-source ended with %v\n%s", err, w.log())
+	}
+	rounds++
+	if n := w.accepted(); n != rounds*100 {
+		t.Errorf("%d messages were accepted; want %d", n, rounds*100)
+	}
+	if got := w.wait(rounds * 100); len(got) != rounds*100 {
+		t.Errorf("%d messages arrived; want %d", len(got), rounds*100)
+	}
 }
 
 // TestReloadSays checks what a reload reports.
