@@ -27,6 +27,9 @@ var errNotRunning = errors.New("postern is not running, or is stopping; it reads
 func (b *Bridge) Reload(ctx context.Context) (control.Reloaded, error) {
 	b.reloading.Lock()
 	defer b.reloading.Unlock()
+	if b.serve == nil {
+		return control.Reloaded{}, errNotRunning
+	}
 	b.manager().Reloading()
 	defer b.manager().Ready()
 	done, err := b.reload(ctx)
@@ -46,9 +49,6 @@ func (b *Bridge) Reload(ctx context.Context) (control.Reloaded, error) {
 }
 
 func (b *Bridge) reload(ctx context.Context) (control.Reloaded, error) {
-	if b.serve == nil {
-		return control.Reloaded{}, errNotRunning
-	}
 	fresh, err := config.Load(b.cfg.Path)
 	if err != nil {
 		return control.Reloaded{}, err
