@@ -22,7 +22,7 @@ type Health struct {
 	Listeners []string       `json:"listeners,omitempty"`
 	Queue     map[string]int `json:"queue"` // messages by state
 	Accounts  []Account      `json:"accounts"`
-	Errors    []Incident      `json:"errors"` // the latest since the start, the latest first
+	Errors    []Incident     `json:"errors"` // the latest since the start, the latest first
 	FreeDisk  int64          `json:"free_disk"`
 	LeastDisk int64          `json:"least_disk"` // below it mail is refused (min_free_disk)
 }
