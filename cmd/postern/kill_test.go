@@ -169,6 +169,15 @@ func command(c *textproto.Conn, want int, format string, args ...any) (string, e
 	return answer, err
 }
 
+// answer is what a step may leave.
+type answer string
+
+const (
+	yes   answer = "in doubt"
+	no    answer = "not in doubt"
+	maybe answer = "either"
+)
+
 // TestKillAtEachStep kills the daemon at each named step of a message's walk, starts it again and lets it drain. Nothing
 // that was answered with 250 is lost; a second copy comes only of a step after which nobody can tell, and was recorded
 // as in doubt before it left.
@@ -177,31 +186,32 @@ func TestKillAtEachStep(t *testing.T) {
 		name    string
 		at      sandbox.Where
 		log     string // or where the daemon says this
-		doubted bool   // the message is in doubt after the restart
+		doubted answer // is the message in doubt after the restart?
 	}
 	steps := map[string][]step{
 		"smtp": {
-			{"after the lease, at the greeting", sandbox.AtGreeting, "", false},
-			{"at AUTH", sandbox.AtAuth, "", false},
-			{"after MAIL", sandbox.AtMail, "", false},
-			{"after RCPT", sandbox.AtRcpt, "", false},
-			{"before 354", sandbox.AtData, "", false},
-			{"after the final dot", sandbox.AtDot, "", true},
-			{"before the upstream's 250", sandbox.Kept, "", true},
-			{"after the done-commit", "", `msg="message relayed"`, false},
+			{"after the lease, at the greeting", sandbox.AtGreeting, "", no},
+			{"at AUTH", sandbox.AtAuth, "", no},
+			{"after MAIL", sandbox.AtMail, "", no},
+			{"after RCPT", sandbox.AtRcpt, "", no},
+			{"before 354", sandbox.AtData, "", no},
+			{"after the final dot", sandbox.AtDot, "", yes},
+			{"before the upstream's 250", sandbox.Kept, "", yes},
+			{"after the done-commit", "", `msg="message relayed"`, no},
 		},
 		"sendMail": {
-			{"at the request", sandbox.AtGraph, "", true},
-			{"after the request", sandbox.AtDot, "", true},
-			{"before the 202", sandbox.Kept, "", true},
-			{"after the done-commit", "", `msg="message relayed"`, false},
+			// The request's header leaves before the intent is committed, so at the first call both are right.
+			{"at the request", sandbox.AtGraph, "", maybe},
+			{"after the request", sandbox.AtDot, "", yes},
+			{"before the 202", sandbox.Kept, "", yes},
+			{"after the done-commit", "", `msg="message relayed"`, no},
 		},
 		"graph": { // by a draft
-			{"before the draft", sandbox.AtGraph, "", false},
-			{"while the draft is made", sandbox.AtCreate, "", false},
-			{"after the request to send", sandbox.AtDot, "", true},
-			{"before the 202", sandbox.Kept, "", true},
-			{"after the done-commit", "", `msg="message relayed"`, false},
+			{"before the draft", sandbox.AtGraph, "", no},
+			{"while the draft is made", sandbox.AtCreate, "", no},
+			{"after the request to send", sandbox.AtDot, "", yes},
+			{"before the 202", sandbox.Kept, "", yes},
+			{"after the done-commit", "", `msg="message relayed"`, no},
 		},
 	}
 	for transport, list := range steps {
@@ -239,8 +249,8 @@ func TestKillAtEachStep(t *testing.T) {
 				if transport == "graph" {
 					most = 1 // a draft tells whether it was sent
 				}
-				if n == 0 || n > most || n == 2 && !doubted || doubted != s.doubted {
-					t.Errorf("%s: %d copies, in doubt %v; want in doubt %v", s.name, n, doubted, s.doubted)
+				if n == 0 || n > most || n == 2 && !doubted || s.doubted == yes && !doubted || s.doubted == no && doubted {
+					t.Errorf("%s: %d copies, in doubt %v; want %s", s.name, n, doubted, s.doubted)
 				}
 			}
 			t.Logf("%s: %d steps, acked %d, lost %d, extra copies %d, in doubt %d", transport, len(list), acked, lost, extra, doubts)
