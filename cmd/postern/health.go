@@ -118,15 +118,17 @@ func judge(h control.Health, now time.Time) []finding {
 }
 
 func judgeAccount(a control.Account, now time.Time) (list []finding) {
-	up, parked := 0, 0
+	up, stopped := 0, 0
 	var worst control.Transport
 	for _, t := range a.Transports {
-		switch t.State {
-		case "up":
+		switch {
+		case works(t):
 			up++
-		case "parked":
-			parked++
-			worst = t
+		case t.State == "parked" || t.State == "up":
+			stopped++
+			if worst.State != "parked" {
+				worst = t
+			}
 		default:
 			if worst.Name == "" {
 				worst = t
@@ -134,7 +136,7 @@ func judgeAccount(a control.Account, now time.Time) (list []finding) {
 		}
 	}
 	status := healthWarning
-	if up == 0 && parked > 0 {
+	if up == 0 && stopped > 0 {
 		status = healthCritical
 	}
 	waiting := ""
@@ -144,6 +146,8 @@ func judgeAccount(a control.Account, now time.Time) (list []finding) {
 	switch {
 	case a.Trouble != "":
 		list = append(list, finding{healthCritical, "account " + a.Name + ": " + a.Trouble + waiting, a.Remedy})
+	case worst.State == "up":
+		list = append(list, finding{status, fmt.Sprintf("account %s: %s has no token: %s%s", a.Name, worst.Name, worst.TokenTrouble, waiting), worst.Remedy})
 	case worst.Name != "":
 		list = append(list, finding{status, fmt.Sprintf("account %s: %s is %s: %s%s", a.Name, worst.Name, worst.State, worst.Why, waiting), worst.Remedy})
 	}
@@ -158,6 +162,9 @@ func judgeAccount(a control.Account, now time.Time) (list []finding) {
 	}
 	return list
 }
+
+// works reports whether mail can leave by t: nothing stops it, and the last request brought a token.
+func works(t control.Transport) bool { return t.State == "up" && t.TokenTrouble == "" }
 
 var healthWords = []string{"OK", "WARNING", "CRITICAL", "UNKNOWN"}
 

@@ -22,8 +22,8 @@ func (c *cli) serviceVerb() *cobra.Command {
 		Use:   "service",
 		Short: "Install, start, stop and look at the service",
 		Long: `Makes Postern a service of Windows or of systemd, and controls it. An
-installation over an older one upgrades it; a removal leaves configuration, queue
-and sign-ins where they are.`,
+installation over an older one upgrades it; a removal leaves configuration,
+queue and sign-ins where they are.`,
 		Example: `  postern service install
   postern service start
   postern service status`,
@@ -135,7 +135,7 @@ func (c *cli) serviceStatus() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Show whether the service runs, its accounts, the queue and the last errors",
+		Short: "Show the service, its accounts, the queue and the last errors",
 		Long: `Shows what the service manager says, and what it does not know: since when
 Postern runs, its listeners, accounts and queue, and the last errors since the
 start, each with what to do.`,
@@ -247,16 +247,21 @@ func accountLine(a control.Account, now time.Time) string {
 	}
 	ups := 0
 	for _, t := range a.Transports {
-		if t.State == "up" {
+		if works(t) {
 			ups++
 		}
 	}
-	i := slices.IndexFunc(a.Transports, func(t control.Transport) bool { return t.State != "up" })
-	switch {
-	case i < 0:
+	i := slices.IndexFunc(a.Transports, func(t control.Transport) bool { return !works(t) })
+	if i < 0 {
 		return fmt.Sprintf("in order, %d waiting", a.Waiting)
-	case ups > 0:
-		return fmt.Sprintf("%s is %s, mail goes by the other way, %d waiting", a.Transports[i].Name, transportLine(a, a.Transports[i], now), a.Waiting)
 	}
-	return fmt.Sprintf("%s is %s, %d waiting", a.Transports[i].Name, transportLine(a, a.Transports[i], now), a.Waiting)
+	t := a.Transports[i]
+	trouble := t.Name + " is " + transportLine(a, t, now)
+	if t.State == "up" {
+		trouble = t.Name + " has no token: " + t.TokenTrouble
+	}
+	if ups > 0 {
+		trouble += ", mail goes by the other way"
+	}
+	return fmt.Sprintf("%s, %d waiting", trouble, a.Waiting)
 }
