@@ -79,9 +79,11 @@ func printAccounts(out io.Writer, list []control.Account, now time.Time) error {
 		for _, t := range a.Transports {
 			row(&b, t.Name, transportLine(a, t, now))
 			row(&b, "", t.Why)
-			row(&b, "drafts", draftsLine(t.Drafts))
 			if t.Remedy != a.Remedy && !strings.Contains(t.Why, t.Remedy) {
 				row(&b, "", t.Remedy)
+			}
+			if a.SignedIn { // before, nothing is in use
+				row(&b, "drafts", draftsLine(t.Drafts))
 			}
 		}
 		for _, e := range a.Expires {

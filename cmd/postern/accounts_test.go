@@ -12,13 +12,15 @@ func TestPrintAccounts(t *testing.T) {
 	now := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 	list := []control.Account{
 		{Name: "erp", Mailbox: "erp@contoso.test", SignIn: "delegated", Trouble: "needs sign-in", Remedy: "run: postern signin erp",
-			Transports: []control.Transport{{Name: "graph", State: "up"}}, Waiting: 1},
+			Transports: []control.Transport{{Name: "graph", State: "up", Drafts: "yes"}}, Waiting: 1},
 		{Name: "sales", Mailbox: "sales@contoso.test", Login: "svc@contoso.test", SignIn: "delegated", SignedIn: true, Since: now.Add(-26 * time.Hour),
 			Transports: []control.Transport{
 				{Name: "graph", State: "up", TokenFetched: now.Add(-5 * time.Minute), NextRefresh: now.Add(50 * time.Minute)},
 				{Name: "smtp", State: "parked", Until: now.Add(14 * time.Minute),
 					Why:    "smarthost refused AUTH: 535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Mailbox.",
 					Remedy: "run in Exchange Online PowerShell: Set-CASMailbox -Identity svc@contoso.test -SmtpClientAuthenticationDisabled $false"}}},
+		{Name: "info", Mailbox: "info@contoso.test", SignIn: "delegated", SignedIn: true, Login: "info@contoso.test", Since: now.Add(-time.Hour),
+			Transports: []control.Transport{{Name: "graph", State: "parked", Why: "the mailbox is full", Remedy: "make room in it", Drafts: "not known"}}},
 		{Name: "app", Mailbox: "app@contoso.test", SignIn: "app-only", SignedIn: true, Transports: []control.Transport{{Name: "graph", State: "up"}},
 			Expires: []control.Expiry{
 				{What: "certificate", At: now.Add(-time.Hour), Near: true, Remedy: "make a new one"},
@@ -39,6 +41,14 @@ sales  sales@contoso.test
            SmtpClientAuthentication is disabled for the Mailbox.
            run in Exchange Online PowerShell: Set-CASMailbox -Identity
            svc@contoso.test -SmtpClientAuthenticationDisabled $false
+  waiting  0 messages
+
+info  info@contoso.test
+  sign-in  as info@contoso.test, 1h0m ago
+  graph    parked
+           the mailbox is full
+           make room in it
+  drafts   not known before the first message
   waiting  0 messages
 
 app  app@contoso.test
