@@ -220,6 +220,9 @@ func TestRefusedTokens(t *testing.T) {
 			if o.Verdict != tc.verdict || o.Owner != tc.owner || !strings.Contains(o.Remedy, tc.remedy) {
 				t.Errorf("Send = %+v; want %v, %v, remedy with %q", o, tc.verdict, tc.owner, tc.remedy)
 			}
+			if tc.remedy != "" && o.Err != nil && strings.Contains(o.Err.Error(), tc.remedy) {
+				t.Errorf("Err = %v; it says the remedy again", o.Err)
+			}
 			if o.RetryAfter > time.Hour {
 				t.Errorf("RetryAfter = %v; an hour is the most", o.RetryAfter)
 			}

@@ -248,12 +248,13 @@ func (t *Transport) open(ctx context.Context) (*session, *trouble) {
 
 // tokenTrouble says whose trouble a missing token is. Without a *token.Error it is taken to pass by itself.
 func tokenTrouble(ctx context.Context, err error) *trouble {
-	err = fmt.Errorf("access token for SMTP: %w", err)
 	var e *token.Error
 	if !errors.As(err, &e) {
-		return interrupted(ctx, err)
+		return interrupted(ctx, fmt.Errorf("access token for SMTP: %w", err))
 	}
-	tr := deferred(reply.Route, err)
+	bare := *e
+	bare.Remedy = "" // the outcome has it; in the text it would be read twice
+	tr := deferred(reply.Route, fmt.Errorf("access token for SMTP: %w", &bare))
 	tr.outcome.RetryAfter = min(e.RetryAfter, time.Hour)
 	tr.outcome.Remedy = e.Remedy
 	if e.Person {
