@@ -192,7 +192,7 @@ func (q *Queue) carryOut(it *Item, o Order, hasBody bool, plan *message.Plan) (e
 	}
 	switch o.Action {
 	case HoldBack:
-		err = it.moveAll(Held, time.Time{}, "held by "+o.By, func(r Recipient) bool { return r.State.waiting() }, "there is nothing to hold")
+		err = it.holdBack(o)
 	case Release:
 		err = q.release(it, o, now)
 	case Retry:
@@ -213,6 +213,30 @@ func (q *Queue) carryOut(it *Item, o Order, hasBody bool, plan *message.Plan) (e
 	return nil
 }
 
+// holdBack holds what waits, and says how it goes on. The transport of a doubt is kept: by another one the copy could
+// never be recognised.
+func (it *Item) holdBack(o Order) error {
+	match := func(r Recipient) bool { return r.State.waiting() }
+	held := make([]bool, len(it.Recipients))
+	for i, r := range it.Recipients {
+		held[i] = match(r)
+	}
+	if err := it.moveAll(Held, time.Time{}, "held by "+o.By, match, "there is nothing to hold"); err != nil {
+		return err
+	}
+	for i := range it.Recipients {
+		last := &it.Recipients[i].Last
+		switch {
+		case !held[i]:
+		case it.Recipients[i].Doubts > 0: // release would refuse it
+			last.Remedy = fmt.Sprintf("look into Sent Items, then run: postern queue sent %s, or: postern queue retry %s", it.ID, it.ID)
+		default:
+			last.Transport, last.Remedy = "", fmt.Sprintf("run: postern queue release %s", it.ID)
+		}
+	}
+	return nil
+}
+
 // moveAll moves the recipients that match and says why in the listing; otherwise why it did nothing.
 func (it *Item) moveAll(to State, next time.Time, why string, match func(Recipient) bool, nothing string) error {
 	moved := false
@@ -225,7 +249,7 @@ func (it *Item) moveAll(to State, next time.Time, why string, match func(Recipie
 			return err
 		}
 		if why != "" {
-			r.Last.Err = why
+			r.Last.Err, r.Last.Remedy = why, "" // the person who moved it has seen to that
 		}
 		moved = true
 	}

@@ -108,6 +108,37 @@ func TestChange(t *testing.T) {
 	}
 }
 
+// TestHeldByHandSaysHowItGoesOn: not what the last attempt would have needed.
+func TestHeldByHandSaysHowItGoesOn(t *testing.T) {
+	late := greylist
+	late.Transport, late.Remedy = "smtp", "mend the server"
+	lost := unknown
+	lost.Transport, lost.Remedy = "smtp", "mend the server"
+	for _, tc := range []struct {
+		name              string
+		outcome           reply.Outcome
+		remedy, transport string
+	}{
+		{"what is deferred is released", late, "run: postern queue release ID", ""},
+		{"what is in doubt is looked for, and keeps its transport", lost,
+			"look into Sent Items, then run: postern queue sent ID, or: postern queue retry ID", "smtp"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, queue.Options{})
+				id := w.bring(tc.outcome)
+				if err := w.do(id, queue.HoldBack); err != nil {
+					t.Fatal(err)
+				}
+				last := w.show(id).Item.Recipients[0].Last
+				if want := strings.ReplaceAll(tc.remedy, "ID", string(id)); last.Err != "held by root" || last.Remedy != want || last.Transport != tc.transport {
+					t.Errorf("%+v; want remedy %q and transport %q", last, want, tc.transport)
+				}
+			})
+		})
+	}
+}
+
 func errText(err error) string {
 	if err == nil {
 		return ""
