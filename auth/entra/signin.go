@@ -133,6 +133,9 @@ func (c *Client) Redeem(ctx context.Context, p token.Proof) (token.Grant, error)
 	}
 	g, err := c.ask(ctx, q)
 	if err != nil {
+		if p.Device == "" {
+			return token.Grant{}, c.tellCode(err)
+		}
 		return token.Grant{}, tellDevice(err)
 	}
 	if g.Refresh == "" {
@@ -149,6 +152,18 @@ func identityScopes(cloud Cloud) []string {
 		scopes = append(scopes, cloud.Graph+"/User.Read")
 	}
 	return scopes
+}
+
+// tellCode says of an authorization code what Entra says with the same numbers of a refresh token: AADSTS70000 is any
+// grant that is malformed, 70008 one that has expired.
+func (c *Client) tellCode(err error) error {
+	var e *token.Error
+	if !errors.As(err, &e) || e.Number != 70000 && e.Number != 70008 {
+		return tellDevice(err)
+	}
+	e.Text = fmt.Sprintf("provider %s: the code is wrong, was used already, or has expired (AADSTS%d)", c.config.Provider, e.Number)
+	e.Remedy = signInRemedy + " again; with --paste, copy the whole address"
+	return e
 }
 
 // tellDevice says in words what RFC 8628 section 3.5 says in codes.

@@ -118,6 +118,8 @@ func TestRedeem(t *testing.T) {
 		{"expired", `{"error":"expired_token","error_codes":[70020]}`, 400, token.Proof{Device: deviceCanary}, "expired_token", "in time", true},
 		{"an unknown device code", `{"error":"bad_verification_code","error_codes":[70018]}`, 400, token.Proof{Device: deviceCanary}, "bad_verification_code", "device code", true},
 		{"a code used twice", `{"error":"invalid_grant","error_codes":[54005]}`, 400, code, "invalid_grant", "used before", true},
+		{"a wrong code", `{"error":"invalid_grant","error_codes":[70000],"error_description":"AADSTS70000: x"}`, 400, code, "invalid_grant", "the code is wrong", true},
+		{"a code that came too late", `{"error":"invalid_grant","error_codes":[70008],"error_description":"AADSTS70008: x"}`, 400, code, "invalid_grant", "or has expired", true},
 		{"a text that quotes the request", `{"error":"invalid_grant","error_description":"bad ` + codeCanary + ` and ` + verifierCanary + `"}`, 400, code, "invalid_grant", "[redacted]", true},
 		{"no refresh token", tokenReply(map[string]any{"refresh_token": nil}), 200, code, "", "offline_access", true},
 	} {
