@@ -55,7 +55,7 @@ func openStopped(ctx context.Context, cfg *config.Config) (svc control.Service, 
 		return errors.Join(stopped.close(), dir.Close())
 	}
 	mail := &mailAdmin{cfg: func() *config.Config { return cfg }, open: stopped.open, desk: stopped.desk, by: by}
-	return &admin{cfg: cfg, accounts: accounts, counts: storedCounts(cfg), freed: func(string) {}, mailAdmin: mail}, done, nil
+	return &admin{cfg: cfg, accounts: accounts, counts: storedCounts(cfg), freed: stopped.freed, mailAdmin: mail}, done, nil
 }
 
 // storedCounts counts in the store of a stopped daemon. It is opened only for that: `secret` and `signin` must work

@@ -27,6 +27,31 @@ func (m memory) Save(ctx context.Context, key, value string) error {
 	return m.store.SetNote(ctx, troubleNote+key, value)
 }
 
+// forgetParks ends in the store what Unpark ends in a relay that runs: the account's login waits for nobody any more.
+func forgetParks(ctx context.Context, cfg *config.Config, store queue.Store, account string) error {
+	o := relay.Options{Accounts: routesNowhere(cfg), Events: event.NewBus(), Memory: memory{store}}
+	var err error
+	if o.Remembered, err = remembered(ctx, store); err != nil || len(o.Remembered) == 0 {
+		return err
+	}
+	room, err := relay.New(o)
+	if err != nil {
+		return err
+	}
+	room.Unpark(account)
+	return nil
+}
+
+// remembered is what relay has learnt.
+func remembered(ctx context.Context, store queue.Store) (map[string]string, error) {
+	notes, err := store.Notes(ctx, troubleNote)
+	all := map[string]string{}
+	for key, value := range notes {
+		all[strings.TrimPrefix(key, troubleNote)] = value
+	}
+	return all, err
+}
+
 // freeForQueue is the room that the queue may still take: what its write-ahead log holds may need as much again in the
 // file when it is copied there.
 func freeForQueue(cfg *config.Config) (int64, error) {
@@ -57,11 +82,7 @@ func tellSalvage(ctx context.Context, events *event.Bus, r *sqlite.Salvage) {
 // relayOptions hands relay what it remembers, and wakes the queue when a trouble is over: accounts that share a mailbox
 // share its troubles.
 func (b *Bridge) relayOptions(ctx context.Context, routes []relay.Account) (relay.Options, error) {
-	o := relay.Options{Accounts: routes, Events: b.events, Memory: memory{b.store}, Remembered: map[string]string{},
-		Resumed: func() { b.queue.Wake("") }}
-	notes, err := b.store.Notes(ctx, troubleNote)
-	for key, value := range notes {
-		o.Remembered[strings.TrimPrefix(key, troubleNote)] = value
-	}
-	return o, err
+	all, err := remembered(ctx, b.store)
+	return relay.Options{Accounts: routes, Events: b.events, Memory: memory{b.store}, Remembered: all,
+		Resumed: func() { b.queue.Wake("") }}, err
 }

@@ -272,23 +272,28 @@ func texts(list []envelope.Address) []string {
 
 // waysOf asks a relay whose transports send nothing.
 func waysOf(cfg *config.Config, e submission.Explanation) ([]string, error) {
-	var o relay.Options
+	room, err := relay.New(relay.Options{Accounts: routesNowhere(cfg)})
+	if err != nil {
+		return nil, err
+	}
+	out := message.Outgoing{Recipients: e.Recipients, Final: e.Final, BodySize: e.Size + e.Grows}
+	return room.Ways(e.Account, out), nil
+}
+
+// routesNowhere are the accounts of a relay that is only asked.
+func routesNowhere(cfg *config.Config) []relay.Account {
+	var all []relay.Account
 	for _, a := range cfg.Accounts {
-		r := relay.Account{Name: a.Name, Mode: relay.Mode(a.Transport)}
+		r := routeOf(a)
 		if usesGraph(a) {
 			r.Graph = nowhere{}
 		}
 		if usesSMTP(a, providerOf(cfg, a)) {
 			r.SMTP = nowhere{}
 		}
-		o.Accounts = append(o.Accounts, r)
+		all = append(all, r)
 	}
-	room, err := relay.New(o)
-	if err != nil {
-		return nil, err
-	}
-	out := message.Outgoing{Recipients: e.Recipients, Final: e.Final, BodySize: e.Size + e.Grows}
-	return room.Ways(e.Account, out), nil
+	return all
 }
 
 // nowhere is a transport of a relay that is only asked.

@@ -56,6 +56,28 @@ func (s *stoppedQueue) open(ctx context.Context) (*queue.Queue, backupStore, err
 	return q, store, nil
 }
 
+// freed forgets what the account's login waited for, so that the daemon does not start with it. A store that cannot be
+// used says so to whoever needs it: here the sign-in has succeeded, and after the start a message finds the same out.
+func (s *stoppedQueue) freed(account string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ctx := context.Background()
+	if s.queue != nil {
+		_ = forgetParks(ctx, s.cfg, s.store, account)
+		return
+	}
+	if _, err := os.Stat(storeFile(s.cfg)); err != nil {
+		return // nothing is remembered
+	}
+	// A damaged store is left to the daemon's start, which tells of what it saves.
+	store, err := sqlite.OpenSound(ctx, storeFile(s.cfg))
+	if err != nil {
+		return
+	}
+	_ = forgetParks(ctx, s.cfg, store, account)
+	_ = store.Close()
+}
+
 func (s *stoppedQueue) close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -67,6 +67,15 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	return s, nil
 }
 
+// OpenSound is Open, but a store that is damaged is left as it is, for an error that wraps queue.ErrDamaged: for who needs
+// the store less than a person needs to be told what was saved of it.
+func OpenSound(ctx context.Context, path string) (*Store, error) {
+	if _, err := os.Stat(markFile(path)); err == nil {
+		return nil, fmt.Errorf("%w: found by the check of the former run", queue.ErrDamaged)
+	}
+	return openSound(ctx, path)
+}
+
 // openSound opens a store that is not damaged so far as opening it shows.
 func openSound(ctx context.Context, path string) (_ *Store, err error) {
 	s := &Store{stopCheck: func() {}}

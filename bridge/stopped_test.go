@@ -1,0 +1,50 @@
+package bridge
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"postern/bridge/config"
+	"postern/bridge/event"
+)
+
+// TestSignInOnAStoppedDaemonEndsThePark: what a login waited for is not remembered any more after the sign-in, and what
+// another login waits for is.
+func TestSignInOnAStoppedDaemonEndsThePark(t *testing.T) {
+	w := newWorld(t, worldOptions{unsigned: true})
+	for _, via := range []string{"graph", "smtp"} {
+		if err := w.submit(via, []string{"customer@example.test"}, invoice); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := w.events.await(ctx, event.AccountParked, 2); err != nil {
+		t.Fatalf("no account was parked: %v\n%s", err, w.log())
+	}
+	w.stop()
+	cfg, err := config.Load(w.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	svc, done, err := Admin(ctx, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := svc.SignIn(ctx, "by-graph", w.box.RefreshToken("erp@contoso.test")); err != nil {
+		t.Error(err)
+	}
+	if err := done(); err != nil {
+		t.Fatal(err)
+	}
+	store, err := openStore(ctx, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	notes, err := remembered(ctx, store)
+	if err != nil || len(notes) != 1 || notes["login/smtp/contoso svc@contoso.test"] == "" {
+		t.Errorf("remembered: %v, %v; want the trouble of svc@contoso.test alone", notes, err)
+	}
+}
