@@ -202,8 +202,10 @@ func (l *loader) checkListeners() {
 		hasPassword, hasNetwork := len(e.v.Passwords) > 0, len(e.v.Networks) > 0
 		switch {
 		case !e.t.good("password", "networks"):
+		case !hasPassword && !hasNetwork && e.v.Name == l.c.Bridge.SendmailUser:
+			// postern sendmail asks the daemon for a password of a minute.
 		case !hasPassword && !hasNetwork:
-			e.t.warn("", "cannot hand in mail: it has neither password nor networks; run: postern passwd, and write what it prints as password")
+			e.t.warn("", "no application can log in as it: it has neither password nor networks; run: postern passwd, and write what it prints as password")
 		case hasNetwork && !anonymous:
 			e.t.warn("networks", `no listener takes mail without a login; write auth = "optional" at one`)
 		case !hasNetwork && !login:

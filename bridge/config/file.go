@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"unicode/utf8"
 
@@ -56,7 +58,7 @@ func (f *file) dir() string { return filepath.Dir(f.path) }
 func (f *file) decode() (tree map[string]any, ok bool, err error) {
 	data, err := readFile(f.path)
 	if err != nil {
-		return nil, false, err
+		return nil, false, f.refused(err)
 	}
 	tree, ok = f.parse(data)
 	return tree, ok, nil
@@ -80,6 +82,20 @@ func (f *file) parse(data []byte) (tree map[string]any, ok bool) {
 		return nil, false
 	}
 	return tree, true
+}
+
+// refused makes a mistake of what only a person can mend: a service that is started again and again cannot read the file
+// the next time either. It returns every other reason as it is.
+func (f *file) refused(err error) error {
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	text := "cannot be read by this user; as root: chown root:postern " + f.path + "; chmod 640 " + f.path
+	if runtime.GOOS == "windows" {
+		text = `cannot be read by this user; as administrator: icacls "` + f.path + `" /grant "NT SERVICE\Postern:R"`
+	}
+	f.mistake(0, "", text)
+	return nil
 }
 
 // readFile reads at most one octet more than maxFile.
