@@ -139,20 +139,24 @@ func serverTLS(l config.Listener) (*tls.Config, error) {
 }
 
 // rootCAs is the system's pool with the authorities of a provider's ca_file added; nil where there is none.
-func rootCAs(file string) (*x509.CertPool, error) {
-	if file == "" {
+// That it cannot be read is a mistake of the configuration: another start does not mend it.
+func rootCAs(cfg *config.Config, p config.Provider) (*x509.CertPool, error) {
+	if p.CAFile == "" {
 		return nil, nil
 	}
-	b, err := os.ReadFile(file)
+	mistake := func(text string) error {
+		return &config.Mistakes{List: []config.Mistake{{File: filepath.Base(cfg.Path), Key: "provider " + p.Name + ".ca_file", Text: text}}}
+	}
+	b, err := os.ReadFile(p.CAFile)
 	if err != nil {
-		return nil, fmt.Errorf("ca_file %s cannot be read: %w", file, reason(err))
+		return nil, mistake(fmt.Sprintf("%s cannot be read: %v; mend the path, or let the service's user read the file", p.CAFile, reason(err)))
 	}
 	pool, err := x509.SystemCertPool()
 	if err != nil {
 		pool = x509.NewCertPool()
 	}
 	if !pool.AppendCertsFromPEM(b) {
-		return nil, fmt.Errorf("ca_file %s has no certificate in PEM", file)
+		return nil, mistake(p.CAFile + " has no certificate in PEM")
 	}
 	return pool, nil
 }

@@ -12,7 +12,7 @@ import (
 // keys that differ.
 func keepFixed(fresh, start *config.Config) (*config.Config, []string) {
 	cfg := *fresh
-	var restart []string
+	restart := []string{} // [] in JSON, never null
 	fixed := func(key string, value, was any) {
 		v, w := reflect.ValueOf(value).Elem(), reflect.ValueOf(was).Elem()
 		if !reflect.DeepEqual(v.Interface(), w.Interface()) {
@@ -39,7 +39,7 @@ func changes(was, is *config.Config) []string {
 	list = append(list, changed("provider", was.Providers, is.Providers, func(p config.Provider) string { return p.Name })...)
 	list = append(list, changed("account", was.Accounts, is.Accounts, func(a config.Account) string { return a.Name })...)
 	list = append(list, changed("user", was.Users, is.Users, func(u config.User) string { return u.Name })...)
-	list = append(list, changed("scenario", was.Scenarios, is.Scenarios, func(s config.Scenario) string { return s.Name })...)
+	list = append(list, changed("scenario", unplaced(was.Scenarios), unplaced(is.Scenarios), func(s config.Scenario) string { return s.Name })...)
 	if !reflect.DeepEqual(was.Bridge, is.Bridge) {
 		list = append(list, "[bridge] changed")
 	}
@@ -48,6 +48,15 @@ func changes(was, is *config.Config) []string {
 	}
 	if !reflect.DeepEqual(was.Notify, is.Notify) {
 		list = append(list, "[notify] changed")
+	}
+	return list
+}
+
+// unplaced is the scenarios without where they stand, which lines above them move.
+func unplaced(list []config.Scenario) []config.Scenario {
+	list = slices.Clone(list)
+	for i := range list {
+		list[i].At = config.Mistake{}
 	}
 	return list
 }

@@ -148,7 +148,7 @@ func providerOf(cfg *config.Config, a config.Account) config.Provider {
 
 // webClient speaks HTTP to a provider: through the proxy of the file or of the environment, trusting ca_file too.
 func webClient(cfg *config.Config, p config.Provider) (*http.Client, error) {
-	roots, err := rootCAs(p.CAFile)
+	roots, err := rootCAs(cfg, p)
 	if err != nil {
 		return nil, err
 	}
@@ -272,7 +272,7 @@ func openSmarthosts(cfg *config.Config, a config.Account, p config.Provider, tok
 }
 
 func openSmarthost(cfg *config.Config, a config.Account, p config.Provider, tokens *auth.Source, events *event.Bus) (*smarthost.Transport, error) {
-	roots, err := rootCAs(p.CAFile)
+	roots, err := rootCAs(cfg, p)
 	if err != nil {
 		return nil, err
 	}
