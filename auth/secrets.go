@@ -114,12 +114,21 @@ func SecretRemedy(ref string) string {
 	return "give the secret as vault:NAME"
 }
 
-// Set stores a secret under a name of letters, digits, dots, dashes and underscores, replacing a former one.
-func (s Secrets) Set(name string, value token.Secret) error {
-	switch {
-	case !secretName.MatchString(name):
+// CheckSecretName says what is wrong with a name for a secret in the vault.
+func CheckSecretName(name string) error {
+	if !secretName.MatchString(name) {
 		return errors.New("a secret's name has up to 100 letters, digits, dots, dashes and underscores, and begins with one of " +
 			"the first two")
+	}
+	return nil
+}
+
+// Set stores a secret under a name of letters, digits, dots, dashes and underscores, replacing a former one.
+func (s Secrets) Set(name string, value token.Secret) error {
+	if err := CheckSecretName(name); err != nil {
+		return err
+	}
+	switch {
 	case value == "":
 		return fmt.Errorf("secret %s is empty", name)
 	case len(value) > maxSecretBytes:
