@@ -23,6 +23,9 @@ postern queue release --all.`,
 		Example: "  postern backup /var/backups/postern-$(date +%F).tar",
 		Args:    exactArgs("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if args[0] == "-" {
+				return usageError{errors.New("a backup goes into a file, not to standard output; name one")}
+			}
 			// Before the folder's owner is put on: the file is the caller's.
 			f, err := os.OpenFile(args[0], os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 			if err != nil {
@@ -30,19 +33,21 @@ postern queue release --all.`,
 			}
 			defer func() {
 				if err != nil {
-					err = errors.Join(err, os.Remove(args[0]))
+					// By the handle, because the folder's owner may not remove the caller's file.
+					err = errors.Join(err, f.Truncate(0))
+					os.Remove(args[0])
 				}
+				err = errors.Join(err, f.Close())
 			}()
 			svc, done, err := c.service(cmd.Context())
 			if err != nil {
-				return errors.Join(err, f.Close())
-			}
-			defer done()
-			err = svc.Backup(cmd.Context(), f)
-			if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 				return err
 			}
-			fi, err := os.Stat(args[0])
+			defer done()
+			if err := errors.Join(svc.Backup(cmd.Context(), f), f.Sync()); err != nil {
+				return err
+			}
+			fi, err := f.Stat()
 			if err != nil {
 				return err
 			}

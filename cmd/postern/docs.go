@@ -27,7 +27,7 @@ func (c *cli) docs() *cobra.Command {
 			return writeDocs(cmd.Root(), args[0], example)
 		},
 	}
-	cmd.Flags().StringVar(&example, "example", "config.example.toml", "the example `FILE` that postern.toml(5) is made of")
+	cmd.Flags().StringVar(&example, "example", "config.example.toml", "`FILE` for postern.toml(5)")
 	return cmd
 }
 

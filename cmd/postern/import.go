@@ -53,7 +53,7 @@ in the vault. FILE is - for standard input.`,
 		},
 	}
 	cmd.Flags().StringVar(&passwd, "sasl-passwd", "", "Postfix's smtp_sasl_password_maps `FILE`, as text")
-	cmd.Flags().StringArrayVar(&senders, "sender-map", nil, "Postfix's sender_dependent_relayhost_maps or ..._transport_maps `FILE`; may be repeated")
+	cmd.Flags().StringArrayVar(&senders, "sender-map", nil, "sender_dependent_..._maps `FILE` of Postfix; repeatable")
 	return cmd
 }
 

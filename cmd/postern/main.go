@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -94,7 +95,30 @@ the sign-in current by itself.`,
 		return usageError{fmt.Errorf("%w; see: %s --help", err, cmd.CommandPath())}
 	})
 	root.AddCommand(c.demo(), c.run(), c.reload(), c.serviceVerb(), c.healthVerb(), c.send(), c.sendmail(), c.importVerb(), c.check(), c.signin(), c.signout(), c.accounts(), c.secret(), c.queue(), c.backup(), c.vault(), c.passwd(), c.route(), c.sandbox(), c.version(), c.docs())
+	strictHelp(root)
 	return root
+}
+
+// strictHelp makes wrong usage of what cobra's own verbs shrug at: help of a verb and completion of a shell that are not
+// there.
+func strictHelp(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "help":
+			cmd.Run, cmd.RunE = nil, func(_ *cobra.Command, args []string) error {
+				of, rest, err := root.Find(args)
+				if err != nil || len(rest) > 0 {
+					return usageError{fmt.Errorf("%.60q is no verb; see: postern help", strings.Join(args, " "))}
+				}
+				of.InitDefaultHelpFlag() // so that it is among the flags
+				return of.Help()
+			}
+		case "completion":
+			cmd.Args, cmd.RunE = noArgs, func(cmd *cobra.Command, _ []string) error { return needVerb(cmd) }
+		}
+	}
 }
 
 // defaultConfig is POSTERN_CONFIG, else the platform's place.

@@ -74,6 +74,25 @@ func checkSelection(cmd *cobra.Command, q control.QueueQuery, ids []string) erro
 	return nil
 }
 
+func errWhich(cmd *cobra.Command) error {
+	return fmt.Errorf("which messages? name IDs, or --all, --account, --state; see: %s --help", cmd.CommandPath())
+}
+
+// warnAccount tells of an --account that no mail and no account has.
+func (c *cli) warnAccount(ctx context.Context, svc control.Service, name string, matched int) error {
+	if name == "" || matched > 0 {
+		return nil
+	}
+	list, err := svc.Accounts(ctx)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(list, func(a control.Account) bool { return a.Name == name }) {
+		fmt.Fprintf(c.err, "warning: there is no account %.60q, and no mail of one; see: postern accounts\n", name)
+	}
+	return nil
+}
+
 func (c *cli) queueList() *cobra.Command {
 	var asJSON bool
 	var q control.QueueQuery
@@ -96,7 +115,10 @@ held, and what failed. --all and --state relayed show what was relayed too.`,
 			defer done()
 			q.IDs = ids
 			list := queuePrinter{out: c.out, json: asJSON, now: time.Now()}
-			return list.print(cmd.Context(), svc, q)
+			if err := list.print(cmd.Context(), svc, q); err != nil {
+				return err
+			}
+			return c.warnAccount(cmd.Context(), svc, q.Account, list.n)
 		},
 	}
 	selectFlags(cmd, &q, "relayed messages too")
@@ -140,7 +162,7 @@ func (c *cli) queueChange(verb, short, long, example string) *cobra.Command {
 				return err
 			}
 			if len(ids) == 0 && !change.All && change.Account == "" && change.State == "" {
-				return usageError{fmt.Errorf("which messages? name IDs, or --all, --account, --state; see: %s --help", cmd.CommandPath())}
+				return usageError{errWhich(cmd)}
 			}
 			if policy != "" && policy != "today" {
 				return usageError{fmt.Errorf("--policy is today or left away, not %.20q", policy)}
@@ -180,6 +202,9 @@ func (c *cli) changeQueue(ctx context.Context, svc control.Service, change contr
 	if _, err := fmt.Fprintf(c.out, "%d %s %s\n", changed, plural(changed, "message"), word[change.Action]); err != nil {
 		return err
 	}
+	if err := c.warnAccount(ctx, svc, change.Account, changed+refused); err != nil {
+		return err
+	}
 	if refused > 0 {
 		return fmt.Errorf("%d %s left as they were", refused, plural(refused, "message"))
 	}
@@ -188,19 +213,28 @@ func (c *cli) changeQueue(ctx context.Context, svc control.Service, change contr
 
 func (c *cli) queueExport() *cobra.Command {
 	var dir string
+	var q control.QueueQuery
 	cmd := &cobra.Command{
-		Use:   "export ID...",
+		Use:   "export [ID...]",
 		Short: "Write messages as .eml files",
 		Long: `Writes each message as it came into a file ID.eml that only you can read, after
-fields with its envelope (X-Envelope-From, X-Envelope-To). No file is replaced.`,
+fields with its envelope (X-Envelope-From, X-Envelope-To). No file is replaced.
+--all, --account and --state leave out what has no text any more.`,
 		Example: "  postern queue export 06ab3c9d0e1f2g3h --to /tmp",
 		RunE: func(cmd *cobra.Command, ids []string) error {
-			if len(ids) == 0 {
-				return usageError{fmt.Errorf("ID is missing; see: %s --help", cmd.CommandPath())}
+			if err := checkSelection(cmd, q, ids); err != nil {
+				return err
 			}
-			return c.export(cmd.Context(), dir, ids)
+			if len(ids) > 0 {
+				return c.export(cmd.Context(), dir, ids)
+			}
+			if !q.All && q.Account == "" && q.State == "" {
+				return usageError{errWhich(cmd)}
+			}
+			return c.exportSelected(cmd.Context(), dir, q)
 		},
 	}
+	selectFlags(cmd, &q, "all whose text is kept")
 	cmd.Flags().StringVar(&dir, "to", ".", "the `FOLDER` for the files")
 	return cmd
 }
@@ -243,6 +277,48 @@ func (c *cli) export(ctx context.Context, dir string, ids []string) (err error) 
 		fmt.Fprintln(c.out, files[i].Name())
 	}
 	return nil
+}
+
+// exportSelected writes what q selects and has a text still.
+func (c *cli) exportSelected(ctx context.Context, dir string, q control.QueueQuery) error {
+	svc, done, err := c.service(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	matched, written := 0, 0
+	pages := queuePrinter{}
+	err = pages.each(ctx, svc, q, func(r control.QueueRow) error {
+		matched++
+		d, err := svc.QueueShow(ctx, r.ID)
+		if err != nil || !d.HasBody {
+			return err
+		}
+		written++
+		return c.exportOne(ctx, svc, dir, r.ID)
+	})
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("%w; beside a stopped daemon the files are made by data_dir's owner: start it, or name IDs", err)
+	case err != nil:
+		return err
+	case written == 0:
+		fmt.Fprintln(c.out, "no messages")
+	}
+	return c.warnAccount(ctx, svc, q.Account, matched)
+}
+
+// exportOne writes one message. A file that is not whole does not stay.
+func (c *cli) exportOne(ctx context.Context, svc control.Service, dir, id string) (err error) {
+	f, err := os.OpenFile(filepath.Join(dir, id+".eml"), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(svc.QueueExport(ctx, id, f), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	_, err = fmt.Fprintln(c.out, f.Name())
+	return err
 }
 
 // queuePrinter prints rows page by page, so that a long queue takes no memory.

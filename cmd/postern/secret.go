@@ -5,6 +5,8 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+
+	"postern/auth"
 )
 
 func (c *cli) secret() *cobra.Command {
@@ -30,6 +32,9 @@ standard input, and stores it. Mail that waited for it goes on.`,
   printf %s "$SECRET" | postern secret set contoso`,
 		Args: exactArgs("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := auth.CheckSecretName(args[0]); err != nil { // before the secret is asked for
+				return usageError{err}
+			}
 			value, err := c.readSecret("Client secret (its Value): ")
 			if err != nil {
 				return err

@@ -41,7 +41,7 @@ on this machine, as that user would: with the same rules and the same refusals.
 No password is asked for: the running daemon gives root, administrators and
 members of group postern one that is good for a minute.`,
 		Example: `  postern send --user nav --to you@example.com
-  postern send --user nav --to you@example.com --subject Test --attach invoice.pdf`,
+  postern send --user nav --to you@example.com --subject Test --attach a.pdf`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
@@ -74,7 +74,7 @@ members of group postern one that is good for a minute.`,
 	f.StringVar(&d.from, "from", "", "sender `ADDRESS`; default the account's mailbox")
 	f.StringArrayVar(&d.to, "to", nil, "recipient `ADDRESS`; may be repeated")
 	f.StringVar(&d.subject, "subject", "Test message of Postern", "the subject")
-	f.StringVar(&d.text, "text", "This message was sent by: postern send\n", "the text")
+	f.StringVar(&d.text, "text", "This was sent by: postern send\n", "the text")
 	f.StringArrayVar(&d.attach, "attach", nil, "a `FILE` to attach; may be repeated")
 	return cmd
 }

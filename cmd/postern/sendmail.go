@@ -20,6 +20,9 @@ import (
 // exitTempFail is EX_TEMPFAIL of sysexits.h: the caller may try again.
 const exitTempFail = 75
 
+// sendmailKey is the key whose mistakes only an administrator's edit mends.
+const sendmailKey = "bridge.sendmail_user"
+
 // maxSendmail bounds what is read from standard input in octets; the listener's own limit is smaller.
 const maxSendmail = 200 << 20
 
@@ -34,11 +37,12 @@ func (c *cli) sendmail() *cobra.Command {
 		Use:   "sendmail [-t] [-i] [-f ADDRESS] [-F NAME] [RECIPIENT...]",
 		Short: "Hand in mail of cron and scripts, as sendmail does",
 		Long: `Reads a message from standard input and hands it in as the user that
-sendmail_user of [bridge] names. -t takes the recipients from To, Cc and Bcc, and
-removes Bcc; -i lets a line with a dot alone be text; -f is the reverse-path; -F
-the name of a From that is missing. Other flags of sendmail's are accepted and
-change nothing. Exit status 78 where sendmail_user is not set, 75 where Postern
-cannot be reached or says that it should be tried again.`,
+sendmail_user of [bridge] names. -t takes the recipients from To, Cc and Bcc,
+and removes Bcc; -i lets a line with a dot alone be text; -f is the
+reverse-path; -F the name of a From that is missing. Other flags are taken and
+change nothing. Exit status 78 where sendmail_user names nobody, 75 where the
+configuration has other mistakes, or Postern cannot be reached or says that it
+should be tried again.`,
 		Example: `  printf 'Subject: backup\n\ndone\n' | postern sendmail admin@example.com
   postern sendmail -t -i <message.eml`,
 		DisableFlagParsing: true, // sendmail's flags are its own: -oi, -bm, -f without a blank
@@ -128,10 +132,10 @@ func parseSendmail(args []string) (f sendmailFlags, to []string, err error) {
 func (c *cli) runSendmail(cmd *cobra.Command, f sendmailFlags, to []string) error {
 	cfg, err := c.load()
 	if err != nil {
-		return err
+		return c.tempFail(err)
 	}
 	if cfg.Bridge.SendmailUser == "" {
-		return &config.Mistakes{List: []config.Mistake{{File: c.config, Key: "bridge.sendmail_user",
+		return &config.Mistakes{List: []config.Mistake{{File: c.config, Key: sendmailKey,
 			Text: "is not set; it names the [[user]] whose mail `postern sendmail` hands in"}}}
 	}
 	header, body, err := readSendmail(c.in, f.dotsAreText)
@@ -167,6 +171,11 @@ func (c *cli) runSendmail(cmd *cobra.Command, f sendmailFlags, to []string) erro
 // tempFail gives what may pass the exit status that sendmail has for it.
 func (c *cli) tempFail(err error) error {
 	var reply *textproto.Error
+	var mistakes *config.Mistakes
+	if errors.As(err, &mistakes) && slices.ContainsFunc(mistakes.List, func(m config.Mistake) bool { return m.Key != sendmailKey }) {
+		fmt.Fprintln(c.err, err) // somebody is editing the file; the mail must not be given up for that
+		return exitWith(exitTempFail)
+	}
 	if errors.Is(err, errUnreachable) || errors.As(err, &reply) && reply.Code/100 == 4 {
 		fmt.Fprintf(c.err, "postern: %v\n", err)
 		return exitWith(exitTempFail)

@@ -1,16 +1,19 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
 )
 
 // TestMain lets the test binary be the program: a story's `exec postern` and a test's exec.Command run it for real, in a
@@ -70,6 +73,29 @@ func narrow(ts *testscript.TestScript, _ bool, args []string) {
 			ts.Fatalf("a line has %d columns: %s", n, line)
 		}
 	}
+}
+
+// TestHelpFits: the help of every verb fits a terminal.
+func TestHelpFits(t *testing.T) {
+	var walk func(path []string, cmd *cobra.Command)
+	walk = func(path []string, cmd *cobra.Command) {
+		if slices.Contains(path, "completion") { // its words are cobra's
+			return
+		}
+		var out bytes.Buffer
+		if status := run(append(path, "--help"), strings.NewReader(""), &out, &out); status != exitDone {
+			t.Errorf("%v --help = %d", path, status)
+		}
+		for line := range strings.Lines(out.String()) {
+			if n := len([]rune(strings.TrimRight(line, "\n"))); n > 80 {
+				t.Errorf("%v --help: a line has %d columns: %s", path, n, line)
+			}
+		}
+		for _, sub := range cmd.Commands() {
+			walk(append(slices.Clone(path), sub.Name()), sub)
+		}
+	}
+	walk(nil, (&cli{}).root())
 }
 
 // busy takes $PORT for the rest of the story.
