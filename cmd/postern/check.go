@@ -48,6 +48,9 @@ sender that the file has for it: the only honest test of Send As.`,
 			for _, w := range cfg.Warnings {
 				fmt.Fprintln(c.err, "warning:", w)
 			}
+			if len(cfg.Notify.To) == 0 { // here alone: the log of every start need not say it
+				fmt.Fprintln(c.err, "warning: nobody is told of failures, parked accounts and what expires; write in [notify]: to = [\"ADDRESS\"]")
+			}
 			if err := bridge.CheckFiles(cfg); err != nil {
 				return err
 			}
