@@ -2,6 +2,7 @@ package main
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -69,6 +70,14 @@ func TestQueueOnARunningDaemon(t *testing.T) {
 	}
 	if out, status := outcome(t, "", "queue", "export", first, "--to", dir, "--config", file); status == 0 {
 		t.Errorf("a second export replaced the file:\n%s", out)
+	}
+	many := t.TempDir() // the dropped one has no text any more
+	do(first+".eml", "export", "--all", "--to", many)
+	if again, err := os.ReadFile(filepath.Join(many, first+".eml")); err != nil || !bytes.Equal(again, eml) {
+		t.Errorf("export --all: %v\n%.600s", err, again)
+	}
+	if left, err := os.ReadDir(many); err != nil || len(left) != 1 {
+		t.Errorf("export --all made %v, %v; want the one file", left, err)
 	}
 	if out, status := outcome(t, box.RefreshToken("erp@contoso.test").Reveal(), "signin", "erp", "--refresh-token", "-", "--config", file); status != 0 {
 		t.Fatal(out)
