@@ -130,13 +130,19 @@ func (it *Item) claim(now time.Time, lease string, onDoubt OnDoubt) error {
 	}
 	it.Suspect = false
 	due := func(r Recipient) bool { return r.State.waiting() && !r.Next.After(now) }
-	doubt := slices.ContainsFunc(it.Recipients, func(r Recipient) bool { return due(r) && r.State == InDoubt })
+	var pick kind
+	for _, r := range it.Recipients {
+		if due(r) && r.Doubts > 0 {
+			pick = r.kind()
+			break
+		}
+	}
 	for i := range it.Recipients {
 		r := &it.Recipients[i]
-		if !due(*r) || (r.State == InDoubt) != doubt {
+		if !due(*r) || r.kind() != pick {
 			continue
 		}
-		if doubt && onDoubt == Hold && r.Last.Looks == 0 {
+		if r.State == InDoubt && onDoubt == Hold && r.Last.Looks == 0 {
 			r.Last.Err = "in doubt: it may have been accepted"
 			if err := r.move(Held, time.Time{}); err != nil {
 				return err
@@ -153,6 +159,20 @@ func (it *Item) claim(now time.Time, lease string, onDoubt OnDoubt) error {
 		it.Attempts++
 	}
 	return nil
+}
+
+// kind is what an attempt means to a recipient. One attempt is of one kind: an answer that a resend is a duplicate, or a
+// look that finds the copy, must not speak for a recipient that it was never sent to.
+type kind struct {
+	doubt, look bool
+	via         string // the transport of the doubt
+}
+
+func (r *Recipient) kind() kind {
+	if r.Doubts == 0 {
+		return kind{}
+	}
+	return kind{doubt: true, look: r.Last.Looks > 0, via: r.Last.Transport}
 }
 
 // intend marks the attempt under the lease as one that may have been accepted by that transport.
@@ -183,6 +203,9 @@ func (it *Item) abandon(alone bool, now time.Time, doubtWait time.Duration) erro
 		case it.Deaths >= maxDeaths:
 			r.Last = Last{Owner: reply.Process, Err: fmt.Sprintf("the process died %d times while it relayed this message and nothing else", it.Deaths), Note: r.Last.Note}
 			err = r.move(Held, time.Time{})
+		case r.Doubts > 0 && r.Last.Looks > 0:
+			err = r.move(InDoubt, now) // it only looked: the doubt is what it was
+			it.Suspect = true
 		default:
 			err = r.move(Queued, now)
 			it.Suspect = true
@@ -304,10 +327,13 @@ func (r *Recipient) settle(v verdict) (counted bool, err error) {
 	if o.Owner != reply.Sender {
 		r.SenderWaits = 0
 	}
+	if r.Doubts > 0 && o.Verdict != reply.Relayed && before.Transport != "" {
+		r.Last.Transport = before.Transport // by another one the copy in doubt could never be recognised
+	}
 	switch {
 	case o.Verdict == reply.Relayed:
 		return true, r.move(Relayed, time.Time{})
-	case o.Verdict == reply.InDoubt && before.Looks > 0:
+	case before.Looks > 0: // a look sends nothing, so whatever stopped it the doubt is what it was
 		return false, r.looked(before, v)
 	case o.Verdict == reply.InDoubt:
 		if o.CanLook {

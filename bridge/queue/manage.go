@@ -32,6 +32,8 @@ type Order struct {
 
 	// Replan makes today's plan for a message, for Retry; nil keeps the plan. Message-ID, Date and X-Postern-Id must stay.
 	Replan func(ctx context.Context, e Entry) (message.Plan, error)
+
+	onlyWaiting bool // of Retry in bulk: leaves recipients alone that are held, in doubt or failed
 }
 
 // ParseAction returns the action of that name.
@@ -121,6 +123,7 @@ func (q *Queue) ChangeAll(ctx context.Context, f Filter, o Order) (changed int, 
 func (q *Queue) changePage(ctx context.Context, page []Entry, o Order, explicit bool) (changed int, err error) {
 	entries := make(map[envelope.ID]Entry, len(page))
 	var ids []envelope.ID
+	o.onlyWaiting = o.Action == Retry && !explicit // what is held after a second doubt must not leave a third time unasked
 	for _, e := range page {
 		if !o.wanted(&e.Item, explicit) {
 			continue
@@ -196,7 +199,7 @@ func (q *Queue) carryOut(it *Item, o Order, hasBody bool, plan *message.Plan) (e
 	case Release:
 		err = q.release(it, o, now)
 	case Retry:
-		err = q.retry(it, now, hasBody, plan)
+		err = q.retry(it, now, hasBody, retrying{plan, o.onlyWaiting})
 	case Drop:
 		return q.drop(it, o, now, hasBody)
 	case MarkAsOut:
@@ -272,23 +275,29 @@ func (q *Queue) release(it *Item, o Order, now time.Time) error {
 	return nil
 }
 
+// retrying says how to retry.
+type retrying struct {
+	plan        *message.Plan // today's; nil: the one it has
+	onlyWaiting bool
+}
+
 // retry has everything tried at once that is not relayed. What was in doubt stays a second try: a refusal as a duplicate
 // means relayed then, and a second doubt is held.
-func (q *Queue) retry(it *Item, now time.Time, hasBody bool, plan *message.Plan) error {
+func (q *Queue) retry(it *Item, now time.Time, hasBody bool, how retrying) error {
 	if it.State() == Relayed {
 		return errors.New("it is relayed")
 	}
 	if !hasBody {
 		return errors.New("its body is not kept any more")
 	}
-	if plan != nil {
+	if plan := how.plan; plan != nil {
 		it.NewPlan, it.Account, it.Sender = plan, plan.Account, plan.HeaderFrom.Key()
 	}
 	over := false
 	for i := range it.Recipients {
 		r := &it.Recipients[i]
 		switch {
-		case r.State == Relayed:
+		case r.State == Relayed, how.onlyWaiting && r.State != Queued && r.State != Deferred:
 			continue
 		case r.State == Queued:
 			r.Next = now
@@ -300,7 +309,7 @@ func (q *Queue) retry(it *Item, now time.Time, hasBody bool, plan *message.Plan)
 		}
 		r.Attempts, r.SenderWaits, r.Doubts, r.Last.Looks = 0, 0, min(r.Doubts, 1), 0
 	}
-	if over || plan != nil {
+	if over || how.plan != nil {
 		q.startOver(it, now)
 	}
 	return nil

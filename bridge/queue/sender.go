@@ -56,7 +56,13 @@ func (l *lane) stopped(it *Item, now time.Time) (bool, error) {
 		}
 		r.SenderWaits = s.waits
 		if s.last != (Last{}) {
+			// What the transport must find again outlives the words of the pair's probe.
+			keep := r.Last
 			r.Last = s.last
+			r.Last.Note, r.Last.Looks = keep.Note, keep.Looks
+			if r.Doubts > 0 {
+				r.Last.Transport = keep.Transport
+			}
 		}
 		switch {
 		case tooOld:
