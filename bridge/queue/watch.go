@@ -43,16 +43,17 @@ func (q *Queue) watch(ctx context.Context) {
 }
 
 func (q *Queue) lookAfter(ctx context.Context) error {
-	if err := q.lookAtAge(ctx); err != nil {
-		return fmt.Errorf("messages by age: %w", err)
+	// Each is done whatever became of the one before: a message that cannot be read must not keep reports back.
+	var errs []error
+	for _, step := range []struct {
+		what string
+		do   func(context.Context) error
+	}{{"messages by age", q.lookAtAge}, {"reports", q.report}, {"delete what is not needed any more", q.purge}} {
+		if err := step.do(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", step.what, err))
+		}
 	}
-	if err := q.report(ctx); err != nil {
-		return fmt.Errorf("reports: %w", err)
-	}
-	if err := q.purge(ctx); err != nil {
-		return fmt.Errorf("delete what is not needed any more: %w", err)
-	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // lookAtAge warns of what is late, and ends what is too old. Mail of a route that is down is not claimed but for one

@@ -246,11 +246,15 @@ func (l *letter) create(ctx context.Context, large bool) (o reply.Outcome, fallb
 	}
 	id := readID(a.body)
 	if id == "" {
+		_ = l.remember(ctx, memo{Draft: unknownDraft}) // or the next attempt would not look for it
 		return reply.Outcome{Verdict: reply.Deferred, Owner: reply.Route, Transport: name,
 			Reply: reply.Reply{Code: a.status, Text: "Microsoft Graph made a draft and did not say which"}}, false, false
 	}
 	o, ok = l.complete(ctx, id, made)
 	if !ok {
+		// Graph may be down for the removal too. An attempt that is given back is the first again, and only this note
+		// makes it look for what lies about.
+		_ = l.remember(ctx, memo{Draft: unknownDraft})
 		l.remove(ctx, id)
 		return o, false, false
 	}
