@@ -163,8 +163,11 @@ func judgeAccount(a control.Account, now time.Time) (list []finding) {
 	return list
 }
 
-// works reports whether mail can leave by t: nothing stops it, and the last request brought a token.
-func works(t control.Transport) bool { return t.State == "up" && t.TokenTrouble == "" }
+// works reports whether mail can leave by t: nothing stops it, and there is a token. A refresh ahead of time that fails is
+// no trouble yet: the token in use goes on.
+func works(t control.Transport) bool {
+	return t.State == "up" && (t.TokenTrouble == "" || time.Now().Before(t.TokenExpires))
+}
 
 var healthWords = []string{"OK", "WARNING", "CRITICAL", "UNKNOWN"}
 
