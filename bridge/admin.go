@@ -188,6 +188,9 @@ func (a *admin) Secrets(context.Context) ([]control.Secret, error) {
 	return list, nil
 }
 
+// CheckSecretName says what is wrong with a name for a secret in the vault, before anybody is asked for the secret.
+func CheckSecretName(name string) error { return auth.CheckSecretName(name) }
+
 // SetSecret implements control.Service.
 func (a *admin) SetSecret(_ context.Context, name string, value token.Secret) error {
 	if err := a.accounts.SetSecret(name, value); err != nil {

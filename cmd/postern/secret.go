@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"postern/auth"
+	"postern/bridge"
 )
 
 func (c *cli) secret() *cobra.Command {
@@ -32,7 +32,7 @@ standard input, and stores it. Mail that waited for it goes on.`,
   printf %s "$SECRET" | postern secret set contoso`,
 		Args: exactArgs("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := auth.CheckSecretName(args[0]); err != nil { // before the secret is asked for
+			if err := bridge.CheckSecretName(args[0]); err != nil { // before the secret is asked for
 				return usageError{err}
 			}
 			value, err := c.readSecret("Client secret (its Value): ")
