@@ -172,24 +172,29 @@ func (r *Relay) Relay(ctx context.Context, out message.Outgoing) reply.Outcome {
 	return r.relayParts(ctx, a, out)
 }
 
-// tryWays goes through the transports until one has an answer that is not about itself.
+// tryWays goes through the transports until one has an answer that is not about itself. One that cannot carry the message
+// does not speak for another that is stopped.
 func (r *Relay) tryWays(ctx context.Context, a Account, ways []way, out message.Outgoing) reply.Outcome {
 	var last *reply.Outcome
+	var waiting []way
 	for _, w := range ways {
 		o, sent := r.attempt(ctx, a, w, out)
-		if !sent {
-			if last != nil && last.Verdict == reply.Failed {
-				return r.turnBack(a, []way{w}) // this one may carry it, later
-			}
+		switch {
+		case !sent:
+			waiting = append(waiting, w)
 			continue
-		}
-		if !another(o) || ctx.Err() != nil {
+		case !another(o) || ctx.Err() != nil:
 			return o
 		}
-		last = &o
+		if last == nil || o.Verdict != reply.Failed {
+			last = &o
+		}
 	}
-	if last == nil {
+	switch {
+	case last == nil:
 		return r.turnBack(a, ways)
+	case last.Verdict == reply.Failed && len(waiting) > 0:
+		return r.turnBack(a, waiting) // this one may carry it, later
 	}
 	return *last
 }
@@ -223,7 +228,10 @@ func (r *Relay) order(a Account, out message.Outgoing) []way {
 	graph, smtp := ways[0], ways[1]
 	switch {
 	case int64(len(out.Final))+out.BodySize > r.graphMaxMIME:
-		return []way{smtp} // Graph could only fail it, and for good
+		if s, ok := graph.Transport.(Splitter); ok && s.Splits() && r.parked(a, smtp.name) {
+			return []way{smtp, graph} // rebuilt at Graph rather than waiting for a person
+		}
+		return []way{smtp} // as it is, even if that takes a pause
 	case needsEnvelope(out):
 		return []way{smtp, graph}
 	}

@@ -435,6 +435,51 @@ func TestLargeMessageWaitsForItsTransport(t *testing.T) {
 	}
 }
 
+// splitting is a Graph where drafts are allowed.
+type splitting struct{ *fake }
+
+func (splitting) Splits() bool                       { return true }
+func (splitting) CheckCarry([]byte, io.Reader) error { return nil }
+
+func TestLargeMessageGoesInPartsWhereSMTPIsParked(t *testing.T) {
+	cannot := reply.Outcome{Verdict: reply.Failed, Owner: reply.Message, Size: reply.OverRequest}
+	for _, tc := range []struct {
+		name        string
+		smtp, graph reply.Outcome
+		want        string
+		calls       int // of Graph, in two attempts
+	}{
+		{"a person must act at SMTP", full, sent, "graph relayed", 2},
+		{"SMTP only pauses: it goes as it is, later", down, sent, "smtp deferred", 0},
+		{"what cannot be rebuilt waits for SMTP", full, cannot, "smtp deferred", 2},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			a := erp(ModeAuto)
+			graph := &fake{answers: []reply.Outcome{tc.graph}}
+			a.Graph = splitting{graph}
+			h := newHouse(t, a)
+			h.smtp.answers = []reply.Outcome{tc.smtp}
+			h.relay.end(context.Background(), a, "smtp", 0, tc.smtp)
+			out := mail(t, "erp")
+			out.BodySize = 20_000_000
+			for range 2 {
+				o := h.relay.Relay(context.Background(), out)
+				if got := o.Transport + " " + o.Verdict.String(); got != tc.want {
+					t.Errorf("Relay = %s (%+v); want %s", got, o, tc.want)
+				}
+			}
+			if graph.calls != tc.calls {
+				t.Errorf("Graph was called %d times; want %d", graph.calls, tc.calls)
+			}
+			h.now = h.now.Add(2 * time.Hour)
+			h.smtp.answers = nil
+			if o := h.relay.Relay(context.Background(), out); o.Transport != "smtp" || o.Verdict != reply.Relayed {
+				t.Errorf("with SMTP up again: %+v", o)
+			}
+		})
+	}
+}
+
 func TestWhatTheTransportGets(t *testing.T) {
 	h := newHouse(t, erp(ModeAuto))
 	h.graph.answers = []reply.Outcome{full}

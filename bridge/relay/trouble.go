@@ -115,6 +115,14 @@ func (r *Relay) state(a Account, transport string, now time.Time) (*trouble, sta
 	return t, due
 }
 
+// parked reports whether only a person, or the vendor for him, brings this transport of the account back.
+func (r *Relay) parked(a Account, transport string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t, _ := r.state(a, transport, r.now())
+	return t != nil && t.parked
+}
+
 // end learns from one attempt that began in the given round.
 func (r *Relay) end(ctx context.Context, a Account, transport string, round int, o reply.Outcome) {
 	r.mu.Lock()
