@@ -17,6 +17,7 @@ import (
 
 	"postern/auth"
 	"postern/auth/token"
+	"postern/bridge/backup"
 	"postern/bridge/config"
 	"postern/bridge/contents"
 	"postern/bridge/control"
@@ -218,10 +219,10 @@ func (b *Bridge) openBack(ctx context.Context, key token.Secret) (err error) {
 	if err := b.days.recall(ctx, b.store); err != nil {
 		return err
 	}
-	if err := removeBackups(b.cfg.Bridge.DataDir); err != nil {
+	if err := backup.Sweep(b.cfg.Bridge.DataDir); err != nil {
 		return err
 	}
-	if err := claimStore(ctx, b.store, b.queue, b.cfg.Bridge.DataDir, machineID(), b.events); err != nil {
+	if err := placeOf(b.cfg, b.store, b.events).Claim(ctx, b.queue); err != nil {
 		return err
 	}
 	b.admin.Store(&admin{cfg: b.cfg, accounts: b.accounts, counts: b.queue.Counts, states: b.relay.States, freed: b.freed, mailAdmin: b.mailAdmin(),
@@ -319,7 +320,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 	b.manager().Stopping(b.cfg.Queue.StopGrace + lastGrace)
 	err := b.shutDown()
 	r.wg.Wait()
-	if noted := noteStop(context.WithoutCancel(ctx), b.store, b.cfg.Bridge.DataDir, machineID()); noted != nil {
+	if noted := placeOf(b.cfg, b.store, b.events).NoteStop(context.WithoutCancel(ctx)); noted != nil {
 		b.events.Emit(context.WithoutCancel(ctx), slog.LevelWarn, event.QueueFailed, slog.Any("err", noted))
 	}
 	err = errors.Join(append(r.failed, err, b.close())...)

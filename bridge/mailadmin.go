@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"postern/bridge/backup"
 	"postern/bridge/config"
 	"postern/bridge/control"
 	"postern/bridge/envelope"
@@ -39,8 +40,7 @@ func (b *Bridge) mailAdmin() *mailAdmin {
 // backupStore is what mailAdmin needs of the store beside the queue.
 type backupStore interface {
 	queue.Store
-	// Backup writes a consistent copy into a new file, with these notes.
-	Backup(ctx context.Context, path string, marks map[string]string) error
+	backup.Store
 }
 
 // caller is for the audit line.

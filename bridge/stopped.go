@@ -36,6 +36,9 @@ func (s *stoppedQueue) open(ctx context.Context) (*queue.Queue, backupStore, err
 	if s.queue != nil {
 		return s.queue, s.store, nil
 	}
+	if err := hasQueue(s.cfg); err != nil {
+		return nil, nil, err
+	}
 	// Audit lines go where the daemon's go.
 	log, err := openLogs(s.cfg.Log, Options{Stderr: os.Stderr})
 	if err != nil {
@@ -49,7 +52,7 @@ func (s *stoppedQueue) open(ctx context.Context) (*queue.Queue, backupStore, err
 	o := queueOptions(s.cfg, store, nil, events)
 	o.Relayer = nobodyRelays{}
 	q := queue.New(o)
-	if err := claimStore(ctx, store, q, s.cfg.Bridge.DataDir, machineID(), events); err != nil {
+	if err := placeOf(s.cfg, store, events).Claim(ctx, q); err != nil {
 		return nil, nil, errors.Join(err, store.Close(), log.close())
 	}
 	s.queue, s.store, s.closer = q, store, log.close

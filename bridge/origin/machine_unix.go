@@ -1,14 +1,14 @@
 //go:build !windows
 
-package bridge
+package origin
 
 import (
 	"os"
 	"strings"
 )
 
-// machineID is /etc/machine-id, or where D-Bus keeps it on systems without systemd.
-func machineID() string {
+// Machine is a hash of /etc/machine-id, or of the id that D-Bus keeps on systems without systemd; "" where there is none.
+func Machine() string {
 	for _, path := range []string{"/etc/machine-id", "/var/lib/dbus/machine-id"} {
 		if text, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(text)) != "" {
 			return hashMachine(strings.TrimSpace(string(text)))

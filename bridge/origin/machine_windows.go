@@ -1,9 +1,9 @@
-package bridge
+package origin
 
 import "golang.org/x/sys/windows/registry"
 
-// machineID is the MachineGuid that Windows makes when it is installed.
-func machineID() string {
+// Machine is a hash of the MachineGuid that Windows makes when it is installed; "" where there is none.
+func Machine() string {
 	k, err := registry.OpenKey(registry.LOCAL_MACHINE, `SOFTWARE\Microsoft\Cryptography`, registry.QUERY_VALUE|registry.WOW64_64KEY)
 	if err != nil {
 		return ""

@@ -1,4 +1,4 @@
-package bridge
+package origin
 
 import (
 	"context"
@@ -10,9 +10,27 @@ import (
 	"time"
 
 	"postern/bridge/event"
+	"postern/bridge/message"
 	"postern/bridge/queue"
 	"postern/bridge/queue/queuetest"
+	"postern/bridge/reply"
 )
+
+// nobodyRelays is a Relayer that is never asked to relay.
+type nobodyRelays struct{}
+
+func (nobodyRelays) Gate(string, time.Time) queue.Gate { return queue.Gate{} }
+
+func (nobodyRelays) Relay(context.Context, message.Outgoing) reply.Outcome { return reply.Outcome{} }
+
+// holdings counts how often everything was held.
+type holdings int
+
+func (h *holdings) Handle(_ context.Context, e event.Event) {
+	if e.Kind == event.QueueHeld {
+		*h++
+	}
+}
 
 func TestForeignStore(t *testing.T) {
 	here := origin{Machine: "m1", Starts: 7}
@@ -46,7 +64,10 @@ func TestForeignStore(t *testing.T) {
 
 // TestStoreOnAnotherMachineIsHeld: with its whole folder, notes and all, it is held once; then it is that machine's.
 func TestStoreOnAnotherMachineIsHeld(t *testing.T) {
-	dir, store, log := t.TempDir(), queuetest.NewMemory(), &eventLog{}
+	dir, store, told := t.TempDir(), queuetest.NewMemory(), new(holdings)
+	place := func(machine string) Place {
+		return Place{DataDir: dir, Machine: machine, Store: store, Events: event.NewBus(told)}
+	}
 	item, m := queuetest.NewMessage("erp", time.Now())
 	if err := store.Add(t.Context(), item, m, strings.NewReader("x")); err != nil {
 		t.Fatal(err)
@@ -54,7 +75,7 @@ func TestStoreOnAnotherMachineIsHeld(t *testing.T) {
 	start := func(machine string) queue.State {
 		t.Helper()
 		q := queue.New(queue.Options{Store: store, Relayer: nobodyRelays{}, Accounts: []queue.Account{{Name: "erp"}}})
-		if err := claimStore(t.Context(), store, q, dir, machine, event.NewBus(log)); err != nil {
+		if err := place(machine).Claim(t.Context(), q); err != nil {
 			t.Fatal(err)
 		}
 		r, err := q.Show(t.Context(), item.ID)
@@ -81,18 +102,18 @@ func TestStoreOnAnotherMachineIsHeld(t *testing.T) {
 			release()
 		}
 	}
-	if n := log.count(event.QueueHeld); n != 2 {
-		t.Errorf("it was said %d times that everything is held; want 2", n)
+	if *told != 2 {
+		t.Errorf("it was said %d times that everything is held; want 2", *told)
 	}
-	if fi, err := os.Stat(filepath.Join(dir, originFile)); err != nil || runtime.GOOS != "windows" && fi.Mode().Perm()&0o077 != 0 {
+	if fi, err := os.Stat(filepath.Join(dir, file)); err != nil || runtime.GOOS != "windows" && fi.Mode().Perm()&0o077 != 0 {
 		t.Errorf("the note beside the store: %v, %v", fi, err)
 	}
 	// A note that cannot be read stops the start, and says what to do.
-	if err := os.WriteFile(filepath.Join(dir, originFile), []byte("{"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, file), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	q := queue.New(queue.Options{Store: store, Relayer: nobodyRelays{}})
-	if err := claimStore(context.Background(), store, q, dir, "m1", nil); err == nil || !strings.Contains(err.Error(), "remove it") {
-		t.Errorf("claimStore with a damaged note = %v", err)
+	if err := place("m1").Claim(t.Context(), q); err == nil || !strings.Contains(err.Error(), "remove it") {
+		t.Errorf("Claim with a damaged note = %v", err)
 	}
 }

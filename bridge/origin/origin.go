@@ -1,0 +1,176 @@
+// Package origin finds out whether a store may have a copy elsewhere that has sent its mail meanwhile: a restored backup,
+// a cloned machine, yesterday's file put back. It notes each start and each stop in the store and beside it, and where the
+// two do not fit it has all mail held, because yesterday's invoices must not go out again (design.md section 1). It must
+// not know what mail is. The hall calls it at each start and stop. Notes that cannot be read are an error, and then nothing
+// may be sent.
+package origin
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"postern/bridge/event"
+)
+
+const (
+	key  = "origin"     // of the store's note
+	file = "last-start" // beside the store
+)
+
+// Store keeps notes; the queue's store is one.
+type Store interface {
+	SetNote(ctx context.Context, key, value string) error
+	// Notes returns those whose keys begin with prefix.
+	Notes(ctx context.Context, prefix string) (map[string]string, error)
+}
+
+// Holder is the queue.
+type Holder interface {
+	// HoldEverything keeps all mail back until a person releases it, and returns how much that is.
+	HoldEverything(ctx context.Context, why string) (int, error)
+}
+
+// Place is where a store lies.
+type Place struct {
+	DataDir string
+	Machine string // from Machine
+	Store   Store
+	Events  *event.Bus
+}
+
+// BackupNotes are the notes of a copy that knows that it is one.
+func BackupNotes() (map[string]string, error) {
+	text, err := json.Marshal(origin{Backup: true})
+	return map[string]string{key: string(text)}, err
+}
+
+// origin says where and when a store was last opened. It stands in the store, and without Backup beside it.
+type origin struct {
+	Machine string `json:"machine,omitempty"` // a hash of the machine's id; "" where it has none
+	Starts  int64  `json:"starts"`            // grows with each start and each stop
+	Backup  bool   `json:"backup,omitempty"`  // it is a copy that `postern backup` made
+}
+
+// Claim holds all mail of a store that is a copy, or that may have another copy: nobody knows what that one has sent
+// meanwhile. Then it notes that the store was opened here.
+func (p Place) Claim(ctx context.Context, q Holder) error {
+	notes, err := p.Store.Notes(ctx, key)
+	if err != nil {
+		return fmt.Errorf("where the queue comes from: %w", err)
+	}
+	var inside, beside origin
+	if text := notes[key]; text != "" {
+		if err := json.Unmarshal([]byte(text), &inside); err != nil {
+			return fmt.Errorf("where the queue comes from: %w", err)
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(p.DataDir, file))
+	missing := errors.Is(err, fs.ErrNotExist)
+	if err == nil {
+		err = json.Unmarshal(text, &beside)
+	}
+	if err != nil && !missing {
+		return fmt.Errorf("the note of the last start, %s in data_dir, cannot be read: %w; remove it, and all mail is held until it is released", file, err)
+	}
+	if why := foreign(inside, beside, missing, p.Machine); why != "" {
+		n, err := q.HoldEverything(ctx, why)
+		if err != nil {
+			return fmt.Errorf("hold all mail, because %s: %w", why, err)
+		}
+		if n > 0 {
+			p.Events.Emit(ctx, slog.LevelError, event.QueueHeld, slog.Int("messages", n), slog.String("err", why),
+				slog.String("remedy", "see whether the mail was sent meanwhile (postern queue list --state held), then let it go: postern queue release --all"))
+		}
+	}
+	return p.note(ctx, origin{Machine: p.Machine, Starts: max(inside.Starts, beside.Starts) + 1})
+}
+
+// foreign says why nobody can know what has become of the store's mail, "" where all is as it was left.
+func foreign(inside, beside origin, missing bool, machine string) string {
+	switch {
+	case inside == (origin{}):
+		return "" // new, or of a version that took no notes
+	case inside.Backup:
+		return "this queue was restored from a backup"
+	case inside.Machine != "" && machine != "" && inside.Machine != machine:
+		return "this queue was written on another machine"
+	case missing:
+		return "this queue was put here without the note of its last start"
+	case beside.Starts > inside.Starts:
+		return "this queue is older than the last start here: it was put back from a copy"
+	}
+	return ""
+}
+
+// NoteStop makes a copy that was taken while the process ran older than what is here.
+func (p Place) NoteStop(ctx context.Context) error {
+	notes, err := p.Store.Notes(ctx, key)
+	if err != nil {
+		return err
+	}
+	var o origin
+	if err := json.Unmarshal([]byte(notes[key]), &o); err != nil {
+		return err
+	}
+	return p.note(ctx, origin{Machine: p.Machine, Starts: o.Starts + 1})
+}
+
+// note writes both notes, the store's first: one that is newer than the file is no old copy.
+func (p Place) note(ctx context.Context, o origin) error {
+	text, err := json.Marshal(o)
+	if err != nil {
+		return err
+	}
+	if err := p.Store.SetNote(ctx, key, string(text)); err != nil {
+		return fmt.Errorf("note the start: %w", err)
+	}
+	if err := replaceFile(filepath.Join(p.DataDir, file), append(text, '\n')); err != nil {
+		return fmt.Errorf("note the start: %w", err)
+	}
+	return nil
+}
+
+// replaceFile writes a small file of data_dir so that after a power cut it is the old one or the new one.
+func replaceFile(path string, text []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+"-*") // 0600
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(f.Name()))
+		}
+	}()
+	_, err = f.Write(text)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err = os.Rename(f.Name(), path); err != nil || runtime.GOOS == "windows" {
+		return err
+	}
+	folder, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return nil // the file is in its place; the folder's name for it will be synced with the next
+	}
+	defer folder.Close()
+	return folder.Sync()
+}
+
+// hashMachine makes of the machine's id what may stand in a file (machine-id(5): the id itself is confidential). A
+// container without one gets "": its name changes with each start, and mail would be held each time.
+func hashMachine(id string) string {
+	if id == "" || id == "uninitialized" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte("postern queue " + id))
+	return hex.EncodeToString(sum[:16])
+}
