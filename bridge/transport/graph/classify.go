@@ -131,7 +131,7 @@ func (t *Transport) judge(a answer, out message.Outgoing) reply.Outcome {
 	}
 	o.Err = fmt.Errorf("account %q: Microsoft Graph answered %s", t.o.Account, o.Reply)
 	if o.Owner == reply.Login {
-		o.Err = &token.Error{Code: "invalid_token", Person: true, Remedy: o.Remedy, Err: o.Err,
+		o.Err = &token.Error{Code: "invalid_token", Person: true, Err: o.Err, // the remedy is the outcome's
 			Text: fmt.Sprintf("Microsoft Graph refuses the access token of account %q, also a fresh one", t.o.Account)}
 	}
 	return o

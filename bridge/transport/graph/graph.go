@@ -243,6 +243,9 @@ func (t *Transport) noToken(ctx context.Context, err error) reply.Outcome {
 	if errors.As(err, &te) {
 		o.Remedy, o.RetryAfter = te.Remedy, te.RetryAfter
 		o.Reply.Text = oneLine(te.Text, "")
+		bare := *te
+		bare.Remedy = "" // the outcome has it; in the text it would be read twice
+		o.Err = fmt.Errorf("access token of account %q: %w", t.o.Account, &bare)
 	}
 	return o
 }

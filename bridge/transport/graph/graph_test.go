@@ -303,6 +303,9 @@ func TestNoTokenMeansNoRequest(t *testing.T) {
 			if got := errors.As(o.Err, &te) && te.Person; got != tc.person || o.Reply.Text == "" {
 				t.Errorf("Err = %v, text %q; want person %v", o.Err, o.Reply.Text, tc.person)
 			}
+			if tc.remedy != "" && strings.Contains(o.Err.Error(), tc.remedy) {
+				t.Errorf("Err = %v; it says the remedy again", o.Err)
+			}
 			if n := len(s.Requests()); n != 0 || m.intents != 0 {
 				t.Errorf("%d requests, %d intents; want none", n, m.intents)
 			}

@@ -45,8 +45,13 @@ func jsonBody(v any) func(context.Context) (io.ReadCloser, int64, error) {
 	}
 }
 
+// harmless reports whether the request can be made twice: it asks, or what it sets or deletes is then as it would be.
+func (s step) harmless() bool {
+	return s.method == http.MethodGet || s.method == http.MethodPatch || s.method == http.MethodDelete
+}
+
 // do takes a step: a refused token is replaced once, and a connection that was kept and is dead is replaced once where
-// the request has not left. The outcome says whether it was done; else why not, and a is what came.
+// a second request does no harm. The outcome says whether it was done; else why not, and a is what came.
 func (t *Transport) do(ctx context.Context, s step) (a answer, o reply.Outcome, done bool) {
 	refreshed, redialled := false, false
 	for {
@@ -68,7 +73,7 @@ func (t *Transport) do(ctx context.Context, s step) (a answer, o reply.Outcome, 
 		case a.status != 0 && o.Owner == reply.Login && !refreshed && !s.upload:
 			refreshed = true
 			t.o.Tokens.Refused(token.Graph, secret)
-		case a.err != nil && a.reused && !a.released && !redialled && !fromSource(a.err) && ctx.Err() == nil:
+		case a.err != nil && a.reused && (!a.released || s.harmless()) && !redialled && !fromSource(a.err) && ctx.Err() == nil:
 			redialled = true
 		default:
 			return a, o, false
@@ -86,10 +91,13 @@ func (t *Transport) take(ctx context.Context, s step, secret token.Secret) (a an
 	}()
 	limited, cancel := context.WithTimeout(ctx, t.o.Timeout)
 	defer cancel()
-	var reused, wrote atomic.Bool // set by goroutines of the HTTP client
+	// From the moment that it has a connection the request may be written, and who waits for the answer may hear of its end
+	// before the goroutine that writes says that it did. The client asks for another connection only where the server
+	// cannot have taken the request from the one before.
+	var reused, mayLeave atomic.Bool
 	traced := httptrace.WithClientTrace(limited, &httptrace.ClientTrace{
-		GotConn:      func(i httptrace.GotConnInfo) { reused.Store(i.Reused) },
-		WroteHeaders: func() { wrote.Store(true) },
+		GetConn: func(string) { mayLeave.Store(false) },
+		GotConn: func(i httptrace.GotConnInfo) { reused.Store(i.Reused); mayLeave.Store(true) },
 	})
 	req, err := t.stepRequest(traced, s, a.clientID, secret)
 	if err != nil {
@@ -104,7 +112,7 @@ func (t *Transport) take(ctx context.Context, s step, secret token.Secret) (a an
 		}
 	}
 	resp, err := t.client.Do(req)
-	a.reused, a.released = reused.Load(), wrote.Load()
+	a.reused, a.released = reused.Load(), mayLeave.Load()
 	if err != nil {
 		a.err = unveiled(err, s)
 		return a
