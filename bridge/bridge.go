@@ -25,6 +25,7 @@ import (
 	"postern/bridge/notice"
 	"postern/bridge/queue"
 	"postern/bridge/queue/sqlite"
+	"postern/bridge/quota"
 	"postern/bridge/relay"
 	"postern/bridge/submission"
 )
@@ -69,7 +70,7 @@ type Bridge struct {
 	contents  *contents.Store
 	pacer     *submission.Pacer
 	mailboxes *mailboxes
-	days      dayCounts
+	quota     *quota.Counter
 	admin     atomic.Pointer[admin] // another configuration is another admin
 	control   *control.Server
 	socket    net.Listener
@@ -137,8 +138,8 @@ func (b *Bridge) openLog() error {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	b.days = dayCounts{live: b.live.Load, events: func() *event.Bus { return b.events }, now: time.Now}
-	b.events = event.NewBus(append([]event.Sink{logSink{log}, &b.heard, &b.recent, &b.days}, b.options.Sinks...)...)
+	b.quota = quota.New(quota.Options{Mailbox: b.quotaOf, Events: func() *event.Bus { return b.events }})
+	b.events = event.NewBus(append([]event.Sink{logSink{log}, &b.heard, &b.recent, b.quota}, b.options.Sinks...)...)
 	for _, w := range b.cfg.Warnings {
 		b.events.Emit(context.Background(), slog.LevelWarn, event.ConfigurationWarning, slog.String("err", w.String()))
 	}
@@ -216,7 +217,7 @@ func (b *Bridge) openBack(ctx context.Context, key token.Secret) (err error) {
 	if err := b.mailboxes.recall(ctx); err != nil {
 		return err
 	}
-	if err := b.days.recall(ctx, b.store); err != nil {
+	if err := b.quota.Recall(ctx, b.store); err != nil {
 		return err
 	}
 	if err := backup.Sweep(b.cfg.Bridge.DataDir); err != nil {
@@ -225,7 +226,7 @@ func (b *Bridge) openBack(ctx context.Context, key token.Secret) (err error) {
 	if err := placeOf(b.cfg, b.store, b.events).Claim(ctx, b.queue); err != nil {
 		return err
 	}
-	b.admin.Store(&admin{cfg: b.cfg, accounts: b.accounts, counts: b.queue.Counts, states: b.relay.States, freed: b.freed, mailAdmin: b.mailAdmin(),
+	b.admin.Store(&admin{cfg: b.cfg, accounts: b.accounts, counts: b.queue.Counts, states: b.relay.States, freed: b.freed, events: b.events, mailAdmin: b.mailAdmin(),
 		reload: b.Reload, describe: b.describe, pass: b.pass})
 	return nil
 }
@@ -308,7 +309,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 		u.expiring = func(all []control.Expiry) { tellExpiries(b.notices, all) }
 		return u.run(ctx)
 	})
-	r.open("recipients per day", func() error { return b.days.run(ctx, b.store) })
+	r.open("recipients per day", func() error { return b.quota.Run(ctx, b.store) })
 	r.open("notices", func() error { return b.notices.Run(ctx) })
 	r.open("replaced transports", func() error { return b.shutRetired(ctx) })
 	r.open("control", func() error { return b.control.Serve(b.socket) })

@@ -25,7 +25,7 @@ var household = map[string][]string{
 	"bridge/envelope": {"-"}, "bridge/reply": {"-"}, "bridge/event": {"-"}, "auth/token": {"-"}, "auth/diagnosis": {"-"},
 
 	"bridge": {"auth", "auth/entra", "auth/vault", "bridge/backup", "bridge/config", "bridge/contents", "bridge/control", "bridge/notice", "bridge/origin",
-		"bridge/queue", "bridge/queue/sqlite",
+		"bridge/queue", "bridge/queue/sqlite", "bridge/quota",
 		"bridge/relay", "bridge/sandbox", "bridge/service", "bridge/smtpd", "bridge/submission", "bridge/transport/graph",
 		"bridge/transport/smarthost", "bridge/users"},
 	// The door opens the hall, and reads the words of the file and of the socket to say what is wrong.

@@ -16,6 +16,7 @@ import (
 	"postern/bridge/envelope"
 	"postern/bridge/message"
 	"postern/bridge/queue"
+	"postern/bridge/quota"
 	"postern/bridge/relay"
 	"postern/bridge/reply"
 	"postern/bridge/submission"
@@ -160,6 +161,22 @@ func (m *mailboxes) apply() error {
 	}
 	m.queue.SetAccounts(accounts)
 	return nil
+}
+
+// quotaOf is the mailbox that an account or a single mailbox of one sends for, by the configuration in force.
+func (b *Bridge) quotaOf(name string) (quota.Mailbox, bool) {
+	base, mailbox, single := strings.Cut(name, "/")
+	for _, a := range b.live.Load().Accounts {
+		if a.Name != base {
+			continue
+		}
+		m := quota.Mailbox{Key: mailboxKey(a), PerDay: a.RecipientsPerDay}
+		if single {
+			m.Key = a.Provider + " " + mailbox
+		}
+		return m, true
+	}
+	return quota.Mailbox{}, false
 }
 
 // stoppedMailboxes lists those of the account that are paused or parked, for people.

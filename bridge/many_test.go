@@ -8,9 +8,11 @@ import (
 	"testing"
 	"time"
 
+	"postern/bridge/config"
 	"postern/bridge/control"
 	"postern/bridge/envelope"
 	"postern/bridge/event"
+	"postern/bridge/quota"
 )
 
 // peopleConfig has one account for every mailbox of the domain.
@@ -155,5 +157,31 @@ func TestANewPlanIsTheMailboxesToo(t *testing.T) {
 	}
 	if rows, err = w.b.admin.Load().QueueRows(t.Context(), ask); err != nil || len(rows) != 1 || rows[0].Account != "people/erp@contoso.test" {
 		t.Errorf("queue = %+v, %v", rows, err)
+	}
+}
+
+// TestQuotaOf: what Exchange counts together has one key.
+func TestQuotaOf(t *testing.T) {
+	b := &Bridge{}
+	b.live.Store(&config.Config{Accounts: []config.Account{
+		{Name: "erp", Provider: "contoso", Login: "erp@contoso.test", RecipientsPerDay: 100},
+		{Name: "shared", Provider: "contoso", Login: "ERP@contoso.test", RecipientsPerDay: 200},
+		{Name: "people", Provider: "contoso", SignIn: "app-only", Mailbox: "*@contoso.test", RecipientsPerDay: 300},
+	}})
+	for _, tc := range []struct {
+		name, account string
+		want          quota.Mailbox
+		ok            bool
+	}{
+		{"an account counts for its login", "erp", quota.Mailbox{Key: "contoso erp@contoso.test", PerDay: 100}, true},
+		{"another account of the login counts with it", "shared", quota.Mailbox{Key: "contoso erp@contoso.test", PerDay: 200}, true},
+		{"each mailbox of a domain counts alone", "people/ann@contoso.test", quota.Mailbox{Key: "contoso ann@contoso.test", PerDay: 300}, true},
+		{"an account that a reload has taken away is not counted", "gone", quota.Mailbox{}, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if got, ok := b.quotaOf(tc.account); got != tc.want || ok != tc.ok {
+				t.Errorf("quotaOf(%q) = %v, %v; want %v, %v", tc.account, got, ok, tc.want, tc.ok)
+			}
+		})
 	}
 }

@@ -1,4 +1,4 @@
-package bridge
+package quota
 
 import (
 	"context"
@@ -7,11 +7,10 @@ import (
 	"testing"
 	"time"
 
-	"postern/bridge/config"
 	"postern/bridge/event"
 )
 
-// notebook is a noteStore in memory.
+// notebook is a Store in memory.
 type notebook map[string]string
 
 func (n notebook) SetNote(_ context.Context, key, value string) error {
@@ -21,10 +20,10 @@ func (n notebook) SetNote(_ context.Context, key, value string) error {
 
 func (n notebook) Notes(context.Context, string) (map[string]string, error) { return n, nil }
 
-// quotaLog notes the percentages that were told.
-type quotaLog []int64
+// percentages notes the percentages that were told.
+type percentages []int64
 
-func (q *quotaLog) Handle(_ context.Context, e event.Event) {
+func (q *percentages) Handle(_ context.Context, e event.Event) {
 	if e.Kind != event.AccountNearLimit {
 		return
 	}
@@ -37,20 +36,19 @@ func (q *quotaLog) Handle(_ context.Context, e event.Event) {
 
 func TestRecipientsPerDay(t *testing.T) {
 	now := time.Date(2026, 11, 20, 10, 0, 0, 0, time.UTC)
-	cfg := &config.Config{Accounts: []config.Account{
-		{Name: "erp", Provider: "contoso", Login: "erp@contoso.test", RecipientsPerDay: 100},
-		{Name: "shared", Provider: "contoso", Login: "ERP@contoso.test", RecipientsPerDay: 100},
-		{Name: "people", Provider: "contoso", SignIn: "app-only", Mailbox: "*@contoso.test", RecipientsPerDay: 100},
-		{Name: "free", Provider: "contoso", Login: "free@contoso.test"},
-	}}
-	var told quotaLog
-	bus := event.NewBus(&told)
-	start := func() *dayCounts {
-		return &dayCounts{live: func() *config.Config { return cfg }, events: func() *event.Bus { return bus }, now: func() time.Time { return now }}
+	mailboxes := map[string]Mailbox{
+		"erp": {"contoso erp@contoso.test", 100}, "shared": {"contoso erp@contoso.test", 100}, "free": {"contoso free@contoso.test", 0},
+		"people/ann@contoso.test": {"contoso ann@contoso.test", 100}, "people/bob@contoso.test": {"contoso bob@contoso.test", 100},
 	}
-	d := start()
+	var told percentages
+	bus := event.NewBus(&told)
+	start := func() *Counter {
+		return New(Options{Events: func() *event.Bus { return bus }, Now: func() time.Time { return now },
+			Mailbox: func(account string) (Mailbox, bool) { m, ok := mailboxes[account]; return m, ok }})
+	}
+	c := start()
 	relayed := func(account string, n int) {
-		d.Handle(t.Context(), event.Event{Kind: event.MessageRelayed, Attrs: []slog.Attr{slog.String("account", account), slog.Any("recipients", make([]string, n))}})
+		c.Handle(t.Context(), event.Event{Kind: event.MessageRelayed, Attrs: []slog.Attr{slog.String("account", account), slog.Any("recipients", make([]string, n))}})
 	}
 	want := func(what string, percent ...int64) {
 		t.Helper()
@@ -74,11 +72,11 @@ func TestRecipientsPerDay(t *testing.T) {
 	want("an account that is not configured")
 
 	notes := notebook{}
-	if err := d.save(t.Context(), notes); err != nil {
+	if err := c.save(t.Context(), notes); err != nil {
 		t.Fatal(err)
 	}
-	d = start()
-	if err := d.recall(t.Context(), notes); err != nil {
+	c = start()
+	if err := c.Recall(t.Context(), notes); err != nil {
 		t.Fatal(err)
 	}
 	relayed("erp", 10)
@@ -89,8 +87,12 @@ func TestRecipientsPerDay(t *testing.T) {
 	relayed("erp", 70)
 	want("and again", 80)
 
-	d = start()
-	if err := d.recall(t.Context(), notebook{dayNote: "{damaged"}); err != nil {
-		t.Errorf("recall of a damaged note = %v", err)
+	c = start()
+	for _, text := range []string{"{damaged", "null", `{"contoso erp@contoso.test":null}`} {
+		if err := c.Recall(t.Context(), notebook{note: text}); err != nil {
+			t.Errorf("Recall of the note %s = %v", text, err)
+		}
+		relayed("erp", 1)
+		want("after the note " + text)
 	}
 }
