@@ -142,6 +142,9 @@ func (a *mailAdmin) QueueShow(ctx context.Context, id string) (control.QueueDeta
 	if r.Message.Session.Remote.IsValid() {
 		d.Remote = r.Message.Session.Remote.String()
 	}
+	if r.Damage != nil {
+		d.Damage = r.Damage.Error()
+	}
 	for _, rc := range r.Item.Recipients {
 		if rc.Last.Err == "" && rc.Last.Remedy == "" && rc.Last.Transport == "" {
 			continue

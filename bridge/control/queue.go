@@ -67,6 +67,7 @@ type QueueDetail struct {
 	Listener string   `json:"listener,omitempty"`
 	Remote   string   `json:"remote,omitempty"`
 	HasBody  bool     `json:"has_body"`
+	Damage   string   `json:"damage,omitempty"` // what of it cannot be read back
 	Why      []Reason `json:"why,omitempty"`    // one for each recipient that has one
 	Header   string   `json:"header,omitempty"` // as it came
 }
@@ -131,7 +132,7 @@ func stream(w http.ResponseWriter, write func(io.Writer) error) {
 	case err != nil && s.started:
 		panic(http.ErrAbortHandler)
 	case err != nil:
-		refuse(w, http.StatusUnprocessableEntity, err.Error())
+		refuse(w, http.StatusUnprocessableEntity, err)
 	}
 }
 

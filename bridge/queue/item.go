@@ -42,6 +42,10 @@ type Item struct {
 	Finished time.Time     // when it became final
 	Retried  time.Time     // when a person had it tried again: its age counts from there; zero for never
 
+	// Damage says what of the item could not be read back; nil for nothing. What could not is zero, and a recipient whose
+	// state could not is held and in doubt. Not stored: it is found again for as long as it is so.
+	Damage error
+
 	DropBody bool          // set by a change: header and body are deleted with it. Not stored
 	NewPlan  *message.Plan // set by a change: takes the place of the message's plan, and Account with it. Not stored here
 }
@@ -229,7 +233,7 @@ func (r *Recipient) doubt(now time.Time, wait time.Duration) error {
 	return r.move(InDoubt, now.Add(wait))
 }
 
-// hold ends the attempt under the lease because a person must look at the message first.
+// hold ends the attempt under the lease because the message cannot be read back: a person must look at it.
 func (it *Item) hold(lease, why string) error {
 	if it.Lease != lease {
 		return errLeaseLost
@@ -239,7 +243,7 @@ func (it *Item) hold(lease, why string) error {
 		if r.State != Sending {
 			continue
 		}
-		r.Last = Last{Owner: reply.Process, Err: why, Note: r.Last.Note}
+		r.Last = Last{Owner: reply.Process, Err: why, Remedy: damageRemedy(it.ID), Note: r.Last.Note}
 		if err := r.move(Held, time.Time{}); err != nil {
 			return err
 		}

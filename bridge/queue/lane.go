@@ -129,6 +129,9 @@ func (l *lane) serve(ctx, work context.Context, a Account) (full bool, again tim
 	before := make(map[envelope.ID]Item, 1)
 	entries, err := l.q.store.Claim(ctx, Claim{Account: a.Name, Now: now, Limit: free, Scan: free + scanMore, Take: func(it *Item) error {
 		before[it.ID] = it.Clone()
+		if it.Damage != nil {
+			return it.setAside()
+		}
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if off, err := l.stopped(it, now); off || err != nil {
@@ -149,7 +152,7 @@ func (l *lane) serve(ctx, work context.Context, a Account) (full bool, again tim
 			l.begin(work, a, e)
 			continue
 		}
-		after := e.Item // put off with its sender; or in doubt, and now held
+		after := e.Item // put off with its sender; or now held: in doubt, or damaged
 		e.Item = before[after.ID]
 		l.q.tell(ctx, e, after)
 	}

@@ -267,6 +267,9 @@ func (q *Queue) release(it *Item, o Order, now time.Time) error {
 	if slices.ContainsFunc(it.Recipients, func(r Recipient) bool { return r.State == Held && r.Doubts > 0 }) {
 		return errors.New("it may have gone out already; look into Sent Items, then end the doubt by: postern queue sent, or queue retry")
 	}
+	if it.Damage != nil {
+		return errDamaged(it)
+	}
 	err := it.moveAll(Queued, now, "released by "+o.By, func(r Recipient) bool { return r.State == Held }, "there is nothing to release")
 	if err != nil {
 		return err
@@ -289,6 +292,9 @@ func (q *Queue) retry(it *Item, now time.Time, hasBody bool, how retrying) error
 	}
 	if !hasBody {
 		return errors.New("its body is not kept any more")
+	}
+	if it.Damage != nil {
+		return errDamaged(it)
 	}
 	if plan := how.plan; plan != nil {
 		it.NewPlan, it.Account, it.Sender = plan, plan.Account, plan.HeaderFrom.Key()

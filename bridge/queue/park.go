@@ -41,7 +41,10 @@ func (p *parks) load(ctx context.Context) error {
 	for key, text := range notes {
 		known := &park{}
 		if err := json.Unmarshal([]byte(text), known); err != nil {
-			return fmt.Errorf("how long an account was parked: %w: %w", ErrDamaged, err)
+			// Its mail is the older for it, which is better than no mail at all.
+			p.q.events.Emit(ctx, slog.LevelError, event.QueueFailed, slog.String("account", strings.TrimPrefix(key, parkNote)),
+				slog.Any("err", fmt.Errorf("how long the account was parked: %w: %w", ErrDamaged, err)))
+			continue
 		}
 		p.of[strings.TrimPrefix(key, parkNote)] = known
 	}

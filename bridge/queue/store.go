@@ -29,8 +29,8 @@ type Entry struct {
 	HeaderSize int64           // octets of the header block
 	HasBody    bool
 
-	// Damage says why the entry cannot be relayed although the store works: its documents or its header cannot be read
-	// back. The item is sound then, so that the message can be held and named; the others are not touched by it.
+	// Damage says why the entry cannot be relayed although the store works: its documents, its header or its item cannot
+	// be read back (Item.Damage). The message can be held and named, and the others are not touched by it.
 	Damage error
 }
 
@@ -53,7 +53,8 @@ type Count struct {
 // changed when it returns an error. One process uses a store; within it all methods are safe for concurrent use. The
 // decisions are the queue's: a store hands an Item to a function of the queue and writes down what that made of it.
 // Such a function may be called more than once for one change, sees a fresh item each time, must be quick and must not
-// call the store.
+// call the store. An item that cannot be read back is handed to it as far as it can be (Item.Damage), and then written
+// whole: so what was damaged beyond its meaning can still be set aside.
 //
 // A change that was handed to the store is carried through although ctx ends: its caller must know how it ended.
 //

@@ -31,7 +31,7 @@ func (q *Queue) recover(ctx context.Context) error {
 		return fmt.Errorf("leases of the former process: %w", err)
 	}
 	now := q.now()
-	err = q.changeAll(ctx, leased, func(it *Item) error {
+	err = q.changeAll(ctx, leased, q.unlessDamaged(func(it *Item) error {
 		doubtWait := 10 * time.Minute // of an account that was removed
 		if a, ok := q.set.Load().accounts[it.Account]; ok {
 			doubtWait = a.DoubtWait
@@ -39,7 +39,7 @@ func (q *Queue) recover(ctx context.Context) error {
 		err := it.abandon(len(leased) == 1, now, doubtWait)
 		it.conclude(now, q.rules)
 		return err
-	})
+	}))
 	if err != nil {
 		return fmt.Errorf("leases of the former process: %w", err)
 	}
@@ -162,23 +162,25 @@ func (q *Queue) try(ctx, work context.Context, id envelope.ID) <-chan struct{} {
 	}
 	before := e.Item
 	now := q.now()
-	err = q.store.Update(ctx, id, func(it *Item) error {
+	take := q.unlessDamaged(func(it *Item) error {
 		if !it.Suspect || it.Lease != "" {
 			return errLeaseLost
 		}
-		if err := it.claim(now, q.lease, a.OnDoubt); err != nil {
-			return err
-		}
+		err := it.claim(now, q.lease, a.OnDoubt)
 		it.conclude(now, q.rules)
+		return err
+	})
+	err = q.store.Update(ctx, id, func(it *Item) error {
+		err := take(it)
 		e.Item = it.Clone()
-		return nil
+		return err
 	})
 	if err == nil && e.Item.Lease != "" {
 		return l.begin(work, a, e)
 	}
 	l.unreserve(1)
 	switch {
-	case err == nil: // not due yet: it goes like any other when it is
+	case err == nil: // not due yet: it goes like any other when it is; or it is damaged
 		after := e.Item
 		e.Item = before
 		q.tell(ctx, e, after)

@@ -65,7 +65,7 @@ func (q *Queue) lookAtAge(ctx context.Context) error {
 		if err != nil || len(ids) == 0 {
 			return err
 		}
-		if err := q.changeAll(ctx, ids, func(it *Item) error { return q.look(it, now) }); err != nil {
+		if err := q.changeAll(ctx, ids, q.unlessDamaged(func(it *Item) error { return q.look(it, now) })); err != nil {
 			return err
 		}
 		if len(ids) < watchBatch {
@@ -158,7 +158,7 @@ func (q *Queue) changeAll(ctx context.Context, ids []envelope.ID, change func(*I
 	}
 	for _, id := range ids {
 		b, a := before[id], after[id]
-		if a.ID == "" || a.State() == b.State() {
+		if a.ID == "" || a.State() == b.State() && a.Damage == nil {
 			continue
 		}
 		e, err := q.store.Get(ctx, id)
@@ -210,6 +210,9 @@ func (q *Queue) reportOne(ctx context.Context, id envelope.ID) error {
 		return nil
 	case err != nil:
 		return err
+	}
+	if e.Item.Damage != nil { // nobody can say of whom to report
+		return q.changeAll(ctx, []envelope.ID{id}, q.unlessDamaged(func(*Item) error { return nil }))
 	}
 	owed := e.Item.Owed
 	if err := q.reporter.Report(ctx, Report{Entry: e, Late: owed == OwedLate}); err != nil {

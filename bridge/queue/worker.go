@@ -120,6 +120,10 @@ func (q *Queue) tell(ctx context.Context, e Entry, after Item) {
 	if after.State().Final() {
 		q.usage.left(e)
 	}
+	if after.Damage != nil && after.Lease == "" {
+		q.tellDamaged(ctx, e, after)
+		return
+	}
 	for _, s := range []State{Relayed, Queued, Deferred, InDoubt, Held, Failed} {
 		var first *Recipient
 		var addresses []string

@@ -458,6 +458,7 @@ func printDetail(out io.Writer, d control.QueueDetail, now time.Time) error {
 	}
 	line("id", d.ID)
 	line("state", stateWord(d.QueueRow))
+	line("damage", d.Damage)
 	line("accepted", fmt.Sprintf("%s, %s ago", d.AcceptedAt.Local().Format("2006-01-02 15:04:05 MST"), span(now.Sub(d.AcceptedAt))))
 	if d.NextAttempt != nil {
 		line("next attempt", d.NextAttempt.Local().Format("2006-01-02 15:04:05 MST"))

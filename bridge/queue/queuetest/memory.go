@@ -42,6 +42,13 @@ func (m *Memory) Fail(err error) {
 	m.fail = err
 }
 
+// Damage makes the message one that cannot be read back, for that reason.
+func (m *Memory) Damage(id envelope.ID, why error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.entries[id].entry.Item.Damage = why
+}
+
 // Reopen ends what Close began: the store as the next process finds it.
 func (m *Memory) Reopen() {
 	m.mu.Lock()

@@ -31,7 +31,7 @@ func scanLoaded(r row) (l loaded, err error) {
 
 // entry decodes the documents. What cannot be decoded is Entry.Damage.
 func (l loaded) entry() queue.Entry {
-	e := queue.Entry{Item: l.item, BodySize: l.body, HeaderSize: l.header, HasBody: l.hasBody}
+	e := queue.Entry{Item: l.item, BodySize: l.body, HeaderSize: l.header, HasBody: l.hasBody, Damage: l.item.Damage}
 	e.Message = message.Message{ID: l.item.ID, Accepted: l.item.Accepted}
 	for _, d := range []struct {
 		from string
@@ -69,7 +69,7 @@ func (s *Store) Claim(ctx context.Context, c queue.Claim) ([]queue.Entry, error)
 				break
 			}
 			l := &picked[i]
-			if l.item.Recipients, err = t.recipients(l.seq); err != nil {
+			if err = t.recipients(&l.stored); err != nil {
 				return err
 			}
 			if err := t.change(&l.stored, c.Take); err != nil {
@@ -258,10 +258,10 @@ func (s *Store) load(ctx context.Context, where string, args []any, limit int) (
 	defer recipients.Close()
 	for i := range ls {
 		l := &ls[i]
-		err := queryRows(ctx, recipients, func(r row) error { return scanRecipient(r, &l.item.Recipients) }, l.seq)
-		if err != nil {
+		if err := queryRows(ctx, recipients, l.scanRecipient, l.seq); err != nil {
 			return nil, named(err)
 		}
+		l.endRecipients()
 	}
 	return ls, nil
 }

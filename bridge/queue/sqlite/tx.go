@@ -73,7 +73,7 @@ func (t *tx) prepare(ctx context.Context, conn *sql.Conn) error {
 const (
 	selectDue = "SELECT " + entryColumns + ` FROM messages WHERE account = ? AND next_attempt <= ?
 		ORDER BY next_attempt, seq LIMIT ?`
-	selectRecipients = `SELECT address, state, next_attempt, attempts, sender_waits, doubts, last
+	selectRecipients = `SELECT n, address, state, next_attempt, attempts, sender_waits, doubts, last
 		FROM recipients WHERE seq = ? ORDER BY n`
 )
 
@@ -111,8 +111,9 @@ func queryRows(ctx context.Context, stmt *sql.Stmt, scan func(row) error, args .
 
 // stored is an item with its row's number.
 type stored struct {
-	seq  int64
-	item queue.Item
+	seq    int64
+	item   queue.Item
+	places []int64 // the recipients' numbers, where they are not 0, 1, 2 and so on as they were written
 }
 
 // scanStored reads the columns of itemColumns and then more.
@@ -120,8 +121,8 @@ func scanStored(r row, more ...any) (s stored, err error) {
 	it := &s.item
 	var accepted, parked int64
 	var watch, finished, retried sql.NullInt64
-	err = r.Scan(append([]any{&s.seq, &it.ID, &it.Account, &accepted, &it.Attempts, &it.Lease, &it.Intent, &it.Sender, &it.Via, &parked,
-		&watch, &it.Owed, &it.Warned, &it.Suspect, &it.Deaths, &finished, &retried}, more...)...)
+	err = s.scan(r, append([]any{&s.seq, &it.ID, &it.Account, &accepted, &it.Attempts, &it.Lease, &it.Intent, &it.Sender, &it.Via, &parked,
+		&watch, &it.Owed, &it.Warned, &it.Suspect, &it.Deaths, &finished, &retried}, more...))
 	it.Accepted, it.Parked = fromMicro(accepted), time.Duration(parked)*time.Microsecond
 	it.Watch, it.Finished, it.Retried = fromNull(watch), fromNull(finished), fromNull(retried)
 	return s, err
@@ -139,42 +140,18 @@ func (t *tx) item(id envelope.ID) (s stored, err error) {
 		return s, queue.ErrNotFound
 	}
 	if err == nil {
-		s.item.Recipients, err = t.recipients(s.seq)
+		err = t.recipients(&s)
 	}
 	return s, err
 }
 
-func (t *tx) recipients(seq int64) (rs []queue.Recipient, err error) {
-	err = t.query(t.selectRecipients, func(r row) error { return scanRecipient(r, &rs) }, seq)
-	return rs, err
+func (t *tx) recipients(s *stored) error {
+	err := t.query(t.selectRecipients, s.scanRecipient, s.seq)
+	s.endRecipients()
+	return err
 }
 
-// scanRecipient appends the row. What cannot be read as it was written is damage, and the item is not guessed at.
-func scanRecipient(r row, to *[]queue.Recipient) error {
-	var rc queue.Recipient
-	var address, state, last string
-	var next sql.NullInt64
-	if err := r.Scan(&address, &state, &next, &rc.Attempts, &rc.SenderWaits, &rc.Doubts, &last); err != nil {
-		return err
-	}
-	rc.Next = fromNull(next)
-	var err error
-	if rc.State, err = queue.ParseState(state); err != nil {
-		return fmt.Errorf("%w: recipient: %w", queue.ErrDamaged, err)
-	}
-	if err := rc.Address.UnmarshalText([]byte(address)); err != nil {
-		return fmt.Errorf("%w: recipient: %w", queue.ErrDamaged, err)
-	}
-	if last != "" {
-		if err := json.Unmarshal([]byte(last), &rc.Last); err != nil {
-			return fmt.Errorf("%w: recipient: %w", queue.ErrDamaged, err)
-		}
-	}
-	*to = append(*to, rc)
-	return nil
-}
-
-// change alters and writes one item; change's error is the result, and then nothing was written.
+// change alters and writes one item, a damaged one whole; change's error is the result, and then nothing was written.
 func (t *tx) change(s *stored, change func(*queue.Item) error) error {
 	before := s.item.Clone()
 	if err := change(&s.item); err != nil {
@@ -185,14 +162,10 @@ func (t *tx) change(s *stored, change func(*queue.Item) error) error {
 		return errors.New("a change must keep the recipients")
 	}
 	for n, r := range it.Recipients {
-		if r == before.Recipients[n] {
+		if r == before.Recipients[n] && it.Damage == nil {
 			continue
 		}
-		last, err := encodeLast(r.Last)
-		if err != nil {
-			return err
-		}
-		if _, err := t.exec(t.updateRecipient, string(r.State), micro(r.Next), r.Attempts, r.SenderWaits, r.Doubts, last, s.seq, n); err != nil {
+		if err := t.writeRecipient(s, n, r); err != nil {
 			return err
 		}
 	}
@@ -214,13 +187,14 @@ func (t *tx) change(s *stored, change func(*queue.Item) error) error {
 // one for each kind of change: an intent, an attempt's beginning and end, and what happens seldom.
 func (t *tx) writeItem(seq int64, before, it *queue.Item) error {
 	var err error
+	whole := it.Damage != nil
 	switch {
-	case it.State() != before.State() || !it.Next().Equal(before.Next()) || it.Attempts != before.Attempts || it.Lease != before.Lease:
+	case whole || it.State() != before.State() || !it.Next().Equal(before.Next()) || it.Attempts != before.Attempts || it.Lease != before.Lease:
 		_, err = t.exec(t.updateMessage, string(it.State()), micro(it.Next()), it.Attempts, it.Lease, it.Intent, it.Via, seq)
 	case it.Intent != before.Intent || it.Via != before.Via:
 		_, err = t.exec(t.updateIntent, it.Intent, it.Via, seq)
 	}
-	if err == nil && (it.Parked != before.Parked || !it.Watch.Equal(before.Watch) || it.Owed != before.Owed || it.Warned != before.Warned ||
+	if err == nil && (whole || it.Parked != before.Parked || !it.Watch.Equal(before.Watch) || it.Owed != before.Owed || it.Warned != before.Warned ||
 		it.Suspect != before.Suspect || it.Deaths != before.Deaths || !it.Finished.Equal(before.Finished) || !it.Retried.Equal(before.Retried)) {
 		_, err = t.exec(t.updateUpkeep, it.Parked.Microseconds(), micro(it.Watch), string(it.Owed), it.Warned, it.Suspect, it.Deaths,
 			micro(it.Finished), micro(it.Retried), seq)
@@ -252,6 +226,23 @@ func encodeLast(l queue.Last) (string, error) {
 	}
 	b, err := json.Marshal(l)
 	return string(b), err
+}
+
+func (t *tx) writeRecipient(s *stored, n int, r queue.Recipient) error {
+	last, err := encodeLast(r.Last)
+	if err != nil {
+		return err
+	}
+	at := int64(n)
+	if s.places != nil {
+		at = s.places[n]
+	}
+	if at == noPlace {
+		_, err = t.exec(t.insertRecipient, s.seq, 0, unreadable, string(r.State), micro(r.Next), last)
+		return err
+	}
+	_, err = t.exec(t.updateRecipient, string(r.State), micro(r.Next), r.Attempts, r.SenderWaits, r.Doubts, last, s.seq, at)
+	return err
 }
 
 // micro is a time as it is stored: null for zero.
