@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"net/http"
 	"runtime"
 	"strings"
 
@@ -13,6 +14,7 @@ import (
 	"postern/auth/token"
 	"postern/auth/vault"
 	"postern/bridge/config"
+	"postern/bridge/control"
 	"postern/bridge/event"
 )
 
@@ -74,15 +76,14 @@ func openProvider(cfg *config.Config, p config.Provider, secrets auth.Secrets) (
 	return openEntra(cfg, p, secrets, nil)
 }
 
-// openEntra makes the client of an app registration; dates, if not nil, sees the Date of each answer.
-func openEntra(cfg *config.Config, p config.Provider, secrets auth.Secrets, dates *dateWatch) (*entra.Client, error) {
+// openEntra makes the client of an app registration. Its answers come through what watch, if not nil, makes of its transport.
+func openEntra(cfg *config.Config, p config.Provider, secrets auth.Secrets, watch func(http.RoundTripper) http.RoundTripper) (*entra.Client, error) {
 	web, err := webClient(cfg, p)
 	if err != nil {
 		return nil, err
 	}
-	if dates != nil {
-		dates.next = web.Transport
-		web.Transport = dates
+	if watch != nil {
+		web.Transport = watch(web.Transport)
 	}
 	c := entra.Config{
 		Provider: p.Name, Authority: p.Authority, Tenant: p.Tenant, ClientID: p.ClientID, HTTP: web, GraphURL: p.Graph, NoDrafts: nobodyDrafts(cfg, p.Name),
@@ -114,6 +115,9 @@ func tell(ctx context.Context, events *event.Bus, c auth.Change) {
 	}
 	if c.Err != nil {
 		attrs = append(attrs, slog.String("err", c.Err.Error()))
+	}
+	if by := control.Caller(ctx); by != "" && (c.Kind == auth.SignedIn || c.Kind == auth.SignedOut) {
+		attrs = append([]slog.Attr{slog.String("by", by)}, attrs...)
 	}
 	switch c.Kind {
 	case auth.SignedIn:

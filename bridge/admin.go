@@ -4,6 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -13,13 +17,18 @@ import (
 	"postern/auth/vault"
 	"postern/bridge/config"
 	"postern/bridge/control"
+	"postern/bridge/event"
 	"postern/bridge/queue"
 	"postern/bridge/queue/sqlite"
 	"postern/bridge/relay"
 )
 
-// Admin reaches the daemon that runs on cfg's data_dir; where none runs it opens data_dir itself, under its lock. Call
-// done when finished.
+// ErrNoQueue says that data_dir holds none, nor anything else of Postern's where that was all that was asked for.
+var ErrNoQueue = errors.New("there is no queue")
+
+// Admin reaches the daemon that runs on cfg's data_dir; where none runs it opens data_dir itself, under its lock, or fails
+// with ErrNoQueue where Postern has never used it: another one made beside the daemon's would only mislead. Call done
+// when finished.
 func Admin(ctx context.Context, cfg *config.Config) (svc control.Service, done func() error, err error) {
 	client, err := control.Dial(ctx, cfg.Bridge.DataDir)
 	if err == nil {
@@ -28,7 +37,31 @@ func Admin(ctx context.Context, cfg *config.Config) (svc control.Service, done f
 	if !errors.Is(err, control.ErrNotRunning) {
 		return nil, nil, err
 	}
+	_, err = os.Stat(filepath.Join(cfg.Bridge.DataDir, lockName))
+	if errors.Is(err, fs.ErrNotExist) { // a backup that was put back has no lock yet
+		if err := hasQueue(cfg); err != nil {
+			return nil, nil, err
+		}
+	}
 	return openStopped(ctx, cfg)
+}
+
+// AdminNew is Admin for what may come before the first start: it makes data_dir where it is missing.
+func AdminNew(ctx context.Context, cfg *config.Config) (svc control.Service, done func() error, err error) {
+	svc, done, err = Admin(ctx, cfg)
+	if errors.Is(err, ErrNoQueue) {
+		return openStopped(ctx, cfg)
+	}
+	return svc, done, err
+}
+
+// hasQueue fails with ErrNoQueue where there is none.
+func hasQueue(cfg *config.Config) error {
+	_, err := os.Stat(storeFile(cfg))
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w in %s (data_dir); is the daemon running with another configuration, or was it never started?", ErrNoQueue, cfg.Bridge.DataDir)
+	}
+	return err
 }
 
 // openStopped opens what the command line needs of a stopped daemon.
@@ -45,23 +78,27 @@ func openStopped(ctx context.Context, cfg *config.Config) (svc control.Service, 
 	if err := dir.takeIdentity(); err != nil {
 		return nil, nil, errors.Join(err, dir.Close())
 	}
-	accounts, err := openAccounts(cfg, key, nil)
+	stopped := &stoppedQueue{cfg: cfg}
+	audit := event.NewBus(stoppedAudit{stopped, by})
+	accounts, err := openAccounts(cfg, key, audit)
 	if err != nil {
 		return nil, nil, errors.Join(err, dir.Close())
 	}
-	stopped := &stoppedQueue{cfg: cfg}
 	done = func() error {
 		accounts.Close(ctx)
 		return errors.Join(stopped.close(), dir.Close())
 	}
 	mail := &mailAdmin{cfg: func() *config.Config { return cfg }, open: stopped.open, desk: stopped.desk, by: by}
-	return &admin{cfg: cfg, accounts: accounts, counts: storedCounts(cfg), freed: stopped.freed, mailAdmin: mail}, done, nil
+	return &admin{cfg: cfg, accounts: accounts, counts: storedCounts(cfg), freed: stopped.freed, events: audit, mailAdmin: mail}, done, nil
 }
 
 // storedCounts counts in the store of a stopped daemon. It is opened only for that: `secret` and `signin` must work
 // where the queue is damaged.
 func storedCounts(cfg *config.Config) func(context.Context) ([]queue.Count, error) {
 	return func(ctx context.Context) (list []queue.Count, err error) {
+		if err := hasQueue(cfg); errors.Is(err, ErrNoQueue) {
+			return nil, nil // before the first start
+		}
 		s, err := sqlite.Open(ctx, storeFile(cfg))
 		if err != nil {
 			return nil, err
@@ -78,6 +115,7 @@ type admin struct {
 	counts   func(context.Context) ([]queue.Count, error)
 	states   func() []relay.State // nil where no daemon runs
 	freed    func(account string)
+	events   *event.Bus
 	reload   func(context.Context) (control.Reloaded, error) // nil where no daemon runs; so are the next two
 	describe func(*control.Health)
 	pass     func(cfg *config.Config, user string) (control.Pass, error)
@@ -183,19 +221,31 @@ func (a *admin) known(account string) error {
 func (a *admin) Secrets(context.Context) ([]control.Secret, error) {
 	list := []control.Secret{}
 	for _, s := range a.accounts.ListSecrets() {
-		list = append(list, control.Secret{Name: s.Name, Set: s.Set})
+		used := control.Secret{Name: s.Name, Set: s.Set}
+		for _, p := range a.cfg.Providers {
+			if p.ClientSecret.Kind == "vault" && p.ClientSecret.Name == s.Name {
+				used.UsedBy = append(used.UsedBy, p.Name)
+			}
+		}
+		list = append(list, used)
 	}
 	return list, nil
+}
+
+// audit writes the line that says who did what.
+func (a *admin) audit(ctx context.Context, kind event.Kind, attrs ...slog.Attr) {
+	a.events.Emit(ctx, slog.LevelInfo, kind, append([]slog.Attr{slog.String("by", a.caller(ctx))}, attrs...)...)
 }
 
 // CheckSecretName says what is wrong with a name for a secret in the vault, before anybody is asked for the secret.
 func CheckSecretName(name string) error { return auth.CheckSecretName(name) }
 
 // SetSecret implements control.Service.
-func (a *admin) SetSecret(_ context.Context, name string, value token.Secret) error {
+func (a *admin) SetSecret(ctx context.Context, name string, value token.Secret) error {
 	if err := a.accounts.SetSecret(name, value); err != nil {
 		return err
 	}
+	a.audit(ctx, event.SecretStored, slog.String("secret", name))
 	for _, c := range a.cfg.Accounts {
 		a.freed(c.Name) // whoever used it, and a login that waited for it, may go on
 	}
@@ -203,10 +253,13 @@ func (a *admin) SetSecret(_ context.Context, name string, value token.Secret) er
 }
 
 // RemoveSecret implements control.Service.
-func (a *admin) RemoveSecret(_ context.Context, name string) error {
+func (a *admin) RemoveSecret(ctx context.Context, name string) error {
 	err := a.accounts.RemoveSecret(name)
-	if errors.Is(err, vault.ErrNotFound) {
+	switch {
+	case errors.Is(err, vault.ErrNotFound):
 		return fmt.Errorf("there is no secret %.60q; see: postern secret list", name)
+	case err == nil:
+		a.audit(ctx, event.SecretRemoved, slog.String("secret", name))
 	}
 	return err
 }

@@ -13,6 +13,9 @@ import (
 // ErrInUse says that another process holds data_dir.
 var ErrInUse = errors.New("another postern runs on it")
 
+// lockName is the file in data_dir that whoever works there holds locked.
+const lockName = "lock"
+
 // dataDir is the folder that keeps queue, tokens and secrets, locked for this process.
 type dataDir struct {
 	path string
@@ -29,7 +32,7 @@ func openDataDir(path string) (*dataDir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("data_dir %s cannot be made: %w", path, reason(err))
 	}
-	lock, err := os.OpenFile(filepath.Join(path, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := os.OpenFile(filepath.Join(path, lockName), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("data_dir %s cannot be written: %w; it must belong to the user that postern runs as", path, reason(err))
 	}

@@ -95,13 +95,19 @@ func (a *admin) Pass(_ context.Context, user string) (control.Pass, error) {
 
 // pass makes a password for a user of the file. The listener is the first that offers a login to this machine.
 func (b *Bridge) pass(cfg *config.Config, name string) (control.Pass, error) {
+	if name == "" {
+		name = cfg.Bridge.SendmailUser
+	}
+	if name == "" {
+		return control.Pass{}, errors.New("sendmail_user of [bridge] is not set; it names the [[user]] whose mail postern sendmail hands in")
+	}
 	i := slices.IndexFunc(cfg.Users, func(u config.User) bool { return strings.EqualFold(u.Name, name) })
 	if i < 0 {
 		var names []string
 		for _, u := range cfg.Users {
 			names = append(names, u.Name)
 		}
-		return control.Pass{}, fmt.Errorf("there is no user %.60q; users: %s", name, strings.Join(names, ", "))
+		return control.Pass{}, &control.Error{Text: fmt.Sprintf("there is no user %.60q; users: %s", name, strings.Join(names, ", ")), Usage: true}
 	}
 	p := control.Pass{User: cfg.Users[i].Name, Hostname: cfg.Bridge.Hostname}
 	for _, a := range cfg.Accounts {

@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"os/user"
 	"strconv"
@@ -24,10 +25,10 @@ import (
 type stoppedQueue struct {
 	cfg *config.Config
 
-	mu     sync.Mutex // guards what follows
-	queue  *queue.Queue
-	store  *sqlite.Store
-	closer func() error // of the log
+	mu    sync.Mutex // guards what follows
+	queue *queue.Queue
+	store *sqlite.Store
+	log   *logs
 }
 
 func (s *stoppedQueue) open(ctx context.Context) (*queue.Queue, backupStore, error) {
@@ -39,24 +40,54 @@ func (s *stoppedQueue) open(ctx context.Context) (*queue.Queue, backupStore, err
 	if err := hasQueue(s.cfg); err != nil {
 		return nil, nil, err
 	}
-	// Audit lines go where the daemon's go.
-	log, err := openLogs(s.cfg.Log, Options{Stderr: os.Stderr})
-	if err != nil {
+	if err := s.openLog(); err != nil {
 		return nil, nil, err
 	}
 	store, err := openStore(ctx, s.cfg)
 	if err != nil {
-		return nil, nil, errors.Join(err, log.close())
+		return nil, nil, err
 	}
-	events := event.NewBus(logSink{log.log})
+	events := event.NewBus(logSink{s.log.log})
 	o := queueOptions(s.cfg, store, nil, events)
 	o.Relayer = nobodyRelays{}
 	q := queue.New(o)
 	if err := placeOf(s.cfg, store, events).Claim(ctx, q); err != nil {
-		return nil, nil, errors.Join(err, store.Close(), log.close())
+		return nil, nil, errors.Join(err, store.Close())
 	}
-	s.queue, s.store, s.closer = q, store, log.close
+	s.queue, s.store = q, store
 	return q, store, nil
+}
+
+// openLog has audit lines go where the daemon's go. The caller holds mu.
+func (s *stoppedQueue) openLog() (err error) {
+	if s.log == nil {
+		s.log, err = openLogs(s.cfg.Log, Options{Stderr: os.Stderr})
+	}
+	return err
+}
+
+// stoppedAudit writes the lines that say what a person did to sign-ins and secrets.
+type stoppedAudit struct {
+	stopped *stoppedQueue
+	by      string
+}
+
+// Handle implements event.Sink. What is done is done: where the log cannot be opened, standard error has the line.
+func (a stoppedAudit) Handle(ctx context.Context, e event.Event) {
+	switch e.Kind {
+	case event.AccountSignedIn, event.AccountSignedOut:
+		e.Attrs = append([]slog.Attr{slog.String("by", a.by)}, e.Attrs...)
+	case event.SecretStored, event.SecretRemoved, event.VaultRekeyed:
+	default:
+		return // the command line says what becomes of its tokens
+	}
+	a.stopped.mu.Lock()
+	defer a.stopped.mu.Unlock()
+	if a.stopped.openLog() == nil {
+		logSink{a.stopped.log.log}.Handle(ctx, e)
+		return
+	}
+	logSink{slog.New(slog.NewTextHandler(os.Stderr, nil))}.Handle(ctx, e)
 }
 
 // freed forgets what the account's login waited for, so that the daemon does not start with it. A store that cannot be
@@ -84,11 +115,15 @@ func (s *stoppedQueue) freed(account string) {
 func (s *stoppedQueue) close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.queue == nil {
-		return nil
+	var errs []error
+	if s.queue != nil {
+		errs = append(errs, s.store.Close())
 	}
-	s.queue = nil
-	return errors.Join(s.store.Close(), s.closer())
+	if s.log != nil {
+		errs = append(errs, s.log.close())
+	}
+	s.queue, s.log = nil, nil
+	return errors.Join(errs...)
 }
 
 // desk is today's policy.

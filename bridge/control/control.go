@@ -86,13 +86,15 @@ type SignedIn struct {
 
 // Secret is a client secret in the vault, without its value.
 type Secret struct {
-	Name string    `json:"name"`
-	Set  time.Time `json:"set"`
+	Name   string    `json:"name"`
+	Set    time.Time `json:"set"`
+	UsedBy []string  `json:"used_by,omitempty"` // providers of the configuration in force
 }
 
 // Error is the daemon's refusal, as text for the administrator.
 type Error struct {
-	Text string `json:"error"`
+	Text  string `json:"error"`
+	Usage bool   `json:"usage,omitempty"` // the command line named what the configuration does not have
 }
 
 // Error returns the text.

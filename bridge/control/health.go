@@ -10,7 +10,8 @@ import (
 type Healths interface {
 	// Health looks at everything; it asks nobody outside.
 	Health(ctx context.Context) (Health, error)
-	// Pass makes a password for a user of the file that is good for one minute, for the verbs that hand in mail.
+	// Pass makes a password for a user of the file that is good for one minute, for the verbs that hand in mail. Without a
+	// name it is the user that sendmail_user names.
 	Pass(ctx context.Context, user string) (Pass, error)
 }
 

@@ -117,7 +117,7 @@ func ask(w http.ResponseWriter, r *http.Request, into any) bool {
 	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
 	d.DisallowUnknownFields()
 	if d.Decode(into) != nil {
-		refuse(w, http.StatusBadRequest, "the request could not be read; is the command line of the daemon's version?")
+		refuse(w, http.StatusBadRequest, errors.New("the request could not be read; is the command line of the daemon's version?"))
 		return false
 	}
 	return true
@@ -126,7 +126,7 @@ func ask(w http.ResponseWriter, r *http.Request, into any) bool {
 func answer(w http.ResponseWriter) func(value any, err error) {
 	return func(value any, err error) {
 		if err != nil {
-			refuse(w, http.StatusUnprocessableEntity, err.Error())
+			refuse(w, http.StatusUnprocessableEntity, err)
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
@@ -134,8 +134,12 @@ func answer(w http.ResponseWriter) func(value any, err error) {
 	}
 }
 
-func refuse(w http.ResponseWriter, status int, text string) {
+func refuse(w http.ResponseWriter, status int, err error) {
+	e := Error{Text: err.Error()}
+	if told := (*Error)(nil); errors.As(err, &told) {
+		e.Usage = told.Usage
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(&Error{Text: text})
+	json.NewEncoder(w).Encode(&e)
 }

@@ -48,6 +48,9 @@ const (
 	TokenFailed      Kind = "token failed"
 	TokenNotStored   Kind = "token not stored"
 	TokenStored      Kind = "token stored"
+	SecretStored     Kind = "secret stored"
+	SecretRemoved    Kind = "secret removed"
+	VaultRekeyed     Kind = "vault rekeyed"
 	ExpiryNear       Kind = "expiry near" // a secret, a certificate or an unused sign-in ends soon, or has ended
 	SmarthostOpened  Kind = "smarthost connected"
 	SmarthostFailed  Kind = "smarthost failed"

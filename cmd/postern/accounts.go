@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -10,18 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"postern/bridge"
 	"postern/bridge/control"
 )
-
-// service reaches the running daemon, or opens data_dir itself where none runs.
-func (c *cli) service(ctx context.Context) (control.Service, func() error, error) {
-	cfg, err := c.load()
-	if err != nil {
-		return nil, nil, err
-	}
-	return bridge.Admin(ctx, cfg)
-}
 
 func (c *cli) printJSON(v any, err error) error {
 	if err != nil {

@@ -74,7 +74,7 @@ func (c *cli) printChecked(cfg *config.Config) error {
 }
 
 func (c *cli) checkLive(cmd *cobra.Command, sendTo string, asJSON bool) error {
-	svc, done, err := c.service(cmd.Context())
+	svc, done, err := c.serviceOrNew(cmd.Context())
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"postern/bridge"
 	"postern/bridge/config"
 	"postern/bridge/control"
 )
@@ -40,8 +41,9 @@ func (c *cli) healthVerb() *cobra.Command {
 		Use:   "health",
 		Short: "Say in one line what is worst, and what to do",
 		Long: `Says in one line what is worst with Postern, and what to do. Exit status 0 ok,
-1 warning, 2 critical, 3 unknown, which a wrong configuration is too; so Nagios,
-Icinga, Checkmk, PRTG and Zabbix can run it as it is.`,
+1 warning, 2 critical, 3 unknown; so Nagios, Icinga, Checkmk, PRTG and Zabbix can
+run it as it is. A wrong configuration is a warning while the service runs on
+with the former one, and unknown where it does not run.`,
 		Example: `  postern health
   postern health --format nagios
   postern health --format prtg`,
@@ -50,12 +52,12 @@ Icinga, Checkmk, PRTG and Zabbix can run it as it is.`,
 			if !slices.Contains([]string{"text", "nagios", "prtg", "json"}, format) {
 				return usageError{fmt.Errorf("unknown format %.20q: text, nagios, prtg or json", format)}
 			}
-			h, err := c.health(cmd.Context())
+			h, broken, err := c.health(cmd.Context())
 			var list []finding
 			if err != nil {
-				list = []finding{unknown(err)}
+				list = []finding{unlooked(err)}
 			} else {
-				list = judge(h, time.Now())
+				list = judge(h, broken, time.Now())
 			}
 			if err := c.printHealth(format, list, h); err != nil {
 				return err
@@ -70,20 +72,27 @@ Icinga, Checkmk, PRTG and Zabbix can run it as it is.`,
 	return cmd
 }
 
-// unknown is the answer where nobody could look.
-func unknown(err error) finding {
+// unlooked is the answer where nobody could look.
+func unlooked(err error) finding {
 	var mistakes *config.Mistakes
-	if errors.As(err, &mistakes) {
-		return finding{healthUnknown, "the configuration has mistakes: " + mistakes.List[0].String(), "run: postern check"}
-	}
 	text, _, _ := strings.Cut(err.Error(), "\n")
+	switch {
+	case errors.As(err, &mistakes):
+		return finding{healthUnknown, "the configuration has mistakes: " + mistakes.List[0].String(), "run: postern check"}
+	case errors.Is(err, bridge.ErrNoQueue):
+		return finding{healthCritical, "postern is not running: " + text, "run: postern service start"}
+	}
 	return finding{healthUnknown, text, ""}
 }
 
-// judge returns everything there is to say, the worst first; at least one finding.
-func judge(h control.Health, now time.Time) []finding {
+// judge returns everything there is to say, the worst first; at least one finding. broken is what is wrong with the file,
+// nil for a good one.
+func judge(h control.Health, broken *config.Mistakes, now time.Time) []finding {
 	var list []finding
 	add := func(status int, text, remedy string) { list = append(list, finding{status, text, remedy}) }
+	if broken != nil {
+		add(healthWarning, "the configuration has mistakes, and the next start fails: "+broken.List[0].String(), "run: postern check")
+	}
 	if !h.Running {
 		add(healthCritical, "postern is not running", "run: postern service start")
 	}

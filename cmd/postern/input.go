@@ -47,6 +47,15 @@ func (c *cli) readSecret(prompt string) (token.Secret, error) {
 	return token.Secret(s), nil
 }
 
+// typedYes reads the answer to a question; anything but yes is an error that says otherwise.
+func (c *cli) typedYes(otherwise string) error {
+	answer, err := bufio.NewReader(c.in).ReadString('\n')
+	if err != nil || !strings.EqualFold(strings.TrimSpace(answer), "yes") {
+		return errors.New(otherwise)
+	}
+	return nil
+}
+
 func (c *cli) readPiped() (string, error) {
 	b, err := io.ReadAll(io.LimitReader(c.in, maxSecret+1))
 	if err != nil {

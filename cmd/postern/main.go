@@ -16,6 +16,7 @@ import (
 
 	"postern/bridge"
 	"postern/bridge/config"
+	"postern/bridge/control"
 )
 
 // Exit statuses; 64 and 78 are EX_USAGE and EX_CONFIG of sysexits.h.
@@ -51,6 +52,7 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 	var usage usageError
 	var mistakes *config.Mistakes
 	var status exitWith
+	var told *control.Error
 	switch {
 	case errors.As(err, &status):
 		return int(status)
@@ -62,7 +64,7 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 	case errors.Is(err, bridge.ErrNewer):
 		fmt.Fprintf(errOut, "postern: %v\n", err)
 		return exitConfig // restarting this program does not help
-	case errors.As(err, &usage):
+	case errors.As(err, &usage), errors.As(err, &told) && told.Usage:
 		fmt.Fprintf(errOut, "postern: %v\n", err)
 		return exitUsage
 	}

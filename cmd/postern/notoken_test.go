@@ -30,7 +30,7 @@ func TestNoToken(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			a := control.Account{Name: "erp", SignedIn: true, Transports: tc.transports}
-			got := judge(control.Health{Running: true, Accounts: []control.Account{a}}, now)
+			got := judge(control.Health{Running: true, Accounts: []control.Account{a}}, nil, now)
 			if len(got) != 1 || got[0].Status != tc.want.Status || got[0].Remedy != tc.want.Remedy ||
 				tc.want.Status != healthOK && got[0].Text != tc.want.Text {
 				t.Errorf("judge = %+v; want %+v", got, tc.want)

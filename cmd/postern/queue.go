@@ -63,8 +63,21 @@ func selectFlags(cmd *cobra.Command, q *control.QueueQuery, all string) {
 	cmd.Flags().BoolVar(&q.All, "all", false, all)
 }
 
-// checkSelection refuses pairs that mean two things.
+// checkIDs refuses what is no queue ID, before anything is done.
+func checkIDs(ids []string) error {
+	for _, id := range ids {
+		if _, err := envelope.ParseID(id); err != nil {
+			return usageError{err}
+		}
+	}
+	return nil
+}
+
+// checkSelection refuses what is no queue ID, and pairs that mean two things.
 func checkSelection(cmd *cobra.Command, q control.QueueQuery, ids []string) error {
+	if err := checkIDs(ids); err != nil {
+		return err
+	}
 	if len(ids) > 0 && (q.All || q.Account != "" || q.State != "") {
 		return usageError{fmt.Errorf("either IDs, or --all, --account and --state; see: %s --help", cmd.CommandPath())}
 	}
@@ -135,6 +148,9 @@ func (c *cli) queueShow() *cobra.Command {
 		Example: "  postern queue show 06ab3c9d0e1f2g3h",
 		Args:    exactArgs("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkIDs(args); err != nil {
+				return err
+			}
 			svc, done, err := c.service(cmd.Context())
 			if err != nil {
 				return err
@@ -256,10 +272,7 @@ func (c *cli) export(ctx context.Context, dir string, ids []string) (err error) 
 			}
 		}
 	}()
-	for i, id := range ids {
-		if _, err := envelope.ParseID(id); err != nil { // so that it can be a name
-			return usageError{err}
-		}
+	for i, id := range ids { // which can be names: they were checked
 		if files[i], err = os.OpenFile(filepath.Join(dir, id+".eml"), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600); err != nil {
 			return err
 		}

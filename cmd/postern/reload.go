@@ -1,10 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"postern/bridge/control"
 )
 
 func (c *cli) reload() *cobra.Command {
@@ -19,12 +22,19 @@ can change is said. SIGHUP, and "systemctl reload postern", do the same.`,
 		Example: "  postern check && postern reload",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			svc, done, err := c.service(cmd.Context())
+			cfg, err := c.load()
 			if err != nil {
 				return err
 			}
-			defer done()
-			r, err := svc.Reload(cmd.Context())
+			client, err := control.Dial(cmd.Context(), cfg.Bridge.DataDir)
+			if errors.Is(err, control.ErrNotRunning) {
+				return fmt.Errorf("%w (data_dir); run: postern service start, or, where the file has a new data_dir: postern service restart", err)
+			}
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			r, err := client.Reload(cmd.Context())
 			if err != nil || asJSON {
 				return c.printJSON(r, err)
 			}

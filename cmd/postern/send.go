@@ -22,6 +22,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"postern/bridge/config"
 	"postern/bridge/control"
 )
 
@@ -156,14 +157,13 @@ func attach(m *multipart.Writer, path string) error {
 // errUnreachable says that the daemon or its listener cannot be reached.
 var errUnreachable = errors.New("postern cannot be reached")
 
-// pass asks the running daemon for a one-minute password.
+// pass asks the running daemon for a one-minute password; without a user, for the one that sendmail_user names.
 func (c *cli) pass(ctx context.Context, user string) (control.Pass, error) {
-	cfg, err := c.load()
-	if err != nil {
-		return control.Pass{}, err
-	}
-	client, err := control.Dial(ctx, cfg.Bridge.DataDir)
+	client, err := c.dial(ctx)
+	var mistakes *config.Mistakes
 	switch {
+	case errors.As(err, &mistakes):
+		return control.Pass{}, err
 	case errors.Is(err, control.ErrNotRunning):
 		return control.Pass{}, fmt.Errorf("%w: %w; run: postern service start", errUnreachable, err)
 	case err != nil:

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"postern/bridge/config"
+	"postern/bridge/control"
 )
 
 // exitTempFail is EX_TEMPFAIL of sysexits.h: the caller may try again.
@@ -40,9 +41,8 @@ func (c *cli) sendmail() *cobra.Command {
 sendmail_user of [bridge] names. -t takes the recipients from To, Cc and Bcc,
 and removes Bcc; -i lets a line with a dot alone be text; -f is the
 reverse-path; -F the name of a From that is missing. Other flags are taken and
-change nothing. Exit status 78 where sendmail_user names nobody, 75 where the
-configuration has other mistakes, or Postern cannot be reached or says that it
-should be tried again.`,
+change nothing. Exit status 78 where sendmail_user names nobody, 75 where Postern
+cannot be reached or says that it should be tried again.`,
 		Example: `  printf 'Subject: backup\n\ndone\n' | postern sendmail admin@example.com
   postern sendmail -t -i <message.eml`,
 		DisableFlagParsing: true, // sendmail's flags are its own: -oi, -bm, -f without a blank
@@ -130,13 +130,9 @@ func parseSendmail(args []string) (f sendmailFlags, to []string, err error) {
 }
 
 func (c *cli) runSendmail(cmd *cobra.Command, f sendmailFlags, to []string) error {
-	cfg, err := c.load()
+	user, err := c.sendmailUser()
 	if err != nil {
 		return c.tempFail(err)
-	}
-	if cfg.Bridge.SendmailUser == "" {
-		return &config.Mistakes{List: []config.Mistake{{File: c.config, Key: sendmailKey,
-			Text: "is not set; it names the [[user]] whose mail `postern sendmail` hands in"}}}
 	}
 	header, body, err := readSendmail(c.in, f.dotsAreText)
 	if err != nil {
@@ -150,7 +146,7 @@ func (c *cli) runSendmail(cmd *cobra.Command, f sendmailFlags, to []string) erro
 	if len(to) == 0 {
 		return usageError{errors.New("no recipients; name them, or -t")}
 	}
-	p, err := c.pass(cmd.Context(), cfg.Bridge.SendmailUser)
+	p, err := c.pass(cmd.Context(), user)
 	if err != nil {
 		return c.tempFail(err)
 	}
@@ -168,15 +164,32 @@ func (c *cli) runSendmail(cmd *cobra.Command, f sendmailFlags, to []string) erro
 	return nil
 }
 
+// sendmailUser is whom the file names; "" where it has mistakes, and then the running daemon knows.
+func (c *cli) sendmailUser() (string, error) {
+	cfg, err := c.load()
+	var mistakes *config.Mistakes
+	switch {
+	case errors.As(err, &mistakes):
+		return "", nil
+	case err != nil:
+		return "", err
+	case cfg.Bridge.SendmailUser == "":
+		return "", &config.Mistakes{List: []config.Mistake{{File: c.config, Key: sendmailKey,
+			Text: "is not set; it names the [[user]] whose mail `postern sendmail` hands in"}}}
+	}
+	return cfg.Bridge.SendmailUser, nil
+}
+
 // tempFail gives what may pass the exit status that sendmail has for it.
 func (c *cli) tempFail(err error) error {
 	var reply *textproto.Error
 	var mistakes *config.Mistakes
+	var told *control.Error // by the daemon, before there was any mail to refuse
 	if errors.As(err, &mistakes) && slices.ContainsFunc(mistakes.List, func(m config.Mistake) bool { return m.Key != sendmailKey }) {
 		fmt.Fprintln(c.err, err) // somebody is editing the file; the mail must not be given up for that
 		return exitWith(exitTempFail)
 	}
-	if errors.Is(err, errUnreachable) || errors.As(err, &reply) && reply.Code/100 == 4 {
+	if errors.Is(err, errUnreachable) || errors.As(err, &told) || errors.As(err, &reply) && reply.Code/100 == 4 {
 		fmt.Fprintf(c.err, "postern: %v\n", err)
 		return exitWith(exitTempFail)
 	}

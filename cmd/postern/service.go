@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"postern/bridge"
+	"postern/bridge/config"
 	"postern/bridge/control"
 	"postern/bridge/service"
 )
@@ -149,7 +150,8 @@ start, each with what to do.`,
 			case err != nil:
 				state = err.Error()
 			}
-			h, err := c.health(cmd.Context())
+			h, broken, err := c.health(cmd.Context())
+			c.warnBroken(broken)
 			if err != nil {
 				fmt.Fprintf(c.out, "service   %s\n", state)
 				return err
@@ -168,18 +170,16 @@ start, each with what to do.`,
 	return cmd
 }
 
-// health asks the running daemon, or looks into data_dir itself.
-func (c *cli) health(ctx context.Context) (control.Health, error) {
-	cfg, err := c.load()
+// health asks the running daemon, or looks into data_dir itself. broken is what is wrong with the file, where the daemon
+// runs on with the former one.
+func (c *cli) health(ctx context.Context) (h control.Health, broken *config.Mistakes, err error) {
+	o, err := c.open(ctx, bridge.Admin)
 	if err != nil {
-		return control.Health{}, err
+		return h, nil, err
 	}
-	svc, done, err := bridge.Admin(ctx, cfg)
-	if err != nil {
-		return control.Health{}, err
-	}
-	defer done()
-	return svc.Health(ctx)
+	defer o.done()
+	h, err = o.Health(ctx)
+	return h, o.broken, err
 }
 
 func (c *cli) printStatus(state string, h control.Health, now time.Time) {

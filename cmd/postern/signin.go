@@ -102,7 +102,7 @@ func (c *cli) signIn(ctx context.Context, account string, o signInOptions) error
 			return err
 		}
 	}
-	svc, done, err := c.service(ctx)
+	svc, done, err := c.serviceOrNew(ctx)
 	if err != nil {
 		return err
 	}

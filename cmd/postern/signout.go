@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -60,9 +59,5 @@ func (c *cli) confirmSignOut(ctx context.Context, svc control.Service, account s
 	}
 	fmt.Fprintf(c.err, "Delete the sign-in of %s, which %s? Type yes: ", o.Login,
 		strings.Join(o.Shares, " and ")+map[bool]string{true: " uses", false: " use"}[len(o.Shares) == 1])
-	answer, err := bufio.NewReader(c.in).ReadString('\n')
-	if err != nil || !strings.EqualFold(strings.TrimSpace(answer), "yes") {
-		return errors.New("not signed out")
-	}
-	return nil
+	return c.typedYes("not signed out")
 }

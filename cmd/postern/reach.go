@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"postern/bridge"
+	"postern/bridge/config"
+	"postern/bridge/control"
+)
+
+// service reaches the running daemon, or opens data_dir itself where none runs.
+func (c *cli) service(ctx context.Context) (control.Service, func() error, error) {
+	return c.warned(c.open(ctx, bridge.Admin))
+}
+
+// serviceOrNew is service for what may come before the first start, and so may make data_dir.
+func (c *cli) serviceOrNew(ctx context.Context) (control.Service, func() error, error) {
+	return c.warned(c.open(ctx, bridge.AdminNew))
+}
+
+// opened is a way to the service. broken is what is wrong with the file where the running daemon is asked all the same.
+type opened struct {
+	control.Service
+	done   func() error
+	broken *config.Mistakes
+}
+
+// open loads the configuration and opens the service with it. A file with mistakes does not keep anybody from the running
+// daemon, which goes on with the former one.
+func (c *cli) open(ctx context.Context, admin func(context.Context, *config.Config) (control.Service, func() error, error)) (o opened, err error) {
+	cfg, err := c.load()
+	if err == nil {
+		o.Service, o.done, err = admin(ctx, cfg)
+		return o, err
+	}
+	client, mistakes, err := c.despite(ctx, err)
+	if err != nil {
+		return o, err
+	}
+	return opened{client, client.Close, mistakes}, nil
+}
+
+// warned tells of a broken file on standard error.
+func (c *cli) warned(o opened, err error) (control.Service, func() error, error) {
+	if err != nil {
+		return nil, nil, err
+	}
+	c.warnBroken(o.broken)
+	return o.Service, o.done, nil
+}
+
+func (c *cli) warnBroken(m *config.Mistakes) {
+	if m != nil {
+		fmt.Fprintf(c.err, "warning: the running daemon was asked, and the file has mistakes: %s; run: postern check\n", m.List[0])
+	}
+}
+
+// despite reaches the running daemon where the configuration could not be loaded for the reason err: by what the file says
+// of data_dir, whatever else is wrong with it. Where no daemon is found it returns err.
+func (c *cli) despite(ctx context.Context, err error) (*control.Client, *config.Mistakes, error) {
+	var mistakes *config.Mistakes
+	if !errors.As(err, &mistakes) {
+		return nil, nil, err
+	}
+	dir, ok := config.DataDir(c.config)
+	if !ok {
+		return nil, nil, err
+	}
+	client, dialErr := control.Dial(ctx, dir)
+	switch {
+	case errors.Is(dialErr, control.ErrNotRunning):
+		return nil, nil, err
+	case dialErr != nil:
+		return nil, nil, dialErr
+	}
+	return client, mistakes, nil
+}
+
+// dial reaches the running daemon alone.
+func (c *cli) dial(ctx context.Context) (*control.Client, error) {
+	cfg, err := c.load()
+	if err != nil {
+		client, mistakes, err := c.despite(ctx, err)
+		c.warnBroken(mistakes)
+		return client, err
+	}
+	return control.Dial(ctx, cfg.Bridge.DataDir)
+}
