@@ -2,14 +2,11 @@ package bridge
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 
 	"postern/bridge/config"
 	"postern/bridge/control"
@@ -303,42 +300,4 @@ func TestLiveCheckOnAStoppedDaemon(t *testing.T) {
 	}
 	wantLines(t, list, "green provider contoso: tenant and client_id are right", "green provider contoso, "+clockRight,
 		"green account by-graph, graph: ", "green account by-smtp, smtp: ")
-}
-
-func TestClock(t *testing.T) {
-	noon := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
-	for _, tc := range []struct {
-		name         string
-		began, ended time.Duration // against the Date
-		want         time.Duration
-	}{
-		{"right", 300 * time.Millisecond, 600 * time.Millisecond, 0},
-		{"a slow answer hides a small error", -2 * time.Second, 2 * time.Second, 0},
-		{"ahead", 10 * time.Minute, 10*time.Minute + time.Second, 10*time.Minute - time.Second},
-		{"behind", -10 * time.Minute, -10*time.Minute + time.Second, -10*time.Minute + time.Second},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			if got := clockOffset(noon, noon.Add(tc.began), noon.Add(tc.ended)); got != tc.want {
-				t.Errorf("clockOffset = %v; want %v", got, tc.want)
-			}
-		})
-	}
-	got := map[string]string{}
-	for _, off := range []time.Duration{0, 30 * time.Second, 2 * time.Minute, -2 * time.Minute, 6 * time.Minute, -3 * time.Hour} {
-		list := clock(control.Check{Subject: "provider contoso"}, &dateWatch{off: off, seen: true})
-		got[fmt.Sprint(off)] = list[0].State + " " + list[0].Text
-	}
-	want := map[string]string{
-		"0s": "green this machine's clock is right", "30s": "green this machine's clock is right",
-		"2m0s":    "yellow this machine's clock is 2m0s ahead of Microsoft's",
-		"-2m0s":   "yellow this machine's clock is 2m0s behind Microsoft's",
-		"6m0s":    "red this machine's clock is 6m0s ahead of Microsoft's",
-		"-3h0m0s": "red this machine's clock is 3h0m0s behind Microsoft's",
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
-	}
-	if list := clock(control.Check{}, &dateWatch{}); list != nil {
-		t.Errorf("no Date, and still %v", list)
-	}
 }
