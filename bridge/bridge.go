@@ -22,6 +22,7 @@ import (
 	"postern/bridge/contents"
 	"postern/bridge/control"
 	"postern/bridge/event"
+	"postern/bridge/logbook"
 	"postern/bridge/notice"
 	"postern/bridge/queue"
 	"postern/bridge/queue/sqlite"
@@ -29,6 +30,9 @@ import (
 	"postern/bridge/relay"
 	"postern/bridge/submission"
 )
+
+// EventLog is the Windows event log.
+type EventLog = logbook.EventLog
 
 // Options are what the hall needs beside the configuration.
 type Options struct {
@@ -50,7 +54,7 @@ type Bridge struct {
 	release string
 
 	options Options
-	level   *slog.LevelVar // of the log; nil where it is not ours
+	log     *logbook.Log // nil where it is not ours; closed after everything else, because closing tells of itself
 
 	reloading sync.Mutex // guards what follows: one change of the configuration at a time
 	doors     []*door    // in the file's order
@@ -80,8 +84,6 @@ type Bridge struct {
 	recent  recent         // the latest errors
 	since   time.Time      // when it was opened
 	closers []func() error // in the order of opening
-
-	closeLog func() error // after everything else: closing tells of itself
 }
 
 // New opens everything and starts nothing: when it returns, the ports are bound, data_dir is locked, and nobody is
@@ -128,18 +130,17 @@ func (b *Bridge) open(ctx context.Context) error {
 func (b *Bridge) openLog() error {
 	log := b.options.Log
 	if log == nil && b.options.Stderr != nil {
-		l, err := openLogs(b.cfg.Log, b.options)
+		l, err := logbook.Open(logOptions(b.cfg.Log, b.options))
 		if err != nil {
 			return err
 		}
-		log, b.level = l.log, l.level
-		b.closeLog = l.close
+		log, b.log = l.Logger, l
 	}
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	b.quota = quota.New(quota.Options{Mailbox: b.quotaOf, Events: func() *event.Bus { return b.events }})
-	b.events = event.NewBus(append([]event.Sink{logSink{log}, &b.heard, &b.recent, b.quota}, b.options.Sinks...)...)
+	b.events = event.NewBus(append([]event.Sink{logbook.Sink{Log: log}, &b.heard, &b.recent, b.quota}, b.options.Sinks...)...)
 	for _, w := range b.cfg.Warnings {
 		b.events.Emit(context.Background(), slog.LevelWarn, event.ConfigurationWarning, slog.String("err", w.String()))
 	}
@@ -354,10 +355,10 @@ func (b *Bridge) shutDown() error {
 }
 
 func (b *Bridge) endLog() error {
-	if b.closeLog == nil {
+	if b.log == nil {
 		return nil
 	}
-	return b.closeLog()
+	return b.log.Close()
 }
 
 // close closes in reverse order of opening.

@@ -24,7 +24,7 @@ var (
 var household = map[string][]string{
 	"bridge/envelope": {"-"}, "bridge/reply": {"-"}, "bridge/event": {"-"}, "auth/token": {"-"}, "auth/diagnosis": {"-"},
 
-	"bridge": {"auth", "auth/entra", "auth/vault", "bridge/backup", "bridge/check", "bridge/config", "bridge/contents", "bridge/control", "bridge/notice", "bridge/origin",
+	"bridge": {"auth", "auth/entra", "auth/vault", "bridge/backup", "bridge/check", "bridge/config", "bridge/contents", "bridge/control", "bridge/logbook", "bridge/notice", "bridge/origin",
 		"bridge/queue", "bridge/queue/sqlite", "bridge/quota",
 		"bridge/relay", "bridge/sandbox", "bridge/service", "bridge/smtpd", "bridge/submission", "bridge/transport/graph",
 		"bridge/transport/smarthost", "bridge/users"},
@@ -56,7 +56,7 @@ var guests = map[string][]string{
 	"github.com/alexedwards/argon2id":       {"bridge/users"},
 	"github.com/spf13/cobra":                {"cmd/postern"},
 	"github.com/spf13/pflag":                {"cmd/postern"},
-	"gopkg.in/natefinch/lumberjack.v2":      {"bridge"},
+	"gopkg.in/natefinch/lumberjack.v2":      {"bridge/logbook"},
 	"github.com/kardianos/service":          {"bridge/service"},
 	"go.yaml.in/yaml/v3":                    {"bridge/peers"},
 	"software.sslmate.com/src/go-pkcs12":    {"bridge"},

@@ -194,8 +194,8 @@ func (b *Bridge) commit(ctx context.Context, n *next, was *config.Config) {
 	b.live.Store(n.cfg)
 	b.swapDoors(ctx, n)
 	b.swapAdmin(n.cfg)
-	if b.level != nil {
-		b.level.Set(n.cfg.Log.Level)
+	if b.log != nil {
+		b.log.SetLevel(n.cfg.Log.Level)
 	}
 	for _, name := range mended { // what was wrong before may be right now
 		b.accounts.Recheck(name)

@@ -13,6 +13,7 @@ import (
 	"postern/bridge/config"
 	"postern/bridge/contents"
 	"postern/bridge/event"
+	"postern/bridge/logbook"
 	"postern/bridge/message"
 	"postern/bridge/queue"
 	"postern/bridge/queue/sqlite"
@@ -28,7 +29,7 @@ type stoppedQueue struct {
 	mu    sync.Mutex // guards what follows
 	queue *queue.Queue
 	store *sqlite.Store
-	log   *logs
+	log   *logbook.Log
 }
 
 func (s *stoppedQueue) open(ctx context.Context) (*queue.Queue, backupStore, error) {
@@ -47,7 +48,7 @@ func (s *stoppedQueue) open(ctx context.Context) (*queue.Queue, backupStore, err
 	if err != nil {
 		return nil, nil, err
 	}
-	events := event.NewBus(logSink{s.log.log})
+	events := event.NewBus(logbook.Sink{Log: s.log.Logger})
 	o := queueOptions(s.cfg, store, nil, events)
 	o.Relayer = nobodyRelays{}
 	q := queue.New(o)
@@ -61,7 +62,7 @@ func (s *stoppedQueue) open(ctx context.Context) (*queue.Queue, backupStore, err
 // openLog has audit lines go where the daemon's go. The caller holds mu.
 func (s *stoppedQueue) openLog() (err error) {
 	if s.log == nil {
-		s.log, err = openLogs(s.cfg.Log, Options{Stderr: os.Stderr})
+		s.log, err = logbook.Open(logOptions(s.cfg.Log, Options{Stderr: os.Stderr}))
 	}
 	return err
 }
@@ -84,10 +85,10 @@ func (a stoppedAudit) Handle(ctx context.Context, e event.Event) {
 	a.stopped.mu.Lock()
 	defer a.stopped.mu.Unlock()
 	if a.stopped.openLog() == nil {
-		logSink{a.stopped.log.log}.Handle(ctx, e)
+		logbook.Sink{Log: a.stopped.log.Logger}.Handle(ctx, e)
 		return
 	}
-	logSink{slog.New(slog.NewTextHandler(os.Stderr, nil))}.Handle(ctx, e)
+	logbook.Sink{Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}.Handle(ctx, e)
 }
 
 // freed forgets what the account's login waited for, so that the daemon does not start with it. A store that cannot be
@@ -120,7 +121,7 @@ func (s *stoppedQueue) close() error {
 		errs = append(errs, s.store.Close())
 	}
 	if s.log != nil {
-		errs = append(errs, s.log.close())
+		errs = append(errs, s.log.Close())
 	}
 	s.queue, s.log = nil, nil
 	return errors.Join(errs...)

@@ -17,6 +17,7 @@ import (
 	"postern/bridge/config"
 	"postern/bridge/envelope"
 	"postern/bridge/event"
+	"postern/bridge/logbook"
 	"postern/bridge/message"
 	"postern/bridge/queue"
 	"postern/bridge/queue/sqlite"
@@ -28,6 +29,12 @@ import (
 	"postern/bridge/transport/smarthost"
 	"postern/bridge/users"
 )
+
+// logOptions is [log] for logbook.
+func logOptions(c config.Log, o Options) logbook.Options {
+	return logbook.Options{Level: c.Level, Format: c.Format, To: c.To, File: c.File, MaxSize: c.MaxSize, Keep: c.Keep,
+		Service: o.Service, Stderr: o.Stderr, OpenEventLog: o.OpenEventLog}
+}
 
 // listenerOptions is one [[listener]] for smtpd, without the rooms it calls.
 func listenerOptions(cfg *config.Config, l config.Listener) (o smtpd.Options, err error) {

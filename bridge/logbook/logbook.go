@@ -1,4 +1,8 @@
-package bridge
+// Package logbook is the log: stderr, a file that is put aside when it has grown, and the Windows event log. Whoever writes
+// never waits for it: what a full disk or a stuck journal does not take is dropped, counted, and told of later. It must not
+// know who writes, or the configuration. The hall opens it and makes it a sink of events. A log that cannot be opened is an
+// error, because it must stop the start; one that fails later is silent but for the count.
+package logbook
 
 import (
 	"context"
@@ -11,7 +15,6 @@ import (
 
 	"gopkg.in/natefinch/lumberjack.v2"
 
-	"postern/bridge/config"
 	"postern/bridge/event"
 )
 
@@ -22,15 +25,33 @@ type EventLog interface {
 	Close() error
 }
 
-// logs is the open log.
-type logs struct {
-	log     *slog.Logger
+// Options say where lines go and how.
+type Options struct {
+	Level  slog.Level // the least that is written
+	Format string     // text | json
+	To     string     // auto | stderr | file | eventlog
+	File   string
+	// MaxSize is the octets at which the file is put aside; Keep how many old ones stay, 0 for all.
+	MaxSize int64
+	Keep    int
+
+	Service      bool // run by the Windows service manager: auto is the file, and the event log for warnings
+	Stderr       io.Writer
+	OpenEventLog func() (EventLog, error) // nil: there is none
+}
+
+// Log is an open log. Safe for concurrent use.
+type Log struct {
+	*slog.Logger
 	level   *slog.LevelVar
 	closers []func() error
 }
 
-// close writes what is left and closes.
-func (l *logs) close() error {
+// SetLevel changes the least that is written.
+func (l *Log) SetLevel(least slog.Level) { l.level.Set(least) }
+
+// Close writes what is left and closes.
+func (l *Log) Close() error {
 	var errs []error
 	for i := len(l.closers) - 1; i >= 0; i-- {
 		errs = append(errs, l.closers[i]())
@@ -38,18 +59,18 @@ func (l *logs) close() error {
 	return errors.Join(errs...)
 }
 
-// openLogs opens the log that [log] asks for. It runs after the identity of data_dir's owner is put on: a file that root
-// made could not be written by the service.
-func openLogs(c config.Log, o Options) (*logs, error) {
-	l := &logs{level: &slog.LevelVar{}}
-	l.level.Set(c.Level)
-	to := c.To
+// Open opens the log. It runs after the identity of data_dir's owner is put on: a file that root made could not be written
+// by the service.
+func Open(o Options) (*Log, error) {
+	l := &Log{level: &slog.LevelVar{}}
+	l.level.Set(o.Level)
+	to := o.To
 	if to == "auto" && o.Service {
 		to = "service"
 	}
 	var handlers []slog.Handler
 	if to == "file" || to == "service" {
-		h, err := l.file(c)
+		h, err := l.file(o)
 		if err != nil {
 			return nil, err
 		}
@@ -62,32 +83,32 @@ func openLogs(c config.Log, o Options) (*logs, error) {
 		}
 		h, err := l.events(o.OpenEventLog, least)
 		if err != nil {
-			return nil, errors.Join(err, l.close())
+			return nil, errors.Join(err, l.Close())
 		}
 		handlers = append(handlers, h)
 	}
 	if len(handlers) == 0 {
-		handlers = append(handlers, l.lines(o.Stderr, c.Format))
+		handlers = append(handlers, l.lines(o.Stderr, o.Format))
 	}
-	l.log = slog.New(slog.NewMultiHandler(handlers...))
+	l.Logger = slog.New(slog.NewMultiHandler(handlers...))
 	return l, nil
 }
 
-func (l *logs) file(c config.Log) (slog.Handler, error) {
+func (l *Log) file(o Options) (slog.Handler, error) {
 	// Opened once here, because lumberjack opens at the first line and a log that cannot be written must stop the start.
-	f, err := os.OpenFile(c.File, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	f, err := os.OpenFile(o.File, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open the log file: %w", err)
 	}
 	f.Close()
 	const megabyte = 1_000_000
-	to := &lumberjack.Logger{Filename: c.File, MaxSize: int(max(1, c.MaxSize/megabyte)), MaxBackups: c.Keep}
+	to := &lumberjack.Logger{Filename: o.File, MaxSize: int(max(1, o.MaxSize/megabyte)), MaxBackups: o.Keep}
 	l.closers = append(l.closers, to.Close)
-	return l.lines(to, c.Format), nil
+	return l.lines(to, o.Format), nil
 }
 
 // lines is a handler that writes to a file or a pipe, in its own time.
-func (l *logs) lines(to io.Writer, format string) slog.Handler {
+func (l *Log) lines(to io.Writer, format string) slog.Handler {
 	p := newPump(func(line entry) error {
 		_, err := to.Write(line.text)
 		return err
@@ -103,7 +124,7 @@ func (l *logs) lines(to io.Writer, format string) slog.Handler {
 }
 
 // events is a handler that writes to the Windows event log.
-func (l *logs) events(open func() (EventLog, error), least slog.Leveler) (slog.Handler, error) {
+func (l *Log) events(open func() (EventLog, error), least slog.Leveler) (slog.Handler, error) {
 	to, err := open()
 	if err != nil {
 		return nil, fmt.Errorf("open the event log: %w", err)
@@ -124,7 +145,7 @@ func tellDropped(h slog.Handler, n int64) {
 }
 
 // least is the log's level, but never below l.
-func (l *logs) least(at slog.Level) slog.Leveler { return leastOf{l.level, at} }
+func (l *Log) least(at slog.Level) slog.Leveler { return leastOf{l.level, at} }
 
 type leastOf struct {
 	level *slog.LevelVar
@@ -134,15 +155,15 @@ type leastOf struct {
 // Level implements slog.Leveler.
 func (l leastOf) Level() slog.Level { return max(l.level.Level(), l.at) }
 
-// logSink writes each event as one line: the kind is the message, the attributes follow.
-type logSink struct{ log *slog.Logger }
+// Sink writes each event as one line: the kind is the message, the attributes follow.
+type Sink struct{ Log *slog.Logger }
 
 // Handle implements event.Sink.
-func (s logSink) Handle(ctx context.Context, e event.Event) {
-	if !s.log.Enabled(ctx, e.Level) {
+func (s Sink) Handle(ctx context.Context, e event.Event) {
+	if !s.Log.Enabled(ctx, e.Level) {
 		return
 	}
 	r := slog.NewRecord(e.At, e.Level, string(e.Kind), 0)
 	r.AddAttrs(e.Attrs...)
-	_ = s.log.Handler().Handle(ctx, r) // a log that cannot be written must not stop mail
+	_ = s.Log.Handler().Handle(ctx, r) // a log that cannot be written must not stop mail
 }

@@ -1,4 +1,4 @@
-package bridge
+package logbook
 
 import (
 	"bytes"
@@ -11,7 +11,6 @@ import (
 	"sync"
 	"testing"
 
-	"postern/bridge/config"
 	"postern/bridge/event"
 )
 
@@ -46,13 +45,13 @@ func (m *moody) text() string {
 	return m.buf.String()
 }
 
-func openTestLog(t *testing.T, to *moody) *logs {
+func openTestLog(t *testing.T, to *moody) *Log {
 	t.Helper()
-	l, err := openLogs(config.Default().Log, Options{Stderr: to})
+	l, err := Open(Options{To: "auto", Format: "text", Stderr: to})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.close() })
+	t.Cleanup(func() { l.Close() })
 	return l
 }
 
@@ -61,13 +60,13 @@ func TestALogThatIsFullIsToldOfLater(t *testing.T) {
 	to := &moody{full: true, wrote: make(chan struct{}, 10)}
 	l := openTestLog(t, to)
 	for range 3 {
-		l.log.Info("message relayed")
+		l.Info("message relayed")
 		<-to.wrote
 	}
 	to.mu.Lock()
 	to.full = false
 	to.mu.Unlock()
-	l.log.Info("message relayed", "queue_id", "fourth")
+	l.Info("message relayed", "queue_id", "fourth")
 	<-to.wrote
 	<-to.wrote
 	if got := to.text(); !strings.Contains(got, "fourth") || !strings.Contains(got, `msg="log lines dropped" lines=3`) {
@@ -80,7 +79,7 @@ func TestALogThatIsStuckHoldsUpNobody(t *testing.T) {
 	to := &moody{stuck: make(chan struct{}), wrote: make(chan struct{}, 3*pumpLines)}
 	l := openTestLog(t, to)
 	for range 2 * pumpLines {
-		l.log.Info("message relayed")
+		l.Info("message relayed")
 	}
 	close(to.stuck)
 	for !strings.Contains(to.text(), "log lines dropped") {
@@ -121,21 +120,21 @@ func TestLogTo(t *testing.T) {
 		{"stderr", "stderr", true, true, false, false, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			c := config.Default().Log
-			c.To, c.File = tc.to, filepath.Join(t.TempDir(), "postern.log")
+			path := filepath.Join(t.TempDir(), "postern.log")
 			var stderr bytes.Buffer
 			events := &fakeEventLog{}
-			l, err := openLogs(c, Options{Stderr: &stderr, Service: tc.service, OpenEventLog: func() (EventLog, error) { return events, nil }})
+			l, err := Open(Options{To: tc.to, Format: "text", File: path, MaxSize: 20_000_000, Keep: 10, Service: tc.service, Stderr: &stderr,
+				OpenEventLog: func() (EventLog, error) { return events, nil }})
 			if err != nil {
 				t.Fatal(err)
 			}
-			sink := logSink{l.log}
+			sink := Sink{l.Logger}
 			sink.Handle(context.Background(), event.Event{Kind: event.MessageRelayed, Level: slog.LevelInfo, Attrs: []slog.Attr{slog.String("queue_id", "q1")}})
 			sink.Handle(context.Background(), event.Event{Kind: event.AccountParked, Level: slog.LevelError, Attrs: []slog.Attr{slog.String("account", "erp")}})
-			if err := l.close(); err != nil {
+			if err := l.Close(); err != nil {
 				t.Fatal(err)
 			}
-			file, _ := os.ReadFile(c.File)
+			file, _ := os.ReadFile(path)
 			var info, warn bool
 			for _, e := range events.entries {
 				info = info || e.number == 310 && string(e.text) == "message relayed\r\nqueue_id=q1"
