@@ -52,17 +52,17 @@ func (s *Sandbox) Received() []Received {
 func (s *Sandbox) Wait(ctx context.Context, n int) ([]Received, error) {
 	for {
 		s.mu.Lock()
-		have, arrived := slices.Clone(s.received), s.arrived
+		have, arrived := s.received, s.arrived
 		s.mu.Unlock()
 		if len(have) >= n {
-			return have, nil
+			return slices.Clone(have), nil
 		}
 		select {
 		case <-arrived:
 		case <-ctx.Done():
-			return have, ctx.Err()
+			return s.Received(), ctx.Err()
 		case <-s.ctx.Done():
-			return have, ErrClosed
+			return s.Received(), ErrClosed
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"net/smtp"
 	"os"
 	"os/exec"
@@ -306,28 +307,23 @@ func (d *daemon) sendUntilKilled(round, senders int) []string {
 func arrivals(t *testing.T, box *sandbox.Sandbox, acked map[string]bool, d *daemon) map[string]int {
 	t.Helper()
 	subject := regexp.MustCompile(`(?m)^Subject: (.*?)\r$`)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	for n := len(acked); ; n++ {
-		got, err := box.Wait(ctx, n)
-		copies := map[string]int{}
-		for _, r := range got {
+	copies, missing, seen := map[string]int{}, maps.Clone(acked), 0
+	for {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // for a few more, however many there are
+		got, err := box.Wait(ctx, seen+min(len(missing), 100))
+		cancel()
+		for _, r := range got[seen:] {
 			if m := subject.FindSubmatch(r.Raw); m != nil {
 				copies[string(m[1])]++
+				delete(missing, string(m[1]))
 			}
 		}
-		lost := 0
-		for s := range acked {
-			if copies[s] == 0 {
-				lost++
-			}
-		}
-		if lost == 0 {
+		if len(missing) == 0 {
 			return copies
 		}
-		if err != nil {
-			t.Fatalf("%d of %d accepted messages are lost: %v\n%.6000s", lost, len(acked), err, d.text())
+		if err != nil && len(got) == seen {
+			t.Fatalf("%d of %d accepted messages are lost: %v\n%.6000s", len(missing), len(acked), err, d.text())
 		}
-		n = max(n, len(got))
+		seen = len(got)
 	}
 }
