@@ -59,7 +59,7 @@ func AdminNew(ctx context.Context, cfg *config.Config) (svc control.Service, don
 func hasQueue(cfg *config.Config) error {
 	_, err := os.Stat(storeFile(cfg))
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w in %s (data_dir); is the daemon running with another configuration, or was it never started?", ErrNoQueue, cfg.Bridge.DataDir)
+		return fmt.Errorf("%w in %s (data_dir); is the daemon running with another configuration? Otherwise start it: postern service start", ErrNoQueue, cfg.Bridge.DataDir)
 	}
 	return err
 }
@@ -148,7 +148,10 @@ func (a *admin) Accounts(ctx context.Context) ([]control.Account, error) {
 		}
 		c := a.cfg.Accounts[i]
 		acc := control.Account{Name: c.Name, Mailbox: c.Mailbox, Login: s.Login, SignIn: c.SignIn, SignedIn: s.SignedIn,
-			Since: s.Since, SignedInAs: s.User, Waiting: waiting[c.Name], Expires: ends[c.Name]}
+			Since: s.Since, SignedInAs: s.User, Waiting: waiting[c.Name]}
+		for _, e := range ends[c.Name] {
+			acc.Expires = append(acc.Expires, control.Expiry(e))
+		}
 		if s.Trouble != nil {
 			acc.Trouble, acc.Remedy = s.Trouble.Text, s.Trouble.Remedy
 		}

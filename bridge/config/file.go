@@ -90,9 +90,9 @@ func (f *file) refused(err error) error {
 	if !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
-	text := "cannot be read by this user; as root: chown root:postern " + f.path + "; chmod 640 " + f.path
+	text := "cannot be read by this user; use sudo, or join group postern; for the service, as root: chown root:postern " + f.path + "; chmod 640 " + f.path
 	if runtime.GOOS == "windows" {
-		text = `cannot be read by this user; as administrator: icacls "` + f.path + `" /grant "NT SERVICE\Postern:R"`
+		text = `cannot be read by this user; use a console of an administrator; for the service there: icacls "` + f.path + `" /grant "NT SERVICE\Postern:R"`
 	}
 	f.mistake(0, "", text)
 	return nil

@@ -14,7 +14,7 @@ func TestRefusedFile(t *testing.T) {
 	if err := f.refused(&fs.PathError{Op: "open", Path: f.path, Err: fs.ErrPermission}); err != nil {
 		t.Fatalf("refused = %v; want a mistake", err)
 	}
-	if len(out.mistakes) != 1 || !strings.Contains(out.mistakes[0].Text, "cannot be read by this user; as ") {
+	if len(out.mistakes) != 1 || !strings.Contains(out.mistakes[0].Text, "cannot be read by this user; use ") {
 		t.Errorf("mistakes = %v", out.mistakes)
 	}
 	fault := errors.New("input/output error")

@@ -61,9 +61,9 @@ func dialer(dataDir string) (func(context.Context) (net.Conn, error), token.Secr
 		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
 		switch {
 		case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-			return nil, fmt.Errorf("%w on %s", ErrNotRunning, dataDir)
+			return nil, fmt.Errorf("%w on %s (data_dir)", ErrNotRunning, dataDir)
 		case errors.Is(err, os.ErrPermission):
-			return nil, fmt.Errorf("you may not talk to the daemon on %s: be root or a member of its group", dataDir)
+			return nil, fmt.Errorf("you may not talk to the daemon on %s (data_dir); be root, or a member of the group of that folder", dataDir)
 		}
 		return conn, err
 	}, "", nil

@@ -38,7 +38,7 @@ func CheckPath(string) error { return nil }
 func dialer(dataDir string) (func(context.Context) (net.Conn, error), token.Secret, error) {
 	b, err := os.ReadFile(filepath.Join(dataDir, addressFile))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, "", fmt.Errorf("%w on %s", ErrNotRunning, dataDir)
+		return nil, "", fmt.Errorf("%w on %s (data_dir)", ErrNotRunning, dataDir)
 	}
 	if err != nil {
 		return nil, "", fmt.Errorf("read the control address (are you an administrator?): %w", err)
@@ -47,7 +47,7 @@ func dialer(dataDir string) (func(context.Context) (net.Conn, error), token.Secr
 	return func(ctx context.Context) (net.Conn, error) {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 		if err != nil {
-			return nil, fmt.Errorf("%w on %s", ErrNotRunning, dataDir)
+			return nil, fmt.Errorf("%w on %s (data_dir)", ErrNotRunning, dataDir)
 		}
 		return conn, nil
 	}, token.Secret(key), nil

@@ -80,7 +80,7 @@ func unlooked(err error) finding {
 	case errors.As(err, &mistakes):
 		return finding{healthUnknown, "the configuration has mistakes: " + mistakes.List[0].String(), "run: postern check"}
 	case errors.Is(err, bridge.ErrNoQueue):
-		return finding{healthCritical, "postern is not running: " + text, "run: postern service start"}
+		return finding{healthCritical, "postern is not running: " + text, ""}
 	}
 	return finding{healthUnknown, text, ""}
 }

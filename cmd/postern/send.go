@@ -154,8 +154,11 @@ func attach(m *multipart.Writer, path string) error {
 	return nil
 }
 
-// errUnreachable says that the daemon or its listener cannot be reached.
-var errUnreachable = errors.New("postern cannot be reached")
+// unreachable says that the daemon or its listener cannot be reached.
+type unreachable struct{ error }
+
+// Unwrap implements the chain of errors.
+func (u unreachable) Unwrap() error { return u.error }
 
 // pass asks the running daemon for a one-minute password; without a user, for the one that sendmail_user names.
 func (c *cli) pass(ctx context.Context, user string) (control.Pass, error) {
@@ -165,9 +168,9 @@ func (c *cli) pass(ctx context.Context, user string) (control.Pass, error) {
 	case errors.As(err, &mistakes):
 		return control.Pass{}, err
 	case errors.Is(err, control.ErrNotRunning):
-		return control.Pass{}, fmt.Errorf("%w: %w; run: postern service start", errUnreachable, err)
+		return control.Pass{}, unreachable{fmt.Errorf("%w; run: postern service start", err)}
 	case err != nil:
-		return control.Pass{}, fmt.Errorf("%w: %w; only root, administrators and members of group postern may", errUnreachable, err)
+		return control.Pass{}, unreachable{err}
 	}
 	defer client.Close()
 	return client.Pass(ctx, user)
@@ -177,12 +180,13 @@ func (c *cli) pass(ctx context.Context, user string) (control.Pass, error) {
 const handInPatience = 5 * time.Minute
 
 // handIn logs in with the one-minute password and hands one message in. It returns the reply to the final dot.
-func handIn(ctx context.Context, p control.Pass, from string, to []string, text io.Reader) (string, error) {
+func handIn(ctx context.Context, p control.Pass, from string, to []string, text io.Reader) (reply string, err error) {
+	defer func() { err = spoken(err) }()
 	ctx, cancel := context.WithTimeout(ctx, handInPatience)
 	defer cancel()
 	raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", p.Address)
 	if err != nil {
-		return "", fmt.Errorf("%w: %w", errUnreachable, err)
+		return "", unreachable{fmt.Errorf("the listener on %s cannot be reached: %w", p.Address, spoken(err))}
 	}
 	defer raw.Close()
 	if at, ok := ctx.Deadline(); ok {
@@ -196,7 +200,7 @@ func handIn(ctx context.Context, p control.Pass, from string, to []string, text 
 	host, _, _ := net.SplitHostPort(p.Address)
 	c, err := smtp.NewClient(raw, host)
 	if err != nil {
-		return "", fmt.Errorf("%w: %w", errUnreachable, err)
+		return "", unreachable{fmt.Errorf("the listener on %s cannot be reached: %w", p.Address, spoken(err))}
 	}
 	if err := c.Hello("localhost"); err != nil {
 		return "", err
@@ -214,11 +218,10 @@ func handIn(ctx context.Context, p control.Pass, from string, to []string, text 
 	}
 	for _, r := range to {
 		if err := c.Rcpt(r); err != nil {
-			return "", fmt.Errorf("%s: %w", r, err)
+			return "", fmt.Errorf("recipient %s: %w", r, spoken(err))
 		}
 	}
-	reply, err := data(c, text)
-	if err != nil {
+	if reply, err = data(c, text); err != nil {
 		return "", err
 	}
 	_ = c.Quit() // it is taken
@@ -246,6 +249,24 @@ func data(c *smtp.Client, text io.Reader) (string, error) {
 	}
 	_, reply, err := c.Text.ReadResponse(250)
 	return reply, err
+}
+
+// refusal is a listener's reply as it was said: net/textproto would quote it once more.
+type refusal struct{ reply *textproto.Error }
+
+// Error has the lines behind one another.
+func (r refusal) Error() string {
+	return fmt.Sprintf("%03d %s", r.reply.Code, strings.ReplaceAll(r.reply.Msg, "\n", " "))
+}
+
+// Unwrap implements the chain of errors.
+func (r refusal) Unwrap() error { return r.reply }
+
+func spoken(err error) error {
+	if reply, ok := err.(*textproto.Error); ok {
+		return refusal{reply}
+	}
+	return err
 }
 
 // plain is AUTH PLAIN for a listener on this machine, also where its address is not loopback.

@@ -189,7 +189,8 @@ func (c *cli) tempFail(err error) error {
 		fmt.Fprintln(c.err, err) // somebody is editing the file; the mail must not be given up for that
 		return exitWith(exitTempFail)
 	}
-	if errors.Is(err, errUnreachable) || errors.As(err, &told) || errors.As(err, &reply) && reply.Code/100 == 4 {
+	var gone unreachable
+	if errors.As(err, &gone) || errors.As(err, &told) || errors.As(err, &reply) && reply.Code/100 == 4 {
 		fmt.Fprintf(c.err, "postern: %v\n", err)
 		return exitWith(exitTempFail)
 	}

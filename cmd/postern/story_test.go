@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"net"
@@ -41,6 +42,7 @@ func TestStories(t *testing.T) {
 			"status": status,
 			"narrow": narrow,
 			"busy":   busy,
+			"ran":    ran,
 		},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
@@ -103,6 +105,26 @@ func busy(ts *testscript.TestScript, _ bool, _ []string) {
 	l, err := net.Listen("tcp", "127.0.0.1:"+ts.Getenv("PORT"))
 	ts.Check(err)
 	ts.Defer(func() { l.Close() })
+}
+
+// ran FILE has the daemon run on that configuration until it serves, and end.
+func ran(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: ran FILE")
+	}
+	cmd := program("run", "--config", ts.MkAbs(args[0]))
+	log, err := cmd.StderrPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	serving := false
+	for s := bufio.NewScanner(log); !serving && s.Scan(); {
+		serving = strings.Contains(s.Text(), `msg="service started"`)
+	}
+	cmd.Process.Kill()
+	cmd.Wait()
+	if !serving {
+		ts.Fatalf("the daemon did not start")
+	}
 }
 
 // freePort returns a port that nobody had a moment ago.
