@@ -22,6 +22,7 @@ import (
 	"postern/bridge/contents"
 	"postern/bridge/control"
 	"postern/bridge/event"
+	"postern/bridge/expiry"
 	"postern/bridge/logbook"
 	"postern/bridge/notice"
 	"postern/bridge/queue"
@@ -42,6 +43,7 @@ type Options struct {
 	Service      bool                     // run by the Windows service manager: log.to = "auto" is the file and the event log
 	OpenEventLog func() (EventLog, error) // nil: there is none
 	Manager      Manager                  // of the service; nil: there is none
+	Sockets      []*net.TCPListener       // that the manager has opened for listeners; closed at the end
 	Sinks        []event.Sink             // hear every event, after the log
 
 	Release string // this program's version, for the words of an older one that meets its queue
@@ -144,13 +146,15 @@ func (b *Bridge) openLog() error {
 	for _, w := range b.cfg.Warnings {
 		b.events.Emit(context.Background(), slog.LevelWarn, event.ConfigurationWarning, slog.String("err", w.String()))
 	}
+	b.tellIdle(context.Background(), b.cfg)
 	return nil
 }
 
 // bind takes every port before anything else is touched, so that a port in use leaves nothing half-started.
 func (b *Bridge) bind() error {
+	b.closers = append(b.closers, b.closeSockets)
 	for _, l := range b.cfg.Listeners {
-		socket, err := listen(l.Address)
+		socket, err := b.listen(l.Address)
 		if err != nil {
 			return err
 		}
@@ -307,7 +311,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 	r.open("queue", func() error { return b.queue.Run(ctx) })
 	r.open("tokens", func() error {
 		u := newUpkeep(b.live.Load, b.accounts, b.events)
-		u.expiring = func(all []control.Expiry) { tellExpiries(b.notices, all) }
+		u.expiring = func(all []expiry.End) { tellExpiries(b.notices, all) }
 		return u.run(ctx)
 	})
 	r.open("recipients per day", func() error { return b.quota.Run(ctx, b.store) })

@@ -3,10 +3,8 @@ package bridge
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -20,7 +18,10 @@ import (
 	"postern/auth/vault"
 	"postern/bridge/config"
 	"postern/bridge/event"
+	"postern/bridge/expiry"
 )
+
+const day = 24 * time.Hour
 
 // told keeps what a sink hears of one kind, as "what days level".
 type told struct {
@@ -194,36 +195,7 @@ func TestExpiries(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if n := len(eachExpiry(all)); n != 4 {
+	if n := len(expiry.Once(all)); n != 4 {
 		t.Errorf("%d in all; want 4, the secret that two accounts share once", n)
-	}
-}
-
-// TestWarningsOfARollOver: a new end is another one, and warned of anew; the old one is forgotten.
-func TestWarningsOfARollOver(t *testing.T) {
-	sink := &told{}
-	w := &expiryWarner{events: event.NewBus(sink)}
-	now := time.Now()
-	p := config.Provider{Name: "contoso", ClientSecret: config.SecretRef{Kind: "env", Name: "S"}, ClientSecretExpires: now.Add(5 * day)}
-	warn := func(at time.Time) {
-		e, ok := credentialExpiry(p)
-		if !ok {
-			t.Fatal("no expiry")
-		}
-		e2 := eachExpiry(expiries(&config.Config{Providers: []config.Provider{p}}, []auth.State{{Account: "a", Provider: "contoso", AppOnly: true}}, at))
-		if len(e2) != 1 || e2[0].At != e.At {
-			t.Fatalf("%v; want %v", e2, e)
-		}
-		w.warn(context.Background(), e2, at)
-	}
-	warn(now)
-	warn(now.Add(time.Hour))
-	if list := sink.take(); !slices.Equal(list, []string{"client secret 5 " + slog.LevelError.String()}) {
-		t.Errorf("told %v; want it once", list)
-	}
-	p.ClientSecretExpires = now.Add(700 * day)
-	warn(now.Add(2 * time.Hour))
-	if list := sink.take(); list != nil {
-		t.Errorf("told %v after the renewal", list)
 	}
 }

@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"postern/bridge/config"
-	"postern/bridge/control"
 	"postern/bridge/dsn"
 	"postern/bridge/envelope"
 	"postern/bridge/event"
+	"postern/bridge/expiry"
 	"postern/bridge/message"
 	"postern/bridge/notice"
 	"postern/bridge/queue"
@@ -190,7 +190,7 @@ func (r reporter) host(account, transport string) string {
 }
 
 // tellExpiries has [notify] told of what ends soon. The Error lines are the warner's.
-func tellExpiries(desk *notice.Desk, all []control.Expiry) {
+func tellExpiries(desk *notice.Desk, all []expiry.End) {
 	var near []notice.Trouble
 	for _, e := range all {
 		if !e.Near {

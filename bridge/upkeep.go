@@ -6,8 +6,8 @@ import (
 
 	"postern/auth"
 	"postern/bridge/config"
-	"postern/bridge/control"
 	"postern/bridge/event"
+	"postern/bridge/expiry"
 )
 
 const (
@@ -21,12 +21,12 @@ const (
 type upkeep struct {
 	cfg      func() *config.Config // the one in force
 	accounts *auth.Accounts
-	warner   expiryWarner
-	expiring func([]control.Expiry) // hears all ends at each look; may be nil
+	warner   expiry.Warner
+	expiring func([]expiry.End) // hears all ends at each look; may be nil
 }
 
 func newUpkeep(cfg func() *config.Config, accounts *auth.Accounts, events *event.Bus) *upkeep {
-	return &upkeep{cfg: cfg, accounts: accounts, warner: expiryWarner{events: events}}
+	return &upkeep{cfg: cfg, accounts: accounts, warner: expiry.Warner{Events: events}}
 }
 
 // run writes again what the vault could not take, uses idle refresh tokens, and warns of ends ahead, until ctx ends.
@@ -51,8 +51,8 @@ func (u *upkeep) run(ctx context.Context) error {
 func (u *upkeep) look(ctx context.Context) {
 	u.accounts.Renew(ctx)
 	now := time.Now()
-	all := eachExpiry(expiries(u.cfg(), u.accounts.States(ctx), now))
-	u.warner.warn(ctx, all, now)
+	all := expiry.Once(expiries(u.cfg(), u.accounts.States(ctx), now))
+	u.warner.Warn(ctx, all, now)
 	if u.expiring != nil {
 		u.expiring(all)
 	}
