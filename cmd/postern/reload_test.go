@@ -13,7 +13,7 @@ import (
 func TestReloadVerb(t *testing.T) {
 	box := startSandbox(t)
 	file := install(t, box, "graph")
-	if out, status := outcome(t, "", "reload", "--config", file); status != exitFailed || !strings.Contains(out, "not running") {
+	if out, status := outcome(t, "", "reload", "--config", file); status != exitFailed || !strings.Contains(out, "no daemon is running on ") {
 		t.Errorf("reload without a daemon = %d\n%s", status, out)
 	}
 	d := startDaemon(t, file)
@@ -54,8 +54,8 @@ func TestHealthVerb(t *testing.T) {
 		t.Helper()
 		return outcome(t, "", "health", "--format", format, "--config", file)
 	}
-	if out, status := run("text"); status != healthCritical || !strings.Contains(out, "critical: postern is not running; run: postern service start") {
-		t.Errorf("without a daemon: %d %s", status, out)
+	if out, status := run("text"); status != healthCritical || !strings.Contains(out, "critical: postern is not running: there is no queue in ") {
+		t.Errorf("before the first start: %d %s", status, out)
 	}
 	d := startDaemon(t, file)
 	out, status := run("nagios")
@@ -89,6 +89,9 @@ func TestHealthVerb(t *testing.T) {
 		t.Errorf("service status: %d\n%s", status, out)
 	}
 	d.terminate()
+	if out, status = run("text"); status != healthCritical || !strings.Contains(out, "critical: postern is not running; run: postern service start") {
+		t.Errorf("without a daemon: %d %s", status, out)
+	}
 	if err := os.WriteFile(file, []byte("[[uesr]]\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -78,7 +78,11 @@ func TestSendAndSendmail(t *testing.T) {
 		status int
 		says   string
 	}{
-		{"an unknown user", []string{"send", "--user", "nobody", "--to", "x@example.test"}, exitFailed, "there is no user"},
+		{"an unknown user", []string{"send", "--user", "nobody", "--to", "x@example.test"}, exitUsage, "there is no user"},
+		{"a refusal is said once, in the listener's words", []string{"sendmail", "-f", "bad address", "x@example.test"}, exitFailed,
+			"postern: 501 5.1.7 Bad sender address \"bad address\": character"},
+		{"a recipient that is none", []string{"send", "--user", "nav", "--to", "a b@example.test"}, exitFailed,
+			"postern: not taken: recipient a b@example.test: 501 5.1.3 Bad recipient address"},
 		{"no recipient", []string{"sendmail"}, exitUsage, "no recipients"},
 		{"a mode that postern has not", []string{"sendmail", "-bd"}, exitUsage, "-bd"},
 	} {
