@@ -26,11 +26,13 @@ var household = map[string][]string{
 
 	"bridge": {"auth", "auth/entra", "auth/vault", "bridge/backup", "bridge/check", "bridge/config", "bridge/contents", "bridge/control", "bridge/expiry", "bridge/logbook", "bridge/notice", "bridge/origin",
 		"bridge/queue", "bridge/queue/sqlite", "bridge/quota",
-		"bridge/relay", "bridge/sandbox", "bridge/service", "bridge/smtpd", "bridge/submission", "bridge/transport/graph",
+		"bridge/relay", "bridge/service", "bridge/smtpd", "bridge/submission", "bridge/transport/graph",
 		"bridge/transport/smarthost", "bridge/users"},
 	// The door opens the hall, and reads the words of the file and of the socket to say what is wrong.
 	// The person who signs in is at the door.
-	"cmd/postern": {"auth/signin", "bridge", "bridge/config", "bridge/control", "bridge/peers", "bridge/sandbox", "bridge/service", "bridge/users"},
+	"cmd/postern": {"auth/signin", "bridge", "bridge/config", "bridge/control", "bridge/peers", "bridge/sandbox", "bridge/service", "bridge/users", "demo"},
+	// So does the demo, beside a Microsoft 365 of our own.
+	"demo": {"bridge", "bridge/config", "bridge/sandbox", "bridge/users"},
 
 	"bridge/queue/sqlite": {"bridge/queue"},
 	"bridge/service":      {"packaging"},

@@ -17,8 +17,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"postern/bridge"
 	"postern/bridge/sandbox"
+	"postern/demo"
 )
 
 // demoPatience is how long the demo's own messages may take; they take well under a second.
@@ -57,7 +57,7 @@ func (c *cli) runDemo(ctx context.Context, once, verbose bool) (err error) {
 	if verbose {
 		log = slog.New(slog.NewTextHandler(c.err, nil))
 	}
-	d, err := bridge.StartDemo(ctx, dir, demoAddress(once), log)
+	d, err := demo.Start(ctx, dir, demoAddress(once), log)
 	if err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func (c *cli) runDemo(ctx context.Context, once, verbose bool) (err error) {
 		return err
 	}
 	printArrived(c.out, got)
-	if err := bridge.CheckDemo(got); err != nil || once {
+	if err := demo.Check(got); err != nil || once {
 		return err
 	}
 	c.printDemo(d)
@@ -114,7 +114,7 @@ func peopleRead(r sandbox.Received) string {
 	return list[0].Name + " <" + list[0].Address + ">"
 }
 
-func (c *cli) printDemo(d *bridge.Demo) {
+func (c *cli) printDemo(d *demo.Demo) {
 	host, port, _ := net.SplitHostPort(d.Address)
 	fmt.Fprintf(c.out, `Now point your own application at it:
 
@@ -123,7 +123,7 @@ func (c *cli) printDemo(d *bridge.Demo) {
   security  none
   password  %s
 `, host, port, d.Password)
-	for _, u := range bridge.DemoUsers {
+	for _, u := range demo.Users {
 		fmt.Fprintf(c.out, "  user      %-8s goes out by %s\n", u.Name, u.Transport)
 	}
 	fmt.Fprintf(c.out, `

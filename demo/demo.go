@@ -1,4 +1,7 @@
-package bridge
+// Package demo runs a bridge beside a Microsoft 365 of our own, on a throw-away configuration, and sends mail through it, so
+// that somebody without a tenant sees it work. It stands before the hall as cmd/postern does, which calls it, and must use
+// nothing of the hall that an administrator's daemon would not. A failure to start is an error, and then nothing runs.
+package demo
 
 import (
 	"context"
@@ -13,24 +16,25 @@ import (
 	"strings"
 	"time"
 
+	"postern/bridge"
 	"postern/bridge/config"
 	"postern/bridge/sandbox"
 	"postern/bridge/users"
 )
 
-// DemoUser is one local application of the demo, and the account and transport that serve it.
-type DemoUser struct {
+// User is one local application of the demo, and the account and transport that serve it.
+type User struct {
 	Name, Transport string
 }
 
-// DemoUsers are the two applications of the demo: one goes out by Graph, one by SMTP.
-var DemoUsers = []DemoUser{{"erp", "graph"}, {"scanner", "smtp"}}
+// Users are the two applications of the demo: one goes out by Graph, one by SMTP.
+var Users = []User{{"erp", "graph"}, {"scanner", "smtp"}}
 
-// demoFrom is what the demo's applications write, and demoSender what policy makes of it.
+// writtenFrom is what the demo's applications write, and leavesFrom what policy makes of it.
 const (
-	demoFrom   = "Accounting <accounting@erp.local>"
-	demoSender = "noreply@contoso.test"
-	demoTo     = "customer@example.test"
+	writtenFrom = "Accounting <accounting@erp.local>"
+	leavesFrom  = "noreply@contoso.test"
+	recipient   = "customer@example.test"
 )
 
 // Demo is a bridge beside a Microsoft 365 of our own, on a throw-away configuration.
@@ -40,14 +44,14 @@ type Demo struct {
 	Address  string // host:port of the listener
 	Password string // of every demo user
 
-	bridge *Bridge
+	bridge *bridge.Bridge
 	ended  chan struct{} // closed when the bridge has ended; then err says how
 	err    error
 	stop   context.CancelFunc
 }
 
-// StartDemo starts both in dir, which must exist, with the listener on address (host:port; port 0 for any). Call Close.
-func StartDemo(ctx context.Context, dir, address string, log *slog.Logger) (d *Demo, err error) {
+// Start starts both in dir, which must exist, with the listener on address (host:port; port 0 for any). Call Close.
+func Start(ctx context.Context, dir, address string, log *slog.Logger) (d *Demo, err error) {
 	ctx, stop := context.WithCancel(ctx)
 	d = &Demo{Password: rand.Text()[:12], Config: filepath.Join(dir, "postern.toml"), ended: make(chan struct{}), stop: stop}
 	defer func() {
@@ -65,7 +69,7 @@ func StartDemo(ctx context.Context, dir, address string, log *slog.Logger) (d *D
 	if err != nil {
 		return d, err
 	}
-	b, err := New(ctx, cfg, Options{Log: log})
+	b, err := bridge.New(ctx, cfg, bridge.Options{Log: log})
 	if err != nil {
 		return d, err
 	}
@@ -91,12 +95,12 @@ func (d *Demo) writeConfig(address string) error {
 	fmt.Fprintf(&b, "[bridge]\nhostname = \"demo.contoso.test\"\ndata_dir = \"data\"\n\n[[listener]]\naddress = %q\n\n%s\n",
 		address, d.Sandbox.ConfigTOML("contoso", sandbox.PublicClientID))
 	mailboxes := map[string]string{"graph": "erp@contoso.test", "smtp": "svc@contoso.test"}
-	for _, u := range DemoUsers {
+	for _, u := range Users {
 		fmt.Fprintf(&b, "[[account]]\nname = \"by-%s\"\nprovider = \"contoso\"\nmailbox = %q\ntransport = %q\n\n",
 			u.Transport, mailboxes[u.Transport], u.Transport)
 		fmt.Fprintf(&b, "[[user]]\nname = %q\npassword = '%s'\naccount = \"by-%s\"\n"+
 			"sender = { mode = \"send-as\", address = %q, name = \"Contoso\", reply_to = \"original\" }\n\n",
-			u.Name, hash, u.Transport, demoSender)
+			u.Name, hash, u.Transport, leavesFrom)
 	}
 	return os.WriteFile(d.Config, []byte(b.String()), 0o600)
 }
@@ -105,36 +109,36 @@ func (d *Demo) writeConfig(address string) error {
 func (d *Demo) Send(ctx context.Context) ([]sandbox.Received, error) {
 	before := len(d.Sandbox.Received())
 	host, _, _ := net.SplitHostPort(d.Address)
-	for _, u := range DemoUsers {
-		text := "From: " + demoFrom + "\r\nTo: A customer <" + demoTo + ">\r\nSubject: Invoice 4711, by " + u.Transport + "\r\n" +
+	for _, u := range Users {
+		text := "From: " + writtenFrom + "\r\nTo: A customer <" + recipient + ">\r\nSubject: Invoice 4711, by " + u.Transport + "\r\n" +
 			"Date: " + time.Now().Format(time.RFC1123Z) + "\r\n\r\nDear customer, here is your invoice.\r\n"
 		auth := smtp.PlainAuth("", u.Name, d.Password, host)
-		if err := smtp.SendMail(d.Address, auth, "accounting@erp.local", []string{demoTo}, []byte(text)); err != nil {
+		if err := smtp.SendMail(d.Address, auth, "accounting@erp.local", []string{recipient}, []byte(text)); err != nil {
 			return nil, fmt.Errorf("user %q: %w", u.Name, err)
 		}
 	}
-	got, err := d.Sandbox.Wait(ctx, before+len(DemoUsers))
+	got, err := d.Sandbox.Wait(ctx, before+len(Users))
 	if err != nil {
 		return nil, fmt.Errorf("the messages were accepted and did not arrive: %w", err)
 	}
 	return got[before:], nil
 }
 
-// CheckDemo says what is wrong with what arrived, or nil: one message by each transport, from the substituted sender,
+// Check says what is wrong with what arrived, or nil: one message by each transport, from the substituted sender,
 // for the one recipient.
-func CheckDemo(got []sandbox.Received) error {
+func Check(got []sandbox.Received) error {
 	var errs []error
 	seen := map[string]int{}
 	for _, r := range got {
 		seen[r.Via]++
-		if !strings.Contains(r.From, demoSender) {
-			errs = append(errs, fmt.Errorf("the message by %s came from %s; want %s", r.Via, r.From, demoSender))
+		if !strings.Contains(r.From, leavesFrom) {
+			errs = append(errs, fmt.Errorf("the message by %s came from %s; want %s", r.Via, r.From, leavesFrom))
 		}
-		if len(r.Recipients) != 1 || r.Recipients[0] != demoTo {
-			errs = append(errs, fmt.Errorf("the message by %s went to %v; want %s alone", r.Via, r.Recipients, demoTo))
+		if len(r.Recipients) != 1 || r.Recipients[0] != recipient {
+			errs = append(errs, fmt.Errorf("the message by %s went to %v; want %s alone", r.Via, r.Recipients, recipient))
 		}
 	}
-	for _, u := range DemoUsers {
+	for _, u := range Users {
 		if seen[u.Transport] != 1 {
 			errs = append(errs, fmt.Errorf("%d messages came by %s; want 1", seen[u.Transport], u.Transport))
 		}
