@@ -128,9 +128,16 @@ func (x *extension) walk(ctx context.Context) (*entity, error) {
 	return top, err
 }
 
+// maxTexts is how many versions of its text a message may have to get a footer: the body is read anew for each.
+const maxTexts = 10
+
 // addFooter changes the text parts.
 func (x *extension) addFooter(ctx context.Context, top *entity) error {
-	for _, e := range top.texts() {
+	texts := top.texts()
+	if len(texts) > maxTexts {
+		return nil
+	}
+	for _, e := range texts {
 		part := x.out.Plan.Additions.FooterText
 		if e.media == "text/html" {
 			part = x.out.Plan.Additions.FooterHTML

@@ -40,7 +40,7 @@ func ReconcileRecipients(header []byte, recipients []envelope.Address) (out []by
 		named[key] = true
 		return true
 	}
-	var result Header
+	result := reconciled{joined: map[string]*joinedField{}}
 	bccAt := -1
 	for _, f := range h.Fields {
 		switch {
@@ -55,6 +55,7 @@ func ReconcileRecipients(header []byte, recipients []envelope.Address) (out []by
 			result.Fields = append(result.Fields, f)
 		}
 	}
+	result.join()
 	for _, r := range recipients {
 		if key := r.Key(); !named[key] {
 			named[key] = true
@@ -70,23 +71,47 @@ func ReconcileRecipients(header []byte, recipients []envelope.Address) (out []by
 	return result.Bytes(), hidden, lost, nil
 }
 
-// merge appends f with the entries for which keep holds, or joins them to the field of that name that is there.
-func (h *Header) merge(f Field, keep func(Entry) bool) {
+// reconciled is the header that leaves, while it is made.
+type reconciled struct {
+	Header
+	joined map[string]*joinedField // To and Cc, by their names in lower case
+}
+
+// joinedField is one field of the result with what others of its name say, to be joined to it once: a message may come
+// with tens of thousands of them.
+type joinedField struct {
+	at     int // in the fields of the result
+	values [][]byte
+}
+
+// merge appends f with the entries for which keep holds, or gives them to the field of that name that is there.
+func (r *reconciled) merge(f Field, keep func(Entry) bool) {
 	value, _ := f.Addresses().Filter(keep)
 	if len(bytes.Trim(value, blank)) == 0 {
 		return
 	}
-	for i, other := range h.Fields {
-		if other.Is(f.Name) {
-			joined := string(bytes.TrimRight(other.value(), blank)) + ",\r\n " + string(bytes.Trim(value, blank))
-			h.Fields[i] = refold(other.Name, joined)
-			return
-		}
+	name := strings.ToLower(f.Name)
+	if first := r.joined[name]; first != nil {
+		first.values = append(first.values, bytes.Trim(value, blank))
+		return
 	}
 	if !f.Plain() || !bytes.Equal(value, f.value()) {
 		f = refold(f.Name, string(value))
 	}
-	h.Fields = append(h.Fields, f)
+	r.joined[name] = &joinedField{at: len(r.Fields)}
+	r.Fields = append(r.Fields, f)
+}
+
+// join writes the fields that others of their name were merged into.
+func (r *reconciled) join() {
+	for _, j := range r.joined {
+		if len(j.values) == 0 {
+			continue
+		}
+		first := r.Fields[j.at]
+		all := append([][]byte{bytes.TrimRight(first.value(), blank)}, j.values...)
+		r.Fields[j.at] = refold(first.Name, string(bytes.Join(all, []byte(",\r\n "))))
+	}
 }
 
 // refold makes a field of a value that is folded already. Its folding stays, unless a line has become too long because
