@@ -34,6 +34,7 @@ type entity struct {
 	closed    int64 // of a multipart: where its last delimiter begins, with the CRLF before it; -1 where it has none
 	touching  bool  // no CRLF stands between the content and the delimiter: only where there is no content
 	delimiter []byte
+	decoded   decoded // by walkDecoding
 }
 
 // multipart reports whether the entity has parts that can be found.
@@ -70,10 +71,19 @@ func (e *entity) isAttachment() bool {
 
 // walk reads the body of a message with that header to its end and returns its parts. It keeps their headers and no
 // content. What is not as RFC 2046 has it becomes a part whose media is "": nobody is to change it.
-func walk(header Header, body io.Reader) (*entity, error) {
+func walk(header Header, body io.Reader) (*entity, error) { return walkWith(header, body, nil) }
+
+// walkDecoding is walk, and decodes each part while it is read.
+func walkDecoding(header Header, body io.Reader) (*entity, error) {
+	r := &reading{}
+	defer r.end(true) // where walk gave up
+	return walkWith(header, body, r)
+}
+
+func walkWith(header Header, body io.Reader, r *reading) (*entity, error) {
 	top := &entity{header: header}
 	top.describe()
-	w := walker{in: bufio.NewReaderSize(body, 32<<10), part: top, parts: 1}
+	w := walker{in: bufio.NewReaderSize(body, 32<<10), part: top, parts: 1, reading: r}
 	if top.multipart() {
 		w.open = append(w.open, top)
 	}
@@ -90,6 +100,7 @@ func walk(header Header, body io.Reader) (*entity, error) {
 		}
 	}
 	w.endHeader(w.at)
+	w.endContent(false)
 	for _, e := range w.open {
 		e.end = w.at
 	}
@@ -109,6 +120,8 @@ type walker struct {
 	block []byte    // the header lines of part so far; nil once its content began
 	parts int
 	mid   bool // the next read goes on within a line
+
+	reading *reading // nil: nobody decodes
 }
 
 // next reads a line with its end, or the piece of one that fits into memory.
@@ -133,6 +146,9 @@ func (w *walker) line(line []byte, begins bool) error {
 		}
 	}
 	if w.block == nil {
+		if e := w.part; w.reading != nil && e != nil && !e.multipart() {
+			w.reading.write(e, line)
+		}
 		return nil
 	}
 	switch kind := lineKind(line); {
@@ -163,6 +179,7 @@ func matchDelimiter(line, delimiter []byte) (last, ok bool) {
 // delimiter ends the part before it and begins the next one of open[i].
 func (w *walker) delimiter(i int, at int64, last bool) error {
 	w.endHeader(at)
+	w.endContent(true)
 	owner := w.open[i]
 	for _, e := range append(w.open[i+1:], w.part) {
 		if e != nil && e != owner {
@@ -182,6 +199,13 @@ func (w *walker) delimiter(i int, at int64, last bool) error {
 	w.block = []byte{}
 	owner.children = append(owner.children, w.part)
 	return nil
+}
+
+// endContent ends what is being decoded.
+func (w *walker) endContent(delimiter bool) {
+	if w.reading != nil {
+		w.reading.end(delimiter)
+	}
 }
 
 // endHeader ends the header of the part, if one is being read; its content begins at that place.

@@ -1,21 +1,16 @@
 package message
 
 import (
-	"bytes"
-	"encoding/base64"
+	"cmp"
 	"fmt"
 	"io"
 	"mime"
-	"mime/quotedprintable"
 	"strings"
-	"unicode/utf8"
-
-	"golang.org/x/text/encoding/htmlindex"
 )
 
 // What a rebuilt message may have.
 const (
-	maxRebuiltText  = 3_400_000   // octets of UTF-8: with its escapes it must fit into one request of 4 MB
+	maxRebuiltText  = 3_400_000   // octets of UTF-8 with JSON's escapes: it must fit into one request of 4 MB
 	maxRebuiltFile  = 150_000_000 // octets of one file: what an upload session takes
 	maxExtraHeaders = 5           // X- fields that Graph takes ("Add a custom header", November 2026)
 )
@@ -64,14 +59,14 @@ type File struct {
 	Type      string // Content-Type with its parameters, without the name
 	ContentID string // without angle brackets
 	Inline    bool   // stands beside an HTML text that shows it
-	Size      int64  // decoded; -1 before it was counted
+	Size      int64  // decoded
 
 	start, end int64
 	encoding   string
 }
 
 // Rebuild takes the message apart. open gives the body from its beginning; it is read twice. The error is a
-// *CannotRebuild where the message would lose something, else what open or reading gave. No content but the text is held
+// *CannotRebuild where the message would lose something, else what open or reading gave. No content but a text is held
 // in memory.
 func Rebuild(header []byte, open func() (io.ReadCloser, error)) (*Rebuilt, error) {
 	plan, err := planRebuild(header, open)
@@ -89,8 +84,8 @@ func Rebuild(header []byte, open func() (io.ReadCloser, error)) (*Rebuilt, error
 	return plan.Rebuilt, nil
 }
 
-// CheckRebuild finds out while a body is read for the first time whether the message could be rebuilt, as Rebuild does,
-// but for what only decoding shows (it takes sizes from the encoded ones). It reads body to its end.
+// CheckRebuild finds out while a body is read for the first time whether the message could be rebuilt, as Rebuild does. It
+// reads body to its end, unless that fails.
 func CheckRebuild(header []byte, body io.Reader) error {
 	_, err := planRebuild(header, func() (io.ReadCloser, error) { return io.NopCloser(body), nil })
 	return err
@@ -112,7 +107,7 @@ func planRebuild(header []byte, open func() (io.ReadCloser, error)) (*rebuildPla
 		return nil, err
 	}
 	defer body.Close()
-	top, err := walk(h, body)
+	top, err := walkDecoding(h, body)
 	if err == errTooManyParts {
 		return nil, cannot("it has more than %d parts", maxParts)
 	}
@@ -123,11 +118,17 @@ func planRebuild(header []byte, open func() (io.ReadCloser, error)) (*rebuildPla
 	if err := p.fields(h); err != nil {
 		return nil, err
 	}
+	if top.hasPGP() {
+		return nil, errProtected
+	}
 	if err := p.part(top, place{}); err != nil {
 		return nil, err
 	}
 	return p, nil
 }
+
+// errProtected: a signature would break, and what is encrypted cannot be taken apart.
+var errProtected = cannot("it is signed or encrypted")
 
 // place says where a part stands.
 type place struct {
@@ -140,7 +141,7 @@ func (p *rebuildPlan) part(e *entity, at place) error {
 	case e.media == "":
 		return cannot("it has a part that cannot be understood")
 	case e.media == "multipart/signed" || e.media == "multipart/encrypted" || strings.HasSuffix(e.media, "pkcs7-mime"):
-		return cannot("it is signed or encrypted")
+		return errProtected
 	case e.media == "multipart/report":
 		return cannot("it is a report (multipart/report)")
 	case e.media == "multipart/alternative":
@@ -213,34 +214,18 @@ func (p *rebuildPlan) takeText(e *entity) error {
 	if err := checkEncoding(e); err != nil {
 		return err
 	}
-	size, charset := e.estimate(), e.charset()
-	if charset != "utf-8" && charset != "us-ascii" {
-		if _, err := htmlindex.Get(charset); err != nil {
-			return cannot("its text is in the charset %.40q, which is not known", charset)
-		}
-		size *= 2 // at most, for what is not Latin; CJK grows by half
-	}
-	if size > maxRebuiltText {
-		return cannot("its text is larger than %d octets", maxRebuiltText)
+	if err := cmp.Or(e.decoded.damage, e.decoded.notText); err != nil {
+		return err
 	}
 	p.text, p.HTML = e, e.media == "text/html"
 	return nil
 }
 
 func checkEncoding(e *entity) error {
-	if !decodable[strings.TrimSpace(e.encoding)] {
+	if !decodable[e.transferEncoding()] {
 		return cannot("it has a part in the encoding %.40q", e.encoding)
 	}
 	return nil
-}
-
-// estimate is the decoded size, or a little more.
-func (e *entity) estimate() int64 {
-	size := e.end - e.body
-	if strings.TrimSpace(e.encoding) == "base64" {
-		return size * 3 / 4
-	}
-	return size
 }
 
 func (e *entity) charset() string {
@@ -259,10 +244,13 @@ func (p *rebuildPlan) file(e *entity, at place) error {
 	if err := checkEncoding(e); err != nil {
 		return err
 	}
-	if e.estimate() > maxRebuiltFile*102/100 { // the lines of base64
+	if e.decoded.damage != nil {
+		return e.decoded.damage
+	}
+	if e.decoded.size > maxRebuiltFile {
 		return cannot("it has a file larger than %d octets", maxRebuiltFile)
 	}
-	f := &File{Type: e.contentType(), Size: -1, start: e.body, end: e.end, encoding: strings.TrimSpace(e.encoding),
+	f := &File{Type: e.contentType(), Size: e.decoded.size, start: e.body, end: e.end, encoding: e.transferEncoding(),
 		ContentID: strings.Trim(strings.TrimSpace(e.header.Get("Content-ID")), "<>"), Name: e.fileName()}
 	f.Inline = at.related && f.ContentID != ""
 	if at.related && f.ContentID == "" && e.header.Get("Content-Location") != "" {
@@ -293,50 +281,19 @@ func (e *entity) contentType() string {
 	return "application/octet-stream"
 }
 
-// fill reads the text and counts the files, in one pass.
+// fill reads the text.
 func (p *rebuildPlan) fill(body io.Reader) error {
-	at := int64(0)
-	section := func(start, end int64) (io.Reader, error) {
-		if _, err := io.CopyN(io.Discard, body, start-at); err != nil {
-			return nil, noEOF(err)
-		}
-		at = end
-		return io.LimitReader(body, end-start), nil
+	if p.text == nil {
+		return nil
 	}
-	text := p.text
-	for i := 0; i <= len(p.Files); i++ {
-		if text != nil && (i == len(p.Files) || text.body < p.Files[i].start) {
-			r, err := section(text.body, text.end)
-			if err == nil {
-				err = p.readText(r, text)
-			}
-			if err != nil {
-				return err
-			}
-			text = nil
-		}
-		if i == len(p.Files) {
-			break
-		}
-		f := p.Files[i]
-		r, err := section(f.start, f.end)
-		if err != nil {
-			return err
-		}
-		if f.Size, err = io.Copy(io.Discard, decoder(f.encoding, r)); err != nil {
-			return damaged(err)
-		}
-		if _, err := io.Copy(io.Discard, r); err != nil { // what a decoder left
-			return err
-		}
+	if _, err := io.CopyN(io.Discard, body, p.text.body); err != nil {
+		return noEOF(err)
 	}
-	return nil
-}
-
-func damaged(err error) error {
-	if strings.HasPrefix(err.Error(), "quotedprintable: ") { // the package has no type for it
-		return cannot("it has a part whose quoted-printable is damaged")
+	raw, err := io.ReadAll(decoder(p.text.transferEncoding(), io.LimitReader(body, p.text.end-p.text.body)))
+	if err != nil {
+		return damaged(err, p.text)
 	}
+	p.Text, err = readable(raw, p.text.charset())
 	return err
 }
 
@@ -345,88 +302,6 @@ func noEOF(err error) error {
 		return io.ErrUnexpectedEOF
 	}
 	return err
-}
-
-func (p *rebuildPlan) readText(r io.Reader, e *entity) error {
-	raw, err := io.ReadAll(decoder(strings.TrimSpace(e.encoding), r))
-	if err != nil {
-		return damaged(err)
-	}
-	if _, err := io.Copy(io.Discard, r); err != nil {
-		return err
-	}
-	charset := e.charset()
-	if (charset == "us-ascii" || charset == "utf-8") && !utf8.Valid(raw) {
-		charset = "windows-1252" // what devices that write 8 bits without saying so mean
-	}
-	if charset != "us-ascii" && charset != "utf-8" {
-		enc, err := htmlindex.Get(charset)
-		if err != nil {
-			return cannot("its text is in the charset %.40q, which is not known", charset)
-		}
-		if raw, err = enc.NewDecoder().Bytes(raw); err != nil {
-			return cannot("its text is not in the charset %.40q that it names", charset)
-		}
-	}
-	switch {
-	case len(raw) > maxRebuiltText:
-		return cannot("its text is larger than %d octets", maxRebuiltText)
-	case bytes.Contains(raw, []byte("-----BEGIN PGP SIGNED MESSAGE-----")), bytes.Contains(raw, []byte("-----BEGIN PGP MESSAGE-----")):
-		return cannot("it is signed or encrypted")
-	}
-	p.Text = string(raw)
-	return nil
-}
-
-func decoder(encoding string, r io.Reader) io.Reader {
-	switch encoding {
-	case "base64":
-		return &base64Reader{r: base64.NewDecoder(base64.RawStdEncoding, &alphabet{r: r})}
-	case "quoted-printable":
-		return quotedprintable.NewReader(r)
-	}
-	return r
-}
-
-// alphabet passes over what is not base64, as RFC 2045 section 6.8 wants, and ends at the padding.
-type alphabet struct {
-	r    io.Reader
-	done bool
-}
-
-func (a *alphabet) Read(p []byte) (int, error) {
-	for !a.done {
-		n, err := a.r.Read(p)
-		kept := 0
-		for _, c := range p[:n] {
-			if c == '=' {
-				a.done = true
-				break
-			}
-			if c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '+' || c == '/' {
-				p[kept] = c
-				kept++
-			}
-		}
-		if kept > 0 || err != nil {
-			if a.done {
-				err = io.EOF
-			}
-			return kept, err
-		}
-	}
-	return 0, io.EOF
-}
-
-// base64Reader ends where a last, lone character makes no octet.
-type base64Reader struct{ r io.Reader }
-
-func (b *base64Reader) Read(p []byte) (int, error) {
-	n, err := b.r.Read(p)
-	if _, odd := err.(base64.CorruptInputError); odd || err == io.ErrUnexpectedEOF {
-		err = io.EOF
-	}
-	return n, err
 }
 
 // FileReader reads the files of one body in their order.

@@ -2,10 +2,12 @@ package message
 
 import (
 	"bytes"
+	"encoding/base64"
 	"errors"
 	"io"
 	"strings"
 	"testing"
+	"testing/iotest"
 )
 
 // rebuildText takes a whole message apart.
@@ -124,8 +126,67 @@ func TestFiveHeadersAtMost(t *testing.T) {
 	}
 }
 
-// FuzzRebuild: whatever comes, nothing panics, files have the size that was counted, and what CheckRebuild refuses Rebuild
-// refuses too.
+// TestWhatOnlyDecodingShows is known to CheckRebuild, which reads a message once, as it is to Rebuild.
+func TestWhatOnlyDecodingShows(t *testing.T) {
+	const mixed = "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
+	part := func(header, content string) string { return "--b\r\n" + header + "\r\n\r\n" + content + "\r\n" }
+	const armor = "-----BEGIN PGP SIGNED MESSAGE-----\r\nHash: SHA512\r\n\r\ntext\r\n-----BEGIN PGP SIGNATURE-----\r\n"
+	for _, tc := range []struct{ name, text, want string }{
+		{"an inline PGP signature", "Subject: s\r\n\r\n" + armor, "signed or encrypted"},
+		{"an inline PGP message in quoted-printable", mixed + part("Content-Type: text/plain\r\nContent-Transfer-Encoding: quoted-printable", "-----BEGIN PGP =\r\nMESSAGE-----") + "--b--\r\n", "signed or encrypted"},
+		{"an inline PGP message in base64", "Content-Transfer-Encoding: base64\r\n\r\n" + base64.StdEncoding.EncodeToString([]byte(armor)), "signed or encrypted"},
+		{"one in the text beside an HTML text", "Content-Type: multipart/alternative; boundary=b\r\n\r\n" + part("Content-Type: text/plain", armor) + part("Content-Type: text/html", "<p>") + "--b--\r\n", "signed or encrypted"},
+		{"one in a second text", mixed + part("Content-Type: text/plain", "see below") + part("Content-Type: text/plain", armor) + "--b--\r\n", "signed or encrypted"},
+		{"one in a file goes as it is", mixed + part("Content-Type: text/plain", "see the file") + part("Content-Type: text/plain; name=a.asc", armor) + "--b--\r\n", ""},
+		{"words about PGP", "Subject: s\r\n\r\nBEGIN PGP SIGNED MESSAGE\r\n", ""},
+		{"a file in damaged quoted-printable", mixed + part("", "x") + part("Content-Type: text/csv; name=list.csv\r\nContent-Transfer-Encoding: quoted-printable", "a\x01b") + "--b--\r\n", `its file "list.csv" is damaged: it is not quoted-printable`},
+		{"a text in damaged quoted-printable", "Content-Transfer-Encoding: quoted-printable\r\n\r\na\x01b\r\n", "its text/plain part is damaged: it is not quoted-printable"},
+		{"quoted-printable with a line without end", "Content-Transfer-Encoding: quoted-printable\r\n\r\n" + strings.Repeat("x", maxQuotedLine+1) + "\r\n", "it is not quoted-printable"},
+		{"quoted-printable with a line of 5,000 octets", "Content-Transfer-Encoding: quoted-printable\r\n\r\n" + strings.Repeat("x", 5000) + "\r\n", ""},
+		{"base64 that goes on after its end", mixed + part("", "x") + part("Content-Type: application/pdf; name=a.pdf\r\nContent-Transfer-Encoding: base64", "AAA=\r\nAAAA") + "--b--\r\n", `its file "a.pdf" is damaged: it is not base64`},
+		{"base64 that ends in the middle of an octet", mixed + part("", "x") + part("Content-Type: application/pdf\r\nContent-Transfer-Encoding: base64", "AAAAA") + "--b--\r\n", "its application/pdf part is damaged: it is not base64"},
+		{"base64 with more padding than it needs", mixed + part("", "x") + part("Content-Type: application/pdf\r\nContent-Transfer-Encoding: base64", "AAAA==\r\n=\r\n") + "--b--\r\n", ""},
+		{"a text that is not in its charset", "Content-Type: text/plain; charset=klingon\r\n\r\nx\r\n", "klingon"},
+		{"a text that grows in UTF-8", "Content-Type: text/plain; charset=windows-874\r\n\r\n" + strings.Repeat("\xa1\xa2\xa3\xa4\r\n", 250_000), "text is larger"},
+		{"a text that grows in JSON", "Subject: s\r\n\r\n" + strings.Repeat("\"\"\"\"\r\n", 300_000), "text is larger"},
+		{"a text whose base64 is too large and itself is not", "Content-Transfer-Encoding: base64\r\n\r\n" + strings.Repeat("AAAA\r\n", 600_000), "text is larger"},
+		{"a text of 3.3 MB", "Subject: s\r\n\r\n" + strings.Repeat("0123456789012345678901234567890123456789\r\n", 75_000), ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			header, body, err := SplitHeader(strings.NewReader(tc.text), 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			check := CheckRebuild(header, body)
+			_, _, err = rebuildText(tc.text)
+			for what, got := range map[string]error{"CheckRebuild": check, "Rebuild": err} {
+				var cannot *CannotRebuild
+				switch {
+				case tc.want == "" && got != nil:
+					t.Errorf("%s = %v; want none", what, got)
+				case tc.want != "" && (!errors.As(got, &cannot) || !strings.Contains(got.Error(), tc.want)):
+					t.Errorf("%s = %v; want %q", what, got, tc.want)
+				}
+			}
+		})
+	}
+}
+
+// TestBrokenReaderIsNoVerdict: what cannot be read to its end may be carried or not.
+func TestBrokenReaderIsNoVerdict(t *testing.T) {
+	broken := errors.New("connection reset")
+	header, err := Apply([]byte("\r\n"), []Edit{{Op: Set, Name: "Content-Transfer-Encoding", Value: "base64"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cannot *CannotRebuild
+	if err := CheckRebuild(header, io.MultiReader(strings.NewReader("AAA"), iotest.ErrReader(broken))); !errors.Is(err, broken) || errors.As(err, &cannot) {
+		t.Errorf("CheckRebuild = %v; want what the reader said", err)
+	}
+}
+
+// FuzzRebuild: whatever comes, nothing panics, files have the size that was counted, and CheckRebuild refuses what Rebuild
+// refuses.
 func FuzzRebuild(f *testing.F) {
 	f.Add(one + "Content-Disposition: attachment; filename*0*=utf-8''%C3; filename*1=b\r\nContent-Transfer-Encoding: base64\r\n\r\nAAA=\r\n--b--\r\n")
 	f.Add("Content-Type: multipart/alternative; boundary=a\r\n\r\n--a\r\nContent-Type: text/html\r\n\r\n<p>\r\n--a\r\nContent-Type: text/calendar\r\n\r\nx\r\n--a--")
@@ -137,9 +198,8 @@ func FuzzRebuild(f *testing.F) {
 		if splitErr != nil {
 			return
 		}
-		check := CheckRebuild(header, body)
-		if check != nil && err == nil {
-			t.Errorf("CheckRebuild = %v, Rebuild takes it", check)
+		if check := CheckRebuild(header, body); (check == nil) != (err == nil) {
+			t.Errorf("CheckRebuild = %v, Rebuild = %v", check, err)
 		}
 		if err == nil {
 			for _, file := range m.Files {

@@ -415,6 +415,8 @@ func TestWhatCannotBeCarried(t *testing.T) {
 		{"a signed part", "", "--m\r\nContent-Type: multipart/signed; boundary=s\r\n\r\n--s--\r\n" + filler, "signed"},
 		{"an unknown charset", "", "--m\r\nContent-Type: text/plain; charset=klingon\r\n\r\nx\r\n" + filler, "klingon"},
 		{"a text of 4 MB", "", "--m\r\n\r\n" + strings.Repeat("0123456789\r\n", 350_000) + "--m--\r\n", "text is larger"},
+		{"an inline PGP signature", "", "--m\r\n\r\n-----BEGIN PGP SIGNED MESSAGE-----\r\n" + filler, "signed"},
+		{"a file in damaged base64", "", "--m\r\nContent-Type: application/zip; name=a.zip\r\nContent-Transfer-Encoding: base64\r\n\r\nAA==AA==\r\n" + filler, "\"a.zip\" is damaged"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			b := newDraftBench(t, sandbox.Switches{}, nil)
@@ -431,6 +433,23 @@ func TestWhatCannotBeCarried(t *testing.T) {
 				t.Errorf("CheckCarry = %v", err)
 			}
 		})
+	}
+}
+
+// TestTextNearTheLimitFits: HTML that is taken before 250 must fit into the request, whatever JSON makes of it.
+func TestTextNearTheLimitFits(t *testing.T) {
+	for _, unit := range []string{"<p>0123456789 & more</p>", "\"quoted\"\r\n", "Grüße €"} {
+		escaped := len(unit) + strings.Count(unit, `"`) + strings.Count(unit, "\r") + strings.Count(unit, "\n")
+		body := "--m\r\nContent-Type: text/html; charset=utf-8\r\n\r\n" + strings.Repeat(unit, 3_399_000/escaped) + "\r\n--m--\r\n"
+		b := newDraftBench(t, sandbox.Switches{}, nil)
+		q := b.message(largeHeader, body, "ann@example.test", "bob@example.test")
+		if err := b.tr.CheckCarry(q.Final, strings.NewReader(body)); err != nil {
+			t.Errorf("%q: CheckCarry = %v", unit, err)
+		}
+		o, _ := b.tr.sendAsDraft(context.Background(), q.Outgoing, true)
+		if o.Verdict != reply.Relayed || len(b.box.Received()) != 1 {
+			t.Errorf("%q: %+v", unit, o)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -135,7 +136,7 @@ func fileJSON(f *message.File) ([]byte, error) {
 // files as far as they fit in.
 func (u *uploads) compose(l *letter, m *message.Rebuilt) (func(context.Context) (io.ReadCloser, int64, error), error) {
 	*u = uploads{}
-	head, err := json.Marshal(l.properties(m))
+	head, err := plainJSON(l.properties(m))
 	if err != nil {
 		return nil, err
 	}
@@ -164,6 +165,15 @@ func (u *uploads) compose(l *letter, m *message.Rebuilt) (func(context.Context) 
 		return fixed(head), nil
 	}
 	return l.filesBody(append(head[:len(head)-1], `,"attachments":[`...), with, "]}"), nil
+}
+
+// plainJSON is JSON without the escapes for browsers, which make an HTML text several times as large.
+func plainJSON(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(v)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
 func fixed(b []byte) func(context.Context) (io.ReadCloser, int64, error) {
