@@ -41,8 +41,8 @@ func (c *cli) healthVerb() *cobra.Command {
 		Use:   "health",
 		Short: "Say in one line what is worst, and what to do",
 		Long: `Says in one line what is worst with Postern, and what to do. Exit status 0 ok,
-1 warning, 2 critical, 3 unknown; so Nagios, Icinga, Checkmk, PRTG and Zabbix can
-run it as it is. A wrong configuration is a warning while the service runs on
+1 warning, 2 critical, 3 unknown; so Nagios, Icinga, Checkmk, PRTG and Zabbix
+can run it as it is. A wrong configuration is a warning while the service runs on
 with the former one, and unknown where it does not run.`,
 		Example: `  postern health
   postern health --format nagios

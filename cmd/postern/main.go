@@ -17,6 +17,7 @@ import (
 	"postern/bridge"
 	"postern/bridge/config"
 	"postern/bridge/control"
+	"postern/bridge/service"
 )
 
 // Exit statuses; 64 and 78 are EX_USAGE and EX_CONFIG of sysexits.h.
@@ -42,6 +43,7 @@ type cli struct {
 type usageError struct{ error }
 
 func run(args []string, in io.Reader, out, errOut io.Writer) int {
+	service.Conceal()
 	c := &cli{in: in, out: out, err: errOut}
 	root := c.root()
 	root.SetArgs(args)
@@ -78,7 +80,10 @@ func (c *cli) root() *cobra.Command {
 		Short: "A local SMTP-to-OAuth bridge",
 		Long: `Postern takes mail from applications that speak only plain SMTP, and relays it
 through Microsoft 365: by Microsoft Graph, or by SMTP with XOAUTH2. It keeps
-the sign-in current by itself.`,
+the sign-in current by itself.
+
+The configuration is the file of --config, else the one that the variable
+POSTERN_CONFIG names, else ` + systemConfig() + `.`,
 		Example: `  postern demo             see it work, without a tenant
   postern check            is the configuration right?
   postern accounts         is everybody signed in?
@@ -92,7 +97,7 @@ the sign-in current by itself.`,
 			return usageError{errors.New("which verb?")}
 		},
 	}
-	root.PersistentFlags().StringVar(&c.config, "config", "", "configuration `FILE`; default "+defaultConfig())
+	root.PersistentFlags().StringVar(&c.config, "config", "", "configuration `FILE`; default $POSTERN_CONFIG, then\n"+systemConfig())
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see: %s --help", err, cmd.CommandPath())}
 	})
@@ -128,6 +133,11 @@ func defaultConfig() string {
 	if path := os.Getenv("POSTERN_CONFIG"); path != "" {
 		return path
 	}
+	return systemConfig()
+}
+
+// systemConfig is the platform's place.
+func systemConfig() string {
 	if runtime.GOOS == "windows" {
 		return os.Getenv("ProgramData") + `\Postern\postern.toml`
 	}

@@ -41,8 +41,8 @@ func (c *cli) sendmail() *cobra.Command {
 sendmail_user of [bridge] names. -t takes the recipients from To, Cc and Bcc,
 and removes Bcc; -i lets a line with a dot alone be text; -f is the
 reverse-path; -F the name of a From that is missing. Other flags are taken and
-change nothing. Exit status 78 where sendmail_user names nobody, 75 where Postern
-cannot be reached or says that it should be tried again.`,
+change nothing. Exit status 78 where sendmail_user names nobody, 75 where
+Postern cannot be reached or says that it should be tried again.`,
 		Example: `  printf 'Subject: backup\n\ndone\n' | postern sendmail admin@example.com
   postern sendmail -t -i <message.eml`,
 		DisableFlagParsing: true, // sendmail's flags are its own: -oi, -bm, -f without a blank
