@@ -23,6 +23,7 @@ import (
 	"postern/bridge/control"
 	"postern/bridge/event"
 	"postern/bridge/expiry"
+	"postern/bridge/incident"
 	"postern/bridge/logbook"
 	"postern/bridge/notice"
 	"postern/bridge/queue"
@@ -83,9 +84,9 @@ type Bridge struct {
 	notices   *notice.Desk
 	heard     noticeSink // hands events to notices
 
-	recent  recent         // the latest errors
-	since   time.Time      // when it was opened
-	closers []func() error // in the order of opening
+	incidents incident.Log   // the latest errors
+	since     time.Time      // when it was opened
+	closers   []func() error // in the order of opening
 }
 
 // New opens everything and starts nothing: when it returns, the ports are bound, data_dir is locked, and nobody is
@@ -142,7 +143,7 @@ func (b *Bridge) openLog() error {
 		log = slog.New(slog.DiscardHandler)
 	}
 	b.quota = quota.New(quota.Options{Mailbox: b.quotaOf, Events: func() *event.Bus { return b.events }})
-	b.events = event.NewBus(append([]event.Sink{logbook.Sink{Log: log}, &b.heard, &b.recent, b.quota}, b.options.Sinks...)...)
+	b.events = event.NewBus(append([]event.Sink{logbook.Sink{Log: log}, &b.heard, &b.incidents, b.quota}, b.options.Sinks...)...)
 	for _, w := range b.cfg.Warnings {
 		b.events.Emit(context.Background(), slog.LevelWarn, event.ConfigurationWarning, slog.String("err", w.String()))
 	}

@@ -28,12 +28,12 @@ type front struct {
 	users atomic.Pointer[users.Users]
 	desk  atomic.Pointer[submission.Desk]
 
-	passes passes // of `send` and `sendmail`
+	passes users.Passes // of `send` and `sendmail`
 }
 
 // LoginFrom implements smtpd.Authenticator.
 func (f *front) LoginFrom(ctx context.Context, remote netip.Addr, name, password string) (string, time.Duration, error) {
-	if user, ok := f.passes.user(name, password, time.Now()); ok && remote.IsLoopback() {
+	if user, ok := f.passes.User(name, password, time.Now()); ok && remote.IsLoopback() {
 		return user, 0, nil
 	}
 	return f.users.Load().LoginFrom(ctx, remote, name, password)
@@ -52,10 +52,7 @@ func (b *Bridge) doorOptions(cfg *config.Config, i int) (smtpd.Options, error) {
 	o, err := listenerOptions(cfg, cfg.Listeners[i])
 	o.Users, o.Desk, o.Events = &b.front, &b.front, b.events
 	o.Carries = everySecond(func() int64 { return largestMessage(cfg, cfg.Listeners[i], carrier{b.relay}.Capacity) })
-	if err != nil {
-		return o, fmt.Errorf("listener[%d] %s: %w", i, cfg.Listeners[i].Address, err)
-	}
-	return o, nil
+	return o, err
 }
 
 // newServer makes the server of one listener, or says what is wrong with its options.

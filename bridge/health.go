@@ -2,15 +2,12 @@ package bridge
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/subtle"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"postern/bridge/config"
@@ -44,45 +41,13 @@ func (a *admin) Health(ctx context.Context) (control.Health, error) {
 
 // describe adds what only a running daemon knows.
 func (b *Bridge) describe(h *control.Health) {
-	h.Running, h.Version, h.Since, h.Errors = true, b.release, b.since, b.recent.errors()
+	h.Running, h.Version, h.Since = true, b.release, b.since
+	for _, i := range b.incidents.Latest() {
+		h.Errors = append(h.Errors, control.Incident(i))
+	}
 	for _, a := range b.Addrs() {
 		h.Listeners = append(h.Listeners, a.String())
 	}
-}
-
-// passFor is how long a password of control's is good.
-const passFor = time.Minute
-
-// passes are the one-minute passwords of `send` and `sendmail`. The zero value is ready.
-type passes struct {
-	mu   sync.Mutex // guards list
-	list []pass
-}
-
-type pass struct {
-	user, password string
-	until          time.Time
-}
-
-func (p *passes) make(user string, now time.Time) string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.list = slices.DeleteFunc(p.list, func(old pass) bool { return !now.Before(old.until) })
-	fresh := pass{user, rand.Text(), now.Add(passFor)}
-	p.list = append(p.list, fresh)
-	return fresh.password
-}
-
-// user returns the user that the password was made for.
-func (p *passes) user(name, password string, now time.Time) (string, bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, one := range p.list {
-		if strings.EqualFold(one.user, name) && now.Before(one.until) && subtle.ConstantTimeCompare([]byte(one.password), []byte(password)) == 1 {
-			return one.user, true
-		}
-	}
-	return "", false
 }
 
 // Pass implements control.Healths. Whoever may talk to control is root, an administrator, or of group postern.
@@ -129,7 +94,7 @@ func (b *Bridge) pass(cfg *config.Config, name string) (control.Pass, error) {
 			continue
 		}
 		p.Address, p.TLS = net.JoinHostPort(host.String(), fmt.Sprint(bound.Port())), l.TLS
-		p.Password = b.front.passes.make(p.User, time.Now())
+		p.Password = b.front.passes.Make(p.User, time.Now())
 		return p, nil
 	}
 	return control.Pass{}, errors.New("no listener offers a login on this machine: give one an address of 127.0.0.1, and auth = \"required\" or \"optional\"")
