@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"postern/bridge/envelope"
+	"postern/bridge/reply"
 )
 
 // Message is one accepted message without its body: what the queue keeps, as it came, and what was decided.
@@ -107,7 +108,12 @@ type Outgoing struct {
 	// server accept (the final dot, the request with the whole message), and gives up with Deferred when it fails.
 	Intent func(ctx context.Context) error
 
-	// IntentBy is Intent with the transport's word, "graph" or "smtp", which a message in doubt keeps. The queue gives it;
-	// relay makes the Intent of each transport of it.
-	IntentBy func(ctx context.Context, transport string) error
+	// IntentBy is Intent with the transport's word, "graph" or "smtp", which a message in doubt keeps, and where the message
+	// goes out in parts with the recipients of the part: only they are in doubt if the process dies now. nil is all of the
+	// attempt. The queue gives it; relay makes the Intent of each transport of it.
+	IntentBy func(ctx context.Context, transport string, recipients []envelope.Address) error
+
+	// PartDone commits what became of a part while others are still to come: who got it has it for good, and who did not is
+	// not in doubt. What it cannot commit stays as the intent has it. nil: nothing is kept before the end.
+	PartDone func(ctx context.Context, recipients []envelope.Address, o reply.Outcome)
 }

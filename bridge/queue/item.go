@@ -82,6 +82,10 @@ type Last struct {
 
 	Note  string `json:"note,omitempty"`  // what relay wants to know at the next attempt; it outlives the others
 	Looks int    `json:"looks,omitempty"` // attempts left that only look for a message in doubt
+
+	// Of the attempt under the lease, where the message goes out in parts: the intent names this recipient, and Via.
+	Intent bool   `json:"intent,omitempty"`
+	Via    string `json:"via,omitempty"`
 }
 
 // State is the least final of its recipients' states.
@@ -157,6 +161,7 @@ func (it *Item) claim(now time.Time, lease string, onDoubt OnDoubt) error {
 			return err
 		}
 		r.Attempts++
+		r.Last.Intent, r.Last.Via = false, ""
 		it.Lease = lease
 	}
 	if it.Lease != "" {
@@ -179,12 +184,14 @@ func (r *Recipient) kind() kind {
 	return kind{doubt: true, look: r.Last.Looks > 0, via: r.Last.Transport}
 }
 
-// intend marks the attempt under the lease as one that may have been accepted by that transport.
-func (it *Item) intend(lease, transport string) error {
+// intend marks the attempt under the lease as one that may have been accepted by that transport, for those recipients;
+// none are all.
+func (it *Item) intend(lease, transport string, recipients []envelope.Address) error {
 	if it.Lease != lease {
 		return errLeaseLost
 	}
 	it.Intent, it.Via = true, transport
+	it.name(transport, recipients)
 	return nil
 }
 
@@ -194,6 +201,7 @@ func (it *Item) abandon(alone bool, now time.Time, doubtWait time.Duration) erro
 	if alone {
 		it.Deaths++
 	}
+	named := it.namesAny()
 	for i := range it.Recipients {
 		r := &it.Recipients[i]
 		if r.State != Sending {
@@ -201,8 +209,12 @@ func (it *Item) abandon(alone bool, now time.Time, doubtWait time.Duration) erro
 		}
 		var err error
 		switch {
-		case it.Intent:
-			r.Last = Last{Transport: it.Via, Note: r.Last.Note, Owner: reply.Process, Err: "the process ended after the message was handed over and before the answer"}
+		case it.Intent && (!named || r.Last.Intent):
+			via := it.Via
+			if named {
+				via = r.Last.Via
+			}
+			r.Last = Last{Transport: via, Note: r.Last.Note, Owner: reply.Process, Err: "the process ended after the message was handed over and before the answer"}
 			err = r.doubt(now, doubtWait)
 		case it.Deaths >= maxDeaths:
 			r.Last = Last{Owner: reply.Process, Err: fmt.Sprintf("the process died %d times while it relayed this message and nothing else", it.Deaths), Note: r.Last.Note}
@@ -277,7 +289,7 @@ func (it *Item) settle(v verdict) error {
 	if it.Lease != v.lease {
 		return errLeaseLost
 	}
-	counted := false
+	counted := it.doneBy(v.outcome)
 	for i := range it.Recipients {
 		r := &it.Recipients[i]
 		if r.State == Sending {
@@ -324,13 +336,7 @@ type rules struct {
 func (r *Recipient) settle(v verdict) (counted bool, err error) {
 	o := v.outcome.For(r.Address.Key())
 	before := r.Last
-	r.Last = Last{Reply: o.Reply, Transport: o.Transport, Owner: o.Owner, Means: o.Means, Remedy: o.Remedy, Note: before.Note}
-	if o.Err != nil {
-		r.Last.Err = o.Err.Error()
-	}
-	if o.Owner != reply.Sender {
-		r.SenderWaits = 0
-	}
+	r.learn(o)
 	if r.Doubts > 0 && o.Verdict != reply.Relayed && before.Transport != "" {
 		r.Last.Transport = before.Transport // by another one the copy in doubt could never be recognised
 	}
@@ -348,6 +354,17 @@ func (r *Recipient) settle(v verdict) (counted bool, err error) {
 		return true, r.move(Failed, time.Time{})
 	}
 	return r.postpone(o, v)
+}
+
+// learn takes up what the attempt brought.
+func (r *Recipient) learn(o reply.Outcome) {
+	r.Last = Last{Reply: o.Reply, Transport: o.Transport, Owner: o.Owner, Means: o.Means, Remedy: o.Remedy, Note: r.Last.Note}
+	if o.Err != nil {
+		r.Last.Err = o.Err.Error()
+	}
+	if o.Owner != reply.Sender {
+		r.SenderWaits = 0
+	}
 }
 
 // ownFault reports whether a failure of that owner may end in a report at once and counts as an attempt. An outcome

@@ -71,11 +71,14 @@ func (q *Queue) relay(work context.Context, e Entry) (o reply.Outcome) {
 		}
 	}
 	out.Open = func(ctx context.Context) (io.ReadCloser, error) { return q.store.Open(ctx, id) }
-	out.IntentBy = func(ctx context.Context, transport string) error {
+	out.IntentBy = func(ctx context.Context, transport string, recipients []envelope.Address) error {
 		intended.Store(true) // also where the commit fails: it may have been written
-		return q.store.Update(ctx, id, func(it *Item) error { return it.intend(q.lease, transport) })
+		return q.store.Update(ctx, id, func(it *Item) error { return it.intend(q.lease, transport, recipients) })
 	}
-	out.Intent = func(ctx context.Context) error { return out.IntentBy(ctx, "") }
+	out.Intent = func(ctx context.Context) error { return out.IntentBy(ctx, "", nil) }
+	out.PartDone = func(ctx context.Context, recipients []envelope.Address, o reply.Outcome) {
+		q.partDone(context.WithoutCancel(ctx), e, recipients, o)
+	}
 	out.Remember = func(ctx context.Context, recipients []envelope.Address, note string) error {
 		return q.store.Update(ctx, id, func(it *Item) error { return it.remember(q.lease, recipients, note) })
 	}
@@ -87,14 +90,16 @@ func (q *Queue) relay(work context.Context, e Entry) (o reply.Outcome) {
 // as after a crash.
 func (l *lane) write(work context.Context, e Entry, change func(*Item) error) {
 	var after Item
+	told := e
 	for failures := 0; ; failures++ {
 		err := l.q.store.Update(context.WithoutCancel(work), e.Item.ID, func(it *Item) error {
+			told.Item = it.Clone() // parts of it may be done
 			err := change(it)
 			after = it.Clone()
 			return err
 		})
 		if err == nil {
-			l.q.tell(work, e, after)
+			l.q.tell(work, told, after)
 			return
 		}
 		l.q.events.Emit(work, slog.LevelError, event.QueueFailed, slog.String("queue_id", string(e.Item.ID)),

@@ -4,7 +4,9 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"slices"
 
+	"postern/bridge/envelope"
 	"postern/bridge/event"
 	"postern/bridge/message"
 	"postern/bridge/reply"
@@ -17,8 +19,11 @@ const leastLimit = 10_000_000
 // Capacity is what an account carries now.
 type Capacity struct {
 	Max   int64                                     // octets that its mailbox was found to send at most; 0: not known
-	Whole int64                                     // octets that go as they are; 0: all
+	Whole int64                                     // octets that go as they are, with the header that leaves; 0: all
 	Parts func(header []byte, body io.Reader) error // of a larger one: an error names what would be lost; nil: none goes
+
+	// Header is how many octets the header has when it leaves for these recipients, at most; nil: as many as it has.
+	Header func(header []byte, recipients []envelope.Address) int64
 }
 
 // Splitter is a Transport that sends a message in parts where it is too large for one request.
@@ -44,8 +49,21 @@ func (r *Relay) Capacity(account string) Capacity {
 	c.Whole = r.graphMaxMIME
 	if s, ok := ways[0].Transport.(Splitter); ok && s.Splits() {
 		c.Parts = s.CheckCarry
+	} else {
+		c.Header = withHidden
 	}
 	return c
+}
+
+// withHidden is the size of a header that also names the recipients whom no field names. A message to very many goes out
+// in parts, of which the largest counts.
+func withHidden(header []byte, recipients []envelope.Address) (size int64) {
+	for some := range slices.Chunk(recipients, maxRecipients) {
+		if out, _, _, err := message.ReconcileRecipients(header, some); err == nil {
+			size = max(size, int64(len(out)))
+		}
+	}
+	return size
 }
 
 // lesson is what refusals have taught about the size that a mailbox sends.

@@ -78,6 +78,9 @@ func (r *Relay) relayParts(ctx context.Context, a Account, out message.Outgoing)
 		for _, rcpt := range p.recipients {
 			each[rcpt.Key()] = one.For(rcpt.Key())
 		}
+		if i < len(all)-1 {
+			p.done(ctx, out, one)
+		}
 		if i == 0 || o.Verdict == reply.Relayed {
 			o = one
 		}
@@ -127,6 +130,9 @@ func (r *Relay) halves(ctx context.Context, a Account, whole message.Outgoing, p
 		} else {
 			last = r.relayPart(ctx, a, whole, half)
 		}
+		if i == 0 { // the caller has more to do, or is at the end
+			half.done(ctx, whole, last)
+		}
 		for _, rcpt := range some {
 			each[rcpt.Key()] = last.For(rcpt.Key())
 		}
@@ -147,8 +153,16 @@ func (n note) remember(ctx context.Context, out message.Outgoing, recipients []e
 	return out.Remember(ctx, recipients, string(b))
 }
 
+// done commits what became of the part.
+func (p part) done(ctx context.Context, whole message.Outgoing, o reply.Outcome) {
+	if whole.PartDone != nil {
+		whole.PartDone(ctx, p.recipients, o)
+	}
+}
+
 // outgoing is the attempt for one part: its recipients, its Message-ID and marker, and the transport's own memo.
 func (p part) outgoing(out message.Outgoing) (message.Outgoing, error) {
+	whole := len(out.Recipients)
 	out.Recipients = p.recipients
 	out.Notes = map[string]string{}
 	if p.note.Memo != "" {
@@ -161,6 +175,11 @@ func (p part) outgoing(out message.Outgoing) (message.Outgoing, error) {
 		n := p.note
 		n.Memo = memo
 		return n.remember(ctx, message.Outgoing{Remember: remember}, recipients)
+	}
+	if intend := out.IntentBy; intend != nil && len(p.recipients) < whole {
+		out.IntentBy = func(ctx context.Context, transport string, _ []envelope.Address) error {
+			return intend(ctx, transport, p.recipients)
+		}
 	}
 	original := out.Plan.MessageID
 	if p.note.Part == "" && !p.note.Renamed {

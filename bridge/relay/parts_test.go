@@ -290,3 +290,55 @@ func TestTooLargeForOneRequest(t *testing.T) {
 		t.Errorf("with SMTP paused: %+v; want deferred", o)
 	}
 }
+
+// TestIntentNamesThePart: before each part the intent names its recipients alone, and what became of it is committed before
+// the next one leaves.
+func TestIntentNamesThePart(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		n    int
+		bad  string // the recipient that the server does not take
+		want []string
+	}{
+		{"a message that goes out whole names nobody", 500, "", []string{"intent 0", "send 500"}},
+		{"parts of 500", 1100, "", []string{"intent 500 from r0", "send 500", "done 500 from r0", "intent 500 from r500", "send 500", "done 500 from r500",
+			"intent 100 from r1000", "send 100"}},
+		{"halves, to find the invalid one", 4, "r1@example.test", []string{"intent 0", "send 4", "intent 2 from r0", "send 2", "intent 1 from r0", "send 1", "done 1 from r0",
+			"intent 1 from r1", "send 1", "done 2 from r0", "intent 2 from r2", "send 2"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var log []string
+			note := func(what string, to []envelope.Address) {
+				text := fmt.Sprintf("%s %d", what, len(to))
+				if len(to) > 0 && what != "send" {
+					text += " from " + to[0].Local
+				}
+				log = append(log, text)
+			}
+			c := &copies{rule: func(out message.Outgoing) reply.Outcome {
+				if err := out.Intent(t.Context()); err != nil {
+					t.Error(err)
+				}
+				note("send", out.Recipients)
+				if slices.ContainsFunc(out.Recipients, func(a envelope.Address) bool { return a.String() == tc.bad }) {
+					return reply.Outcome{Verdict: reply.Failed, Owner: reply.Recipient}
+				}
+				return sent
+			}}
+			l := newLetter(t, tc.n)
+			l.IntentBy = func(_ context.Context, _ string, to []envelope.Address) error { note("intent", to); return nil }
+			l.PartDone = func(_ context.Context, to []envelope.Address, o reply.Outcome) {
+				note("done", to)
+				for _, a := range to {
+					if got := o.For(a.Key()).Verdict; (got == reply.Relayed) == (a.String() == tc.bad) {
+						t.Errorf("%s is said to be %v", a, got)
+					}
+				}
+			}
+			l.attempt(newHouse(t, Account{Name: "erp", Mode: ModeGraph, Graph: c}).relay)
+			if !slices.Equal(log, tc.want) {
+				t.Errorf("got  %q\nwant %q", log, tc.want)
+			}
+		})
+	}
+}

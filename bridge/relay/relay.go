@@ -252,5 +252,5 @@ func intentOf(out message.Outgoing, transport string) func(context.Context) erro
 	if out.IntentBy == nil {
 		return out.Intent
 	}
-	return func(ctx context.Context) error { return out.IntentBy(ctx, transport) }
+	return func(ctx context.Context) error { return out.IntentBy(ctx, transport, nil) }
 }

@@ -485,7 +485,7 @@ func TestWhatTheTransportGets(t *testing.T) {
 	h.graph.answers = []reply.Outcome{full}
 	var commits []string
 	out := mail(t, "erp")
-	out.IntentBy = func(_ context.Context, transport string) error {
+	out.IntentBy = func(_ context.Context, transport string, _ []envelope.Address) error {
 		commits = append(commits, transport)
 		if len(commits) == 1 {
 			return errors.New("the store is busy")

@@ -1,0 +1,140 @@
+package queue_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+
+	"github.com/google/go-cmp/cmp"
+
+	"postern/bridge/envelope"
+	"postern/bridge/message"
+	"postern/bridge/queue"
+	"postern/bridge/queue/queuetest"
+	"postern/bridge/reply"
+)
+
+// TestKilledBetweenParts: of a message that goes out in parts, only the part that was under way when the process died is
+// in doubt. A part that is done is relayed, a later one is due.
+func TestKilledBetweenParts(t *testing.T) {
+	const due, doubt, done = queue.Queued, queue.InDoubt, queue.Relayed
+	for _, tc := range []struct {
+		name  string
+		steps []string
+		want  [3]queue.State // of the three parts, after the start
+		told  []string       // by the process that died
+	}{
+		{"before the first", nil, [3]queue.State{due, due, due}, nil},
+		{"in the first", []string{"intend 0"}, [3]queue.State{doubt, due, due}, nil},
+		{"between first and second", []string{"intend 0", "relayed 0"}, [3]queue.State{done, due, due}, []string{"INFO message relayed"}},
+		{"in the second", []string{"intend 0", "relayed 0", "intend 1"}, [3]queue.State{done, doubt, due}, []string{"INFO message relayed"}},
+		{"in the second, and the first was not taken", []string{"intend 0", "deferred 0", "intend 1"}, [3]queue.State{due, doubt, due}, nil},
+		{"in the second, and the first got no answer", []string{"intend 0", "doubt 0", "intend 1"}, [3]queue.State{doubt, doubt, due}, nil},
+		{"in the last", []string{"intend 0", "relayed 0", "intend 1", "relayed 1", "intend 2"}, [3]queue.State{done, done, doubt},
+			[]string{"INFO message relayed", "INFO message relayed"}},
+		{"in an attempt that names nobody", []string{"intend all"}, [3]queue.State{doubt, doubt, doubt}, nil},
+		{"whole after a part", []string{"intend 0", "deferred 0", "intend all"}, [3]queue.State{doubt, doubt, doubt}, nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := queuetest.NewMemory()
+				first := newWorld(t, queue.Options{Store: store})
+				first.setRelay(func(ctx context.Context, out message.Outgoing) reply.Outcome {
+					for _, s := range tc.steps {
+						walk(t, ctx, out, s)
+					}
+					<-ctx.Done() // for ever, as far as the first process knows
+					store.Fail(queue.ErrClosed)
+					return reply.Outcome{}
+				})
+				id := first.enqueue("erp", "a@x.test", "b@x.test", "c@x.test")
+				if d := cmp.Diff(tc.told, first.told()); d != "" {
+					t.Errorf("told (-want +got):\n%s", d)
+				}
+				first.stop()
+				<-first.ended
+				store.Fail(nil)
+
+				second := newWorldOf(t, queue.Options{Store: store}, func(w *world) { w.setGate("erp", queue.Gate{Waiting: "pause"}) })
+				row := second.show(id)
+				for i, want := range tc.want {
+					r := row.Item.Recipients[i]
+					if r.State != want || r.Last.Intent || want == doubt && r.Last.Transport != "graph" {
+						t.Errorf("part %d: %s, %+v; want %s", i, r.State, r.Last, want)
+					}
+				}
+				second.setGate("erp", queue.Gate{Limit: 1})
+				second.Wake("")
+				second.pass(hour)
+				if row := second.show(id); row.State != queue.Relayed {
+					t.Errorf("in the end: %+v", row.Item)
+				}
+				checkResent(t, second, tc.want)
+			})
+		})
+	}
+}
+
+// checkResent: each recipient that was not done gets it once more, those in doubt as a resend.
+func checkResent(t *testing.T, w *world, was [3]queue.State) {
+	t.Helper()
+	got := map[string][]bool{}
+	for _, c := range w.seen() {
+		for _, a := range c.out.Recipients {
+			got[a.Local] = append(got[a.Local], c.out.Resend)
+		}
+	}
+	for i, local := range []string{"a", "b", "c"} {
+		var want []bool
+		if was[i] != queue.Relayed {
+			want = []bool{was[i] == queue.InDoubt}
+		}
+		if d := cmp.Diff(want, got[local]); d != "" {
+			t.Errorf("resends of %s (-want +got):\n%s", local, d)
+		}
+	}
+}
+
+// walk makes a step of an attempt: "intend 0" to the first recipient, "relayed 0" what became of it.
+func walk(t *testing.T, ctx context.Context, out message.Outgoing, step string) {
+	var to []envelope.Address
+	word, which := step[:len(step)-2], step[len(step)-1]
+	if which >= '0' && which <= '2' {
+		to = out.Envelope.Recipients[which-'0':][:1]
+	} else {
+		word = "intend"
+	}
+	outcome := map[string]reply.Outcome{"relayed": relayed, "deferred": deferred(reply.Message), "doubt": {Verdict: reply.InDoubt, Owner: reply.Route}}
+	if word != "intend" {
+		out.PartDone(ctx, to, outcome[word])
+	} else if err := out.IntentBy(ctx, "graph", to); err != nil {
+		t.Errorf("%s: %v", step, err)
+	}
+}
+
+// TestPartsAreToldOnce: what was told of a part is not told again at the end, and counts as an attempt.
+func TestPartsAreToldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorldOf(t, queue.Options{MaxQueued: map[string]int{"nav": 1}}, func(w *world) {
+			w.relay = func(ctx context.Context, out message.Outgoing) reply.Outcome {
+				if out.Attempt > 1 {
+					return relayed
+				}
+				walk(t, ctx, out, "intend 0")
+				walk(t, ctx, out, "relayed 0")
+				walk(t, ctx, out, "intend 1")
+				return reply.Outcome{Verdict: reply.Deferred, Owner: reply.Message, Recipients: map[string]reply.Outcome{
+					out.Recipients[0].Key(): relayed, out.Recipients[1].Key(): deferred(reply.Message)}}
+			}
+		})
+		id := w.enqueue("erp", "a@x.test", "b@x.test")
+		if row := w.show(id); row.State != queue.Deferred || row.Item.Attempts != 1 || row.Item.Recipients[0].State != queue.Relayed {
+			t.Errorf("after the first attempt: %+v", row.Item)
+		}
+		w.pass(mins)
+		if d := cmp.Diff([]string{"INFO message relayed", "WARN message deferred", "INFO message relayed"}, w.told()); d != "" {
+			t.Errorf("events (-want +got):\n%s", d)
+		}
+		w.enqueue("erp") // the first has left: there is room
+	})
+}
