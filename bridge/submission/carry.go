@@ -4,14 +4,18 @@ import (
 	"errors"
 	"io"
 
+	"postern/bridge/envelope"
 	"postern/bridge/message"
 )
 
 // Capacity is what the routes of an account can carry.
 type Capacity struct {
 	Max   int64                                     // octets that its mailbox was found to send at most; 0: not known
-	Whole int64                                     // octets that go as they are; 0: all
+	Whole int64                                     // octets that go as they are, with the header that leaves; 0: all
 	Parts func(header []byte, body io.Reader) error // of a larger one: an error names what would be lost; nil: none goes
+
+	// Header is how many octets the header has when it leaves for these recipients, at most; nil: as many as it has.
+	Header func(header []byte, recipients []envelope.Address) int64
 }
 
 // Carrier knows what the routes of each account can carry. The relay is one. Safe for concurrent use.
@@ -31,8 +35,13 @@ func (s *submission) checkCarry(body io.Reader) (io.Reader, func()) {
 	if c.capacity.Max == 0 && c.capacity.Whole == 0 {
 		return body, nothing
 	}
-	// Who else gets it is no part of the question, so the header is that of the plan.
 	header, err := message.Apply(m.Header, m.Plan.Edits)
+	if err != nil { // it shows when it is relayed
+		header = m.Header
+	}
+	if c.header = int64(len(header)); c.capacity.Header != nil {
+		c.header = c.capacity.Header(header, m.Envelope.Recipients)
+	}
 	if c.capacity.Whole == 0 || c.capacity.Parts == nil || err != nil {
 		return c, nothing
 	}
@@ -59,6 +68,7 @@ type carried struct {
 	s        *submission
 	r        io.Reader
 	n        int64
+	header   int64 // octets of the header that leaves
 	capacity Capacity
 	copy     *io.PipeWriter // to who looks for what would be lost; nil: nobody
 	verdict  chan error     // one, when the copy was read to its end
@@ -83,7 +93,7 @@ func (c *carried) Read(p []byte) (int, error) {
 
 // end judges the whole message.
 func (c *carried) end() error {
-	size := int64(len(c.s.message.Header)) + c.n + c.s.message.Plan.Additions.Octets()
+	size := c.header + c.n + c.s.message.Plan.Additions.Octets()
 	var lost error
 	if c.copy != nil && c.verdict != nil {
 		c.copy.Close()

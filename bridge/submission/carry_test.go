@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"postern/bridge/envelope"
 	"postern/bridge/message"
 	"postern/bridge/reply"
 )
@@ -33,10 +34,15 @@ func TestCarry(t *testing.T) {
 		{"larger, and nobody can say", Capacity{Whole: 1000, Parts: broken}, 5000, ""},
 		{"over what the mailbox was found to send", Capacity{Max: 4000}, 5000, "was found to send"},
 		{"under what the mailbox was found to send", Capacity{Max: 9000}, 5000, ""},
+		{"the fields that are added count", Capacity{Whole: 5030}, 5000, "neither SMTP nor drafts"},
+		{"what the header grows by when it leaves counts", Capacity{Whole: 6000, Header: func(header []byte, _ []envelope.Address) int64 {
+			return int64(len(header)) + 1000
+		}}, 5000, "neither SMTP nor drafts"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := &submission{Desk: &Desk{carrier: fixedCapacity(tc.capacity)}, size: &meter{}}
 			s.message.Header = []byte("From: a@c.test\r\n\r\n")
+			s.message.Plan.Edits = []message.Edit{{Op: message.Prepend, Name: "X-Postern-Id", Value: "0123456789abcdef"}}
 			body, stop := s.checkCarry(strings.NewReader(strings.Repeat("x", tc.size)))
 			n, err := io.Copy(io.Discard, body)
 			stop()
