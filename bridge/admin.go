@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"postern/auth/vault"
 	"postern/bridge/config"
 	"postern/bridge/control"
+	"postern/bridge/datadir"
 	"postern/bridge/event"
 	"postern/bridge/queue"
 	"postern/bridge/queue/sqlite"
@@ -37,8 +37,7 @@ func Admin(ctx context.Context, cfg *config.Config) (svc control.Service, done f
 	if !errors.Is(err, control.ErrNotRunning) {
 		return nil, nil, err
 	}
-	_, err = os.Stat(filepath.Join(cfg.Bridge.DataDir, lockName))
-	if errors.Is(err, fs.ErrNotExist) { // a backup that was put back has no lock yet
+	if !datadir.Used(cfg.Bridge.DataDir) { // a backup that was put back has no lock yet
 		if err := hasQueue(cfg); err != nil {
 			return nil, nil, err
 		}
@@ -75,7 +74,7 @@ func openStopped(ctx context.Context, cfg *config.Config) (svc control.Service, 
 		return nil, nil, err
 	}
 	by := systemUser()
-	if err := dir.takeIdentity(); err != nil {
+	if err := dir.TakeIdentity(); err != nil {
 		return nil, nil, errors.Join(err, dir.Close())
 	}
 	stopped := &stoppedQueue{cfg: cfg}

@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -111,4 +112,13 @@ func pemKey(block *pem.Block) (*rsa.PrivateKey, error) {
 		return nil, errors.New("the key in it cannot be read")
 	}
 	return nil, errNotRSA
+}
+
+// reason takes the path off an error that names it already.
+func reason(err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
 }

@@ -114,7 +114,7 @@ func (b *Bridge) open(ctx context.Context) error {
 		return err
 	}
 	// After the ports, because those below 1024 need root; before the files, because they must be the owner's.
-	if err := dir.takeIdentity(); err != nil {
+	if err := dir.TakeIdentity(); err != nil {
 		return err
 	}
 	if err := b.openLog(); err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"postern/bridge/config"
 	"postern/bridge/control"
+	"postern/bridge/datadir"
 	"postern/bridge/queue"
 )
 
@@ -30,7 +31,7 @@ func (a *admin) Health(ctx context.Context) (control.Health, error) {
 	if h.Accounts, err = a.Accounts(ctx); err != nil {
 		return h, err
 	}
-	if h.FreeDisk, err = freeDisk(a.cfg.Bridge.DataDir); err != nil {
+	if h.FreeDisk, err = datadir.Free(a.cfg.Bridge.DataDir); err != nil {
 		return h, fmt.Errorf("room on the disk of data_dir: %w", err)
 	}
 	if a.describe != nil {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"postern/bridge/config"
+	"postern/bridge/datadir"
 	"postern/bridge/event"
 	"postern/bridge/queue"
 	"postern/bridge/queue/sqlite"
@@ -55,7 +56,7 @@ func remembered(ctx context.Context, store queue.Store) (map[string]string, erro
 // freeForQueue is the room that the queue may still take: what its write-ahead log holds may need as much again in the
 // file when it is copied there.
 func freeForQueue(cfg *config.Config) (int64, error) {
-	free, err := freeDisk(cfg.Bridge.DataDir)
+	free, err := datadir.Free(cfg.Bridge.DataDir)
 	if err != nil {
 		return 0, err
 	}

@@ -15,6 +15,8 @@ import (
 	"postern/auth"
 	"postern/auth/token"
 	"postern/bridge/config"
+	"postern/bridge/control"
+	"postern/bridge/datadir"
 	"postern/bridge/envelope"
 	"postern/bridge/event"
 	"postern/bridge/logbook"
@@ -29,6 +31,18 @@ import (
 	"postern/bridge/transport/smarthost"
 	"postern/bridge/users"
 )
+
+// ErrInUse says that another process holds data_dir.
+var ErrInUse = datadir.ErrInUse
+
+// openDataDir opens data_dir for this process alone.
+func openDataDir(path string) (*datadir.Dir, error) {
+	// Before anything is made: a path that is too long for the socket must not leave half an installation behind.
+	if err := control.CheckPath(path); err != nil {
+		return nil, err
+	}
+	return datadir.Open(path)
+}
 
 // logOptions is [log] for logbook.
 func logOptions(c config.Log, o Options) logbook.Options {

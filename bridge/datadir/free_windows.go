@@ -1,9 +1,9 @@
-package bridge
+package datadir
 
 import "golang.org/x/sys/windows"
 
-// freeDisk returns how many bytes of the folder's volume this process may still take.
-func freeDisk(folder string) (int64, error) {
+// Free returns how many bytes of the folder's volume this process may still take.
+func Free(folder string) (int64, error) {
 	path, err := windows.UTF16PtrFromString(folder)
 	if err != nil {
 		return 0, err

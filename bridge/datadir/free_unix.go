@@ -1,11 +1,11 @@
 //go:build !windows
 
-package bridge
+package datadir
 
 import "syscall"
 
-// freeDisk returns how many bytes of the folder's file system this process may still take.
-func freeDisk(folder string) (int64, error) {
+// Free returns how many bytes of the folder's file system this process may still take.
+func Free(folder string) (int64, error) {
 	var s syscall.Statfs_t
 	if err := syscall.Statfs(folder, &s); err != nil {
 		return 0, err

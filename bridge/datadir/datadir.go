@@ -1,4 +1,8 @@
-package bridge
+// Package datadir opens the folder that keeps queue, tokens and secrets: it makes it, closes it to others, proves that it can
+// be written, locks it for this process, and takes on its owner's identity. It knows the systems' locks and rights and must
+// not know what lies there. The hall calls it before it opens anything else. A folder that cannot be used is an error with
+// the remedy, ErrInUse where another process has it.
+package datadir
 
 import (
 	"errors"
@@ -6,8 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-
-	"postern/bridge/control"
 )
 
 // ErrInUse says that another process holds data_dir.
@@ -16,19 +18,15 @@ var ErrInUse = errors.New("another postern runs on it")
 // lockName is the file in data_dir that whoever works there holds locked.
 const lockName = "lock"
 
-// dataDir is the folder that keeps queue, tokens and secrets, locked for this process.
-type dataDir struct {
+// Dir is the folder, locked for this process.
+type Dir struct {
 	path string
 	lock *os.File
 }
 
-// openDataDir makes the folder where it is missing (0700), proves that it can be written, and locks it. The lock ends
+// Open makes the folder where it is missing (0700), proves that it can be written, and locks it. The lock ends
 // with the process, however that ends.
-func openDataDir(path string) (*dataDir, error) {
-	// Before anything is made: a path that is too long for the socket must not leave half an installation behind.
-	if err := control.CheckPath(path); err != nil {
-		return nil, err
-	}
+func Open(path string) (*Dir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("data_dir %s cannot be made: %w", path, reason(err))
 	}
@@ -55,7 +53,13 @@ func openDataDir(path string) (*dataDir, error) {
 		lock.Close()
 		return nil, fmt.Errorf("data_dir %s cannot be written: %w", path, reason(err))
 	}
-	return &dataDir{path: path, lock: lock}, nil
+	return &Dir{path: path, lock: lock}, nil
+}
+
+// Used reports whether somebody has opened the folder before.
+func Used(path string) bool {
+	_, err := os.Stat(filepath.Join(path, lockName))
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // tryWrite makes and removes a file: a read-only file system lets an existing lock file be opened by root.
@@ -68,12 +72,12 @@ func tryWrite(dir string) error {
 	return errors.Join(err, f.Close(), os.Remove(f.Name()))
 }
 
-// takeIdentity gives up root for the folder's owner: what a command line of root's makes on a stopped daemon's folder
+// TakeIdentity gives up root for the folder's owner: what a command line of root's makes on a stopped daemon's folder
 // must be the daemon's own. Ports below 1024 are bound before.
-func (d *dataDir) takeIdentity() error { return becomeOwner(d.path) }
+func (d *Dir) TakeIdentity() error { return becomeOwner(d.path) }
 
 // Close gives the folder free.
-func (d *dataDir) Close() error { return d.lock.Close() }
+func (d *Dir) Close() error { return d.lock.Close() }
 
 // reason takes the path off an error that names it already.
 func reason(err error) error {

@@ -1,4 +1,4 @@
-package bridge
+package datadir
 
 import (
 	"errors"
