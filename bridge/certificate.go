@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -66,7 +67,7 @@ func (c *certificate) times() (times [2]time.Time, err error) {
 		}
 		fi, err := os.Stat(path)
 		if err != nil {
-			return times, fmt.Errorf("certificate file %s cannot be read: %w", path, reason(err))
+			return times, certificateError{i, fmt.Errorf("%s cannot be read: %w; %s", path, reason(err), mendFile)}
 		}
 		times[i] = fi.ModTime()
 	}
@@ -75,17 +76,50 @@ func (c *certificate) times() (times [2]time.Time, err error) {
 
 func (c *certificate) load() (*tls.Certificate, error) {
 	if c.key == "" && slices.Contains([]string{".pfx", ".p12"}, strings.ToLower(filepath.Ext(c.cert))) {
-		return loadPFX(c.cert)
+		pair, err := loadPFX(c.cert)
+		if err != nil {
+			return nil, certificateError{0, err}
+		}
+		return pair, nil
 	}
-	key := c.key
-	if key == "" {
-		key = c.cert // one PEM file with both
+	var text [2][]byte
+	for i, path := range []string{c.cert, c.key} {
+		var err error
+		if text[i], err = os.ReadFile(path); err != nil {
+			return nil, certificateError{i, fmt.Errorf("%s cannot be read: %w; %s", path, reason(err), mendFile)}
+		}
 	}
-	pair, err := tls.LoadX509KeyPair(c.cert, key)
-	if err != nil {
-		return nil, fmt.Errorf("certificate file %s: %w", c.cert, reason(err))
+	pair, err := tls.X509KeyPair(text[0], text[1])
+	switch {
+	case err == nil:
+		return &pair, nil
+	case !bytes.Contains(text[0], []byte("-----BEGIN CERTIFICATE-----")):
+		return nil, certificateError{0, fmt.Errorf("%s: %w", c.cert, err)}
 	}
-	return &pair, nil
+	return nil, certificateError{1, fmt.Errorf("%s: %w", c.key, err)}
+}
+
+// mendFile is what to do about a file that cannot be read.
+const mendFile = "mend the path, or let the service's user read the file"
+
+// certificateError is what is wrong with the file of tls_cert (0) or of tls_key (1).
+type certificateError struct {
+	file int
+	error
+}
+
+// Unwrap implements the chain of errors.
+func (e certificateError) Unwrap() error { return e.error }
+
+// certificateMistake makes of it a mistake of the configuration: another start does not mend it.
+func certificateMistake(l config.Listener, err error) error {
+	var c certificateError
+	if !errors.As(err, &c) {
+		return err
+	}
+	m := l.At
+	m.Key, m.Text = m.Key+"."+[]string{"tls_cert", "tls_key"}[c.file], c.Error()
+	return &config.Mistakes{List: []config.Mistake{m}}
 }
 
 // loadPFX reads a PKCS #12 file without a password: the file's permissions guard the key, as they do for PEM.
@@ -112,7 +146,7 @@ func loadPFX(path string) (*tls.Certificate, error) {
 func serverTLS(l config.Listener) (*tls.Config, error) {
 	c, err := openCertificate(l.TLSCert, l.TLSKey)
 	if err != nil {
-		return nil, err
+		return nil, certificateMistake(l, err)
 	}
 	t := &tls.Config{GetCertificate: c.get, MinVersion: map[string]uint16{
 		"1.0": tls.VersionTLS10, "1.1": tls.VersionTLS11, "1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}[l.MinTLS]}

@@ -35,11 +35,11 @@ func keepFixed(fresh, start *config.Config) (*config.Config, []string) {
 // changes says in words what differs between two configurations.
 func changes(was, is *config.Config) []string {
 	list := []string{}
-	list = append(list, changed("listener", was.Listeners, is.Listeners, func(l config.Listener) string { return l.Address })...)
+	list = append(list, changed("listener", unplaced(was.Listeners, listenerAt), unplaced(is.Listeners, listenerAt), func(l config.Listener) string { return l.Address })...)
 	list = append(list, changed("provider", was.Providers, is.Providers, func(p config.Provider) string { return p.Name })...)
 	list = append(list, changed("account", was.Accounts, is.Accounts, func(a config.Account) string { return a.Name })...)
 	list = append(list, changed("user", was.Users, is.Users, func(u config.User) string { return u.Name })...)
-	list = append(list, changed("scenario", unplaced(was.Scenarios), unplaced(is.Scenarios), func(s config.Scenario) string { return s.Name })...)
+	list = append(list, changed("scenario", unplaced(was.Scenarios, scenarioAt), unplaced(is.Scenarios, scenarioAt), func(s config.Scenario) string { return s.Name })...)
 	if !reflect.DeepEqual(was.Bridge, is.Bridge) {
 		list = append(list, "[bridge] changed")
 	}
@@ -52,14 +52,17 @@ func changes(was, is *config.Config) []string {
 	return list
 }
 
-// unplaced is the scenarios without where they stand, which lines above them move.
-func unplaced(list []config.Scenario) []config.Scenario {
+// unplaced is the tables without where they stand, which lines above them move.
+func unplaced[T any](list []T, at func(*T) *config.Mistake) []T {
 	list = slices.Clone(list)
 	for i := range list {
-		list[i].At = config.Mistake{}
+		*at(&list[i]) = config.Mistake{}
 	}
 	return list
 }
+
+func listenerAt(l *config.Listener) *config.Mistake { return &l.At }
+func scenarioAt(s *config.Scenario) *config.Mistake { return &s.At }
 
 func changed[T any](kind string, was, is []T, name func(T) string) (list []string) {
 	find := func(in []T, n string) int { return slices.IndexFunc(in, func(t T) bool { return name(t) == n }) }

@@ -79,11 +79,33 @@ const (
 // putter keeps a content and returns its hash and size. contents.Store.Put is one.
 type putter func(io.Reader) (hash string, size int64, err error)
 
-// CheckFiles reads the files that scenarios attach and put as footers, and returns all that is wrong with them, as the
-// start would find it. It writes nothing.
+// CheckFiles reads the listeners' certificates, and the files that scenarios attach and put as footers, and returns all
+// that is wrong with them, as the start would find it. It writes nothing.
 func CheckFiles(cfg *config.Config) error {
-	_, err := scenarios(cfg, contents.Hash)
-	return err
+	all := &config.Mistakes{}
+	note := func(err error) error {
+		var wrong *config.Mistakes
+		if !errors.As(err, &wrong) {
+			return err
+		}
+		all.List = append(all.List, wrong.List...)
+		return nil
+	}
+	for _, l := range cfg.Listeners {
+		if l.TLS == "none" {
+			continue
+		}
+		if _, err := serverTLS(l); note(err) != nil {
+			return err
+		}
+	}
+	if _, err := scenarios(cfg, contents.Hash); note(err) != nil {
+		return err
+	}
+	if len(all.List) > 0 {
+		return all
+	}
+	return nil
 }
 
 // scenarios turns the tables into what the desk needs, and keeps their files. All mistakes come at once.

@@ -108,6 +108,9 @@ type Listener struct {
 	// address; loopback has no limit of its own. A fifth of MaxConnections is kept for addresses that have logged in or
 	// handed in mail within a day. Default: 200 and 50.
 	MaxConnections, MaxConnectionsPerAddress int
+
+	// At is where the table stands, without a text: for mistakes in the files that it names, which only the hall reads.
+	At Mistake
 }
 
 // Queue is the table [queue]: how long mail is tried and kept.

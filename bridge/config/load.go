@@ -257,9 +257,11 @@ func (l *loader) fill() {
 	c.Accounts = values(l.accounts)
 	c.Users = values(l.users)
 	c.Scenarios = values(l.scenarios)
+	for i, e := range l.listeners {
+		c.Listeners[i].At = e.t.spot()
+	}
 	for i, e := range l.scenarios {
-		line, key := e.t.at("")
-		c.Scenarios[i].At = Mistake{File: e.t.f.name, Line: line, Key: key}
+		c.Scenarios[i].At = e.t.spot()
 	}
 	for i := range c.Providers {
 		fillEndpoints(&c.Providers[i])

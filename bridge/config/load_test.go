@@ -121,7 +121,7 @@ func TestLoadFillsInWhatTheFileLeavesOpen(t *testing.T) {
 	want.Bridge.Hostname = machineName()
 	want.Log.File = filepath.Join(want.Bridge.DataDir, "postern.log")
 	l := defaultListener()
-	l.Address = "127.0.0.1:25"
+	l.Address, l.At = "127.0.0.1:25", Mistake{"postern.toml", 2, "listener[0]", ""}
 	want.Listeners = []Listener{l}
 	want.Providers = []Provider{{
 		Name: "contoso", Type: "microsoft", Cloud: "global", Tenant: "contoso.onmicrosoft.com",
@@ -161,10 +161,11 @@ func TestLoadReadsEveryKey(t *testing.T) {
 		Log: Log{Level: -4, Format: "json", To: "file", File: filepath.Join(dir, "logs", "p.log"), MaxSize: 1 << 20, Keep: 3},
 		Listeners: []Listener{
 			{Address: "127.0.0.1:25", TLS: "none", MinTLS: "1.2", Auth: "optional", Networks: defaultListener().Networks,
-				Tolerate: []string{}, MaxConnections: 200, MaxConnectionsPerAddress: 50},
+				Tolerate: []string{}, MaxConnections: 200, MaxConnectionsPerAddress: 50, At: Mistake{"full.toml", 16, "listener[0]", ""}},
 			{Address: ":587", TLS: "starttls", TLSCert: filepath.Join(dir, "cert.pem"), TLSKey: filepath.Join(dir, "key.pem"),
 				MinTLS: "1.0", Auth: "required", Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")},
-				Tolerate: []string{"old-tls", "plaintext-auth"}, MaxConnections: 20, MaxConnectionsPerAddress: 5},
+				Tolerate: []string{"old-tls", "plaintext-auth"}, MaxConnections: 20, MaxConnectionsPerAddress: 5,
+				At: Mistake{"full.toml", 20, "listener[1]", ""}},
 		},
 		Providers: []Provider{{
 			Name: "contoso", Type: "microsoft", Cloud: "usgov", Tenant: "99999999-2222-3333-4444-555555555555",

@@ -33,6 +33,12 @@ func (t *table) at(key string) (line int, path string) {
 	return t.f.x.line(path), path
 }
 
+// spot is where the table stands, as a mistake without a text.
+func (t *table) spot() Mistake {
+	line, key := t.at("")
+	return Mistake{File: t.f.name, Line: line, Key: key}
+}
+
 // joinKey appends a key of ours, which may end in an element's number, to a path.
 func joinKey(path, key string) string {
 	if path == "" {
