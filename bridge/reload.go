@@ -143,7 +143,7 @@ func (b *Bridge) prepareDoors(n *next) error {
 			n.doors, n.options[b.doors[at]] = append(n.doors, b.doors[at]), o
 			continue
 		}
-		socket, err := listen(l.Address)
+		socket, err := b.listen(l.Address)
 		if err != nil {
 			return b.explainPort(l.Address, err)
 		}
@@ -193,6 +193,7 @@ func (b *Bridge) commit(ctx context.Context, n *next, was *config.Config) {
 	b.notices.SetPeople(people)
 	b.live.Store(n.cfg)
 	b.swapDoors(ctx, n)
+	b.tellIdle(ctx, n.cfg)
 	b.swapAdmin(n.cfg)
 	if b.log != nil {
 		b.log.SetLevel(n.cfg.Log.Level)

@@ -11,6 +11,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -309,6 +310,9 @@ func TestCanary(t *testing.T) {
 	proc := fmt.Sprintf("/proc/%d/", d.cmd.Process.Pid)
 	for _, name := range []string{"cmdline", "environ"} {
 		b, err := os.ReadFile(proc + name)
+		if name == "environ" && os.Geteuid() != 0 && errors.Is(err, fs.ErrPermission) {
+			continue // it is root's alone: TestConcealed
+		}
 		if err != nil || len(b) == 0 {
 			t.Fatalf("%s: %d bytes, %v", name, len(b), err)
 		}

@@ -54,7 +54,11 @@ puts a changed configuration in force, like "postern reload".`,
 				}
 			}()
 			n := service.NewNotifier(os.Getenv)
-			return c.serve(ctx, bridge.Options{Stderr: c.err, Manager: n}, n.Starting, reload)
+			sockets, err := service.Inherited(os.Getenv)
+			if err != nil {
+				return err
+			}
+			return c.serve(ctx, bridge.Options{Stderr: c.err, Manager: n, Sockets: sockets}, n.Starting, reload)
 		},
 	}
 	cmd.Flags().BoolVar(&asService, "service", false, "as the Windows service; its manager starts it so")
