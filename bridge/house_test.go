@@ -27,7 +27,7 @@ var household = map[string][]string{
 	"bridge": {"auth", "auth/entra", "auth/vault", "bridge/backup", "bridge/check", "bridge/config", "bridge/contents", "bridge/control", "bridge/datadir", "bridge/expiry", "bridge/incident", "bridge/logbook", "bridge/notice", "bridge/origin",
 		"bridge/queue", "bridge/queue/sqlite", "bridge/quota",
 		"bridge/relay", "bridge/service", "bridge/smtpd", "bridge/submission", "bridge/transport/graph",
-		"bridge/transport/smarthost", "bridge/users"},
+		"bridge/transport/smarthost", "bridge/users", "bridge/webclient"},
 	// The door opens the hall, and reads the words of the file and of the socket to say what is wrong.
 	// The person who signs in is at the door.
 	"cmd/postern": {"auth/signin", "bridge", "bridge/config", "bridge/control", "bridge/peers", "bridge/sandbox", "bridge/service", "bridge/users", "demo"},

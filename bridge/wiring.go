@@ -2,12 +2,9 @@ package bridge
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -30,6 +27,7 @@ import (
 	"postern/bridge/transport/graph"
 	"postern/bridge/transport/smarthost"
 	"postern/bridge/users"
+	"postern/bridge/webclient"
 )
 
 // ErrInUse says that another process holds data_dir.
@@ -167,27 +165,13 @@ func providerOf(cfg *config.Config, a config.Account) config.Provider {
 	return cfg.Providers[i]
 }
 
-// webClient speaks HTTP to a provider: through the proxy of the file or of the environment, trusting ca_file too.
+// webClient speaks HTTP to a provider, trusting ca_file too.
 func webClient(cfg *config.Config, p config.Provider) (*http.Client, error) {
 	roots, err := rootCAs(cfg, p)
 	if err != nil {
 		return nil, err
 	}
-	proxy := http.ProxyFromEnvironment
-	if cfg.Bridge.Proxy != "" {
-		u, err := url.Parse(cfg.Bridge.Proxy)
-		if err != nil {
-			return nil, errors.New("proxy is not a URL")
-		}
-		proxy = http.ProxyURL(u)
-	}
-	return &http.Client{Transport: &http.Transport{
-		Proxy: proxy, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true,
-		// Short, because a request on a connection that the other side has just given up can end in doubt.
-		IdleConnTimeout: 30 * time.Second, DialContext: (&net.Dialer{Timeout: 30 * time.Second}).DialContext,
-		TLSHandshakeTimeout: 15 * time.Second, ResponseHeaderTimeout: 5 * time.Minute,
-		MaxIdleConnsPerHost: 8, OnProxyConnectResponse: proxyAnswer,
-	}}, nil
+	return webclient.New(webclient.Options{Proxy: cfg.Bridge.Proxy, Roots: roots})
 }
 
 // openTransports makes each account's transports and returns what closes them.

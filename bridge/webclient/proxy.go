@@ -1,4 +1,4 @@
-package bridge
+package webclient
 
 import (
 	"context"
@@ -7,20 +7,20 @@ import (
 	"net/url"
 )
 
-// proxyRefusal is an HTTP proxy's answer to CONNECT that is not 200. What it says reaches accounts and the log; the
+// Refusal is an HTTP proxy's answer to CONNECT that is not 200. What it says reaches accounts and the log; the
 // proxy's own page does not.
-type proxyRefusal struct {
+type Refusal struct {
 	proxy, target string // host:port
 	status        int
 }
 
 // Error says who refused what.
-func (e *proxyRefusal) Error() string {
+func (e *Refusal) Error() string {
 	return fmt.Sprintf("the HTTP proxy %s refuses to connect to %s (%d %s)", e.proxy, e.target, e.status, http.StatusText(e.status))
 }
 
 // Remedy says what to do.
-func (e *proxyRefusal) Remedy() string {
+func (e *Refusal) Remedy() string {
 	if e.status == http.StatusProxyAuthRequired {
 		return "give the service the environment variable HTTPS_PROXY=http://USER:PASSWORD@" + e.proxy + ", or exempt this machine at the proxy"
 	}
@@ -32,5 +32,5 @@ func proxyAnswer(_ context.Context, proxy *url.URL, request *http.Request, answe
 	if answer.StatusCode == http.StatusOK {
 		return nil
 	}
-	return &proxyRefusal{proxy: proxy.Host, target: request.Host, status: answer.StatusCode}
+	return &Refusal{proxy: proxy.Host, target: request.Host, status: answer.StatusCode}
 }
