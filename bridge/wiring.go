@@ -128,12 +128,10 @@ func queueOptions(cfg *config.Config, s queue.Store, r *relay.Relay, events *eve
 	o := queue.Options{Store: s, Relayer: relayer{r}, Events: events,
 		GiveUpAfter: cfg.Queue.GiveUpAfter, WarnAfter: cfg.Queue.WarnAfter, ParkLimit: cfg.Queue.ParkLimit,
 		KeepHistory: cfg.Queue.KeepHistory, KeepFailed: cfg.Queue.KeepFailed, KeepBodies: cfg.Queue.KeepBodies,
-		StopGrace: cfg.Queue.StopGrace, MaxQueued: map[string]int{},
+		StopGrace: cfg.Queue.StopGrace, MaxQueued: map[string]queue.Usage{},
 		MinFree: cfg.Queue.MinFreeDisk, Free: func() (int64, error) { return freeForQueue(cfg) }}
 	for _, u := range cfg.Users {
-		if u.MaxQueued > 0 {
-			o.MaxQueued[u.Name] = u.MaxQueued
-		}
+		o.MaxQueued[u.Name] = queue.Usage{Messages: u.MaxQueued, Bytes: u.MaxQueuedSize}
 	}
 	for _, a := range cfg.Accounts {
 		doubt := queue.Resend

@@ -148,6 +148,9 @@ type User struct {
 
 	// MaxQueued is how many messages of the user may wait in the queue before more are refused for the time being. Default: 0, no limit.
 	MaxQueued int
+	// MaxQueuedSize is how many octets of the user's mail may wait in the queue, as they came, before more is refused for the
+	// time being. Default: 0, no limit.
+	MaxQueuedSize int64
 
 	// MaxRecipients is the number of recipients of one message. Default: 0, no limit but the listener's.
 	MaxRecipients int

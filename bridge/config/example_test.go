@@ -24,7 +24,7 @@ var needsValue = []string{
 	"provider.certificate", "provider.ca_file",
 	"account.name", "account.provider", "account.mailbox", "account.login",
 	"user.name", "user.password", "user.networks", "user.account", "user.address", "user.may_send_as", "user.sender",
-	"user.max_message",
+	"user.max_message", "user.max_queued_size",
 	"user.sender.mode", "user.sender.address", "user.sender.name",
 	"scenario.name", "scenario.match", "scenario.account", "scenario.sender", "scenario.attach", "scenario.bcc",
 	"scenario.footer", "scenario.reply_to",

@@ -189,7 +189,7 @@ func TestLoadReadsEveryKey(t *testing.T) {
 				netip.MustParsePrefix("192.0.2.31/32"), netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("2001:db8::/48")},
 				Account: "app", Address: "nav@contoso.test", MaySendAs: []string{"*@contoso.test"}, MaySendTo: []string{"*@contoso.test"},
 				Sender: &Sender{Mode: "send-as", Address: "noreply@contoso.test", Name: "Contoso", ReplyTo: "original",
-					Otherwise: "account"}, RatePerMinute: 10, MaxQueued: 20, MaxRecipients: 30, MaxMessage: 1_000_000},
+					Otherwise: "account"}, RatePerMinute: 10, MaxQueued: 20, MaxQueuedSize: 2_000_000_000, MaxRecipients: 30, MaxMessage: 1_000_000},
 			{Name: "cron", Passwords: []string{someHash}, Account: "erp", MaySendTo: []string{"*"},
 				MaySendAs: []string{"erp@contoso.test", "buyer@contoso.test"}, DefaultSenders: true,
 				Sender: &Sender{Mode: "on-behalf", Address: "buyer@contoso.test", Otherwise: "refuse"}},

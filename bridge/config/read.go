@@ -154,6 +154,7 @@ func readUser(t *table) User {
 	}
 	t.number("rate_per_minute", &u.RatePerMinute, 0, most)
 	t.number("max_queued", &u.MaxQueued, 0, most)
+	t.size("max_queued_size", &u.MaxQueuedSize, math.MaxInt64)
 	t.number("max_recipients", &u.MaxRecipients, 0, most)
 	t.size("max_message", &u.MaxMessage, maxMailbox)
 	t.finish()

@@ -103,16 +103,16 @@ func (q *Queue) TellOrphans(ctx context.Context, accounts ...string) error {
 	return nil
 }
 
-// SetMaxQueued replaces how many messages each user may have waiting.
-func (q *Queue) SetMaxQueued(most map[string]int) {
+// SetMaxQueued replaces what each user may have waiting.
+func (q *Queue) SetMaxQueued(most map[string]Usage) {
 	q.usage.mu.Lock()
 	defer q.usage.mu.Unlock()
 	q.usage.most = most
 	q.usage.n = nil // counted again at the next message of a user with a limit
 }
 
-// limit returns how many messages the user may have waiting; 0 is no limit.
-func (u *usage) limit(user string) int {
+// limit returns what the user may have waiting; 0 is no limit.
+func (u *usage) limit(user string) Usage {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.most[user]

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -12,23 +13,37 @@ import (
 	"postern/bridge/reply"
 )
 
-// room refuses a message that the disk or its user's share has no room for; it may come again later.
-func (q *Queue) room(ctx context.Context, m message.Message) error {
+// errShare is why a body is not read on.
+var errShare = errors.New("more than the user may have waiting (max_queued_size)")
+
+// room refuses a message that the disk or its user's share has no room for; it may come again later. It returns for how
+// many octets of body the share has room, 0 for no limit: a message alone goes in whatever its size, or it could never
+// leave. Several at once may each find the same room.
+func (q *Queue) room(ctx context.Context, m message.Message) (octets int64, err error) {
 	if err := q.space.enough(ctx); err != nil {
 		q.owe() // who looks after the queue gives back room that nobody needs
-		return &reply.Error{Code: 452, Enhanced: "4.3.1", Text: "insufficient system storage; try again later",
+		return 0, &reply.Error{Code: 452, Enhanced: "4.3.1", Text: "insufficient system storage; try again later",
 			Err: fmt.Errorf("queue %s: %w", m.ID, err)}
 	}
-	user := m.Session.User
-	n, most, err := q.usage.of(ctx, user)
+	held, most, err := q.usage.of(ctx, m.Session.User)
+	octets = most.Bytes - held.Bytes - int64(len(m.Header))
 	switch {
 	case err != nil:
-		return &reply.Error{Code: 451, Enhanced: "4.3.0", Text: "the message could not be stored; try again later", Err: fmt.Errorf("queue %s: %w", m.ID, err)}
-	case most > 0 && n >= most:
-		return &reply.Error{Code: 450, Enhanced: "4.7.1", Text: "too many messages of this user are waiting; try again later",
-			Err: fmt.Errorf("queue %s: user %q has %d messages waiting of %d (max_queued)", m.ID, user, n, most)}
+		return 0, &reply.Error{Code: 451, Enhanced: "4.3.0", Text: "the message could not be stored; try again later", Err: fmt.Errorf("queue %s: %w", m.ID, err)}
+	case most.Messages > 0 && held.Messages >= most.Messages:
+		return 0, q.noShare(m, fmt.Errorf("%d messages are waiting of %d that may (max_queued)", held.Messages, most.Messages))
+	case most.Bytes == 0 || held.Messages == 0:
+		return 0, nil
+	case octets <= 0:
+		return 0, q.noShare(m, fmt.Errorf("%d octets are waiting of %d that may (max_queued_size)", held.Bytes, most.Bytes))
 	}
-	return nil
+	return octets, nil
+}
+
+// noShare is the refusal of a message that its user's share has no room for.
+func (q *Queue) noShare(m message.Message, why error) error {
+	return &reply.Error{Code: 452, Enhanced: "4.3.1", Text: "too much mail of this user is waiting; try again later",
+		Err: fmt.Errorf("queue %s: user %q: %w", m.ID, m.Session.User, why)}
 }
 
 // space watches the disk.
@@ -77,20 +92,20 @@ func (s *space) isShort() bool {
 // changes are seen with the next.
 const usageAge = 30 * time.Second
 
-// usage knows how many messages each user has waiting, where that is limited.
+// usage knows what each user has waiting, where that is limited.
 type usage struct {
 	q *Queue
 
 	mu      sync.Mutex // guards what follows
-	most    map[string]int
+	most    map[string]Usage
 	counted time.Time
-	n       map[string]int
+	n       map[string]Usage
 }
 
-// of returns how many messages of the user wait, and how many may; 0 is no limit.
-func (u *usage) of(ctx context.Context, user string) (n, most int, err error) {
-	if most = u.limit(user); most == 0 {
-		return 0, 0, nil
+// of returns what of the user waits, and what may; 0 is no limit.
+func (u *usage) of(ctx context.Context, user string) (held, most Usage, err error) {
+	if most = u.limit(user); most == (Usage{}) {
+		return held, most, nil
 	}
 	now := u.q.clock()
 	u.mu.Lock()
@@ -98,27 +113,25 @@ func (u *usage) of(ctx context.Context, user string) (n, most int, err error) {
 	if u.n == nil || now.Sub(u.counted) >= usageAge || now.Before(u.counted) {
 		all, err := u.q.store.Usage(ctx)
 		if err != nil {
-			return 0, most, err
+			return held, most, err
 		}
-		u.n, u.counted = make(map[string]int, len(all)), now
-		for user, held := range all {
-			u.n[user] = held.Messages
-		}
+		u.n, u.counted = all, now
 	}
 	return u.n[user], most, nil
 }
 
-func (u *usage) entered(user string) { u.add(user, 1) }
+func (u *usage) entered(user string, octets int64) { u.add(user, Usage{1, octets}) }
 
-func (u *usage) left(e Entry) { u.add(e.Message.Session.User, -1) }
+func (u *usage) left(e Entry) { u.add(e.Message.Session.User, Usage{-1, -e.HeaderSize - e.BodySize}) }
 
-func (u *usage) add(user string, n int) {
-	if u.limit(user) == 0 {
+func (u *usage) add(user string, d Usage) {
+	if u.limit(user) == (Usage{}) {
 		return
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.n != nil {
-		u.n[user] += n
+		n := u.n[user]
+		u.n[user] = Usage{n.Messages + d.Messages, n.Bytes + d.Bytes}
 	}
 }

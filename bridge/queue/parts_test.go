@@ -115,7 +115,7 @@ func walk(t *testing.T, ctx context.Context, out message.Outgoing, step string) 
 // TestPartsAreToldOnce: what was told of a part is not told again at the end, and counts as an attempt.
 func TestPartsAreToldOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorldOf(t, queue.Options{MaxQueued: map[string]int{"nav": 1}}, func(w *world) {
+		w := newWorldOf(t, queue.Options{MaxQueued: map[string]queue.Usage{"nav": {Messages: 1}}}, func(w *world) {
 			w.relay = func(ctx context.Context, out message.Outgoing) reply.Outcome {
 				if out.Attempt > 1 {
 					return relayed

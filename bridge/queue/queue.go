@@ -104,7 +104,7 @@ type Options struct {
 	StopGrace   time.Duration // for what is on the wire when Run is told to end
 	MinFree     int64         // bytes free on the store's disk below which nothing is taken; 0 is no limit
 	Free        func() (int64, error)
-	MaxQueued   map[string]int // messages that a user may have waiting; without an entry no limit
+	MaxQueued   map[string]Usage // what a user may have waiting; 0, and without an entry, no limit
 	Events      *event.Bus
 	Now         func() time.Time                               // nil is time.Now
 	Jitter      func(wait time.Duration) (extra time.Duration) // added to waits; nil is up to a tenth of the wait
@@ -191,16 +191,19 @@ func (q *Queue) Enqueue(ctx context.Context, m message.Message, body io.Reader) 
 		return &reply.Error{Code: 451, Enhanced: "4.3.5", Text: "the message cannot be relayed as configured; try again later",
 			Err: fmt.Errorf("queue %s: no account %q", m.ID, m.Plan.Account)}
 	}
-	if err := q.room(ctx, m); err != nil {
+	left, err := q.room(ctx, m)
+	if err != nil {
 		return err
 	}
-	read := &watchedReader{r: body, full: func() error { return q.space.enough(ctx) }}
-	err := q.store.Add(ctx, q.item(m), m, read)
+	read := &watchedReader{r: body, left: left, full: func() error { return q.space.enough(ctx) }}
+	err = q.store.Add(ctx, q.item(m), m, read)
 	switch {
 	case err == nil:
-		q.usage.entered(m.Session.User)
+		q.usage.entered(m.Session.User, int64(len(m.Header))+read.n)
 		l.poke()
 		return nil
+	case errors.Is(err, errShare):
+		return q.noShare(m, errShare)
 	case read.err != nil:
 		return fmt.Errorf("queue %s: read the body: %w", m.ID, read.err)
 	case errors.Is(err, ErrFull):
@@ -240,10 +243,12 @@ func (q *Queue) firstWatch(now time.Time) time.Time {
 }
 
 // watchedReader remembers an error of its reader, to tell the session's trouble from the store's, and ends where the disk
-// becomes full meanwhile.
+// or the user's share becomes full meanwhile.
 type watchedReader struct {
 	r       io.Reader
 	full    func() error
+	left    int64 // octets that the user's share has room for; 0 is no limit
+	n       int64 // octets so far
 	err     error // but io.EOF
 	checked int   // octets since the disk was looked at
 }
@@ -260,6 +265,9 @@ func (w *watchedReader) Read(p []byte) (int, error) {
 	}
 	n, err := w.r.Read(p)
 	w.checked += n
+	if w.n += int64(n); w.left > 0 && w.n > w.left {
+		return 0, errShare
+	}
 	if err != nil && err != io.EOF {
 		w.err = err
 	}

@@ -147,7 +147,7 @@ const (
 // Usage is what the messages of a user hold.
 type Usage struct {
 	Messages int
-	Bytes    int64 // of bodies
+	Bytes    int64 // of headers and bodies as they came
 }
 
 // Purge says what Store.Purge may delete. Zero times delete nothing.

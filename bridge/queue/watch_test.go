@@ -273,7 +273,7 @@ func TestLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		free := int64(100)
-		w := newWorld(t, queue.Options{MinFree: 1000, MaxQueued: map[string]int{"nav": 2}, Free: func() (int64, error) {
+		w := newWorld(t, queue.Options{MinFree: 1000, MaxQueued: map[string]queue.Usage{"nav": {Messages: 2}}, Free: func() (int64, error) {
 			mu.Lock()
 			defer mu.Unlock()
 			return free, nil
@@ -296,7 +296,7 @@ func TestLimits(t *testing.T) {
 				t.Errorf("with room again: %v", err)
 			}
 		}
-		if err := try(); !refused(err, "450 4.7.1 too many messages of this user") {
+		if err := try(); !refused(err, "452 4.3.1 too much mail of this user") {
 			t.Errorf("the third message of two: %v", err)
 		}
 		if d := cmp.Diff([]string{"ERROR disk short", "INFO disk has room again"}, w.told()); d != "" {
@@ -307,6 +307,39 @@ func TestLimits(t *testing.T) {
 		synctest.Wait()
 		if err := try(); err != nil {
 			t.Errorf("after the others were relayed: %v", err)
+		}
+	})
+}
+
+// TestShareOfOctets: a user's mail is refused once so much of it waits, also while it comes in, and taken again when some
+// has left; one message alone is always taken.
+func TestShareOfOctets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, queue.Options{MaxQueued: map[string]queue.Usage{"nav": {Bytes: 1000}}})
+		try := func(octets int, what string, ok bool) {
+			t.Helper()
+			_, m := queuetest.NewMessage("erp", time.Now())
+			err := w.Enqueue(t.Context(), m, strings.NewReader(strings.Repeat("x", octets-len(m.Header))))
+			var r *reply.Error
+			if ok && err != nil || !ok && (!errors.As(err, &r) || r.Code != 452 || r.Enhanced != "4.3.1" || !strings.Contains(r.Err.Error(), "max_queued_size")) {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		w.setGate("erp", closedFor("pause"))
+		try(600, "the first", true)
+		try(401, "one octet more than there is room for", false)
+		try(400, "what there is room for", true)
+		try(100, "beyond it", false)
+		w.setGate("erp", openGate)
+		w.Wake("")
+		synctest.Wait()
+		w.setGate("erp", closedFor("pause"))
+		try(5000, "one that is larger than the share, and alone", true)
+		try(100, "one behind it", false)
+		w.SetMaxQueued(map[string]queue.Usage{"nav": {Bytes: 10_000}})
+		try(100, "under another limit", true)
+		if rows, err := w.List(t.Context(), queue.Filter{}); err != nil || len(rows) != 4 {
+			t.Errorf("%d messages are there, %v; want the four that were taken", len(rows), err)
 		}
 	})
 }

@@ -88,7 +88,7 @@ func (m *Memory) Usage(context.Context) (map[string]queue.Usage, error) {
 		if !k.entry.Item.State().Final() {
 			u := all[k.entry.Message.Session.User]
 			u.Messages++
-			u.Bytes += k.entry.BodySize
+			u.Bytes += k.entry.HeaderSize + k.entry.BodySize
 			all[k.entry.Message.Session.User] = u
 		}
 	}

@@ -72,7 +72,7 @@ func (s *Store) Usage(ctx context.Context) (map[string]queue.Usage, error) {
 		err := r.Scan(&user, &u.Messages, &u.Bytes)
 		all[user] = u
 		return err
-	}, "SELECT user, count(*), sum(body_size) FROM messages WHERE finished IS NULL AND state <> ? GROUP BY user", unfinished)
+	}, "SELECT user, count(*), sum(header_size + body_size) FROM messages WHERE finished IS NULL AND state <> ? GROUP BY user", unfinished)
 	return all, err
 }
 
