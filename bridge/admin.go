@@ -216,7 +216,7 @@ func (a *admin) known(account string) error {
 		}
 		names = append(names, c.Name)
 	}
-	return fmt.Errorf("there is no account %.60q; accounts: %s", account, strings.Join(names, ", "))
+	return &control.Error{Text: fmt.Sprintf("there is no account %.60q; accounts: %s", account, strings.Join(names, ", ")), Usage: true}
 }
 
 // Secrets implements control.Service.

@@ -25,7 +25,7 @@ func (a *admin) CheckLive(ctx context.Context, sendTo string) ([]control.Check, 
 	if sendTo != "" {
 		to, err := envelope.ParseAddress(sendTo)
 		if err != nil {
-			return nil, fmt.Errorf("%.200q is not an address to send to: %w", sendTo, err)
+			return nil, &control.Error{Text: fmt.Sprintf("%.200q is not an address to send to: %v", sendTo, err), Usage: true}
 		}
 		o.SendTo = to
 	}

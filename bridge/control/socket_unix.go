@@ -60,7 +60,7 @@ func dialer(dataDir string) (func(context.Context) (net.Conn, error), token.Secr
 	return func(ctx context.Context) (net.Conn, error) {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
 		switch {
-		case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOTDIR):
 			return nil, fmt.Errorf("%w on %s (data_dir)", ErrNotRunning, dataDir)
 		case errors.Is(err, os.ErrPermission):
 			return nil, fmt.Errorf("you may not talk to the daemon on %s (data_dir); be root, or a member of the group of that folder", dataDir)

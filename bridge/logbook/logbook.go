@@ -98,7 +98,7 @@ func (l *Log) file(o Options) (slog.Handler, error) {
 	// Opened once here, because lumberjack opens at the first line and a log that cannot be written must stop the start.
 	f, err := os.OpenFile(o.File, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("open the log file: %w", err)
+		return nil, fmt.Errorf("the log cannot be written: %w; see file of [log]", err)
 	}
 	f.Close()
 	const megabyte = 1_000_000

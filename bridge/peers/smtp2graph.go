@@ -2,6 +2,7 @@ package peers
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -56,6 +57,10 @@ type graphConfig struct {
 func (w *writer) smtp2graph(s Source, text string) error {
 	var c graphConfig
 	if err := yaml.Unmarshal([]byte(text), &c); err != nil {
+		var kind *yaml.TypeError // it is YAML, of something else
+		if errors.As(err, &kind) {
+			return errUnknown
+		}
 		return fmt.Errorf("%w, and no YAML: %w", errUnknown, err)
 	}
 	if c.Send == nil && c.Receive.Port == 0 && len(c.Receive.Users) == 0 {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 )
@@ -27,7 +28,7 @@ postern queue release --all.`,
 				return usageError{errors.New("a backup goes into a file, not to standard output; name one")}
 			}
 			// Before the folder's owner is put on: the file is the caller's.
-			f, err := os.OpenFile(args[0], os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+			f, err := newFile(args[0])
 			if err != nil {
 				return err
 			}
@@ -55,4 +56,18 @@ postern queue release --all.`,
 			return err
 		},
 	}
+}
+
+// newFile makes a file that only its owner can read; none is replaced.
+func newFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	switch {
+	case errors.Is(err, os.ErrExist):
+		return nil, fmt.Errorf("%s: %w, and none is replaced; name another, or remove it", path, os.ErrExist)
+	case errors.Is(err, os.ErrNotExist):
+		return nil, fmt.Errorf("%s cannot be made: there is no folder %s; make it, or name another", path, filepath.Dir(path))
+	case errors.Is(err, os.ErrPermission):
+		return nil, fmt.Errorf("%s cannot be made: %w in folder %s; name another", path, os.ErrPermission, filepath.Dir(path))
+	}
+	return f, err
 }

@@ -23,6 +23,9 @@ const (
 	healthUnknown  = 3
 )
 
+// healthFormats are what --format takes.
+var healthFormats = []string{"text", "nagios", "prtg", "json"}
+
 // finding is one thing that health has to say; the worst is said.
 type finding struct {
 	Status int    `json:"status"` // 0 ok, 1 warning, 2 critical, 3 unknown
@@ -42,14 +45,14 @@ func (c *cli) healthVerb() *cobra.Command {
 		Short: "Say in one line what is worst, and what to do",
 		Long: `Says in one line what is worst with Postern, and what to do. Exit status 0 ok,
 1 warning, 2 critical, 3 unknown; so Nagios, Icinga, Checkmk, PRTG and Zabbix
-can run it as it is. A wrong configuration is a warning while the service runs on
-with the former one, and unknown where it does not run.`,
+can run it as it is. A wrong configuration is a warning while the service runs
+on with the former one, and unknown where it does not run.`,
 		Example: `  postern health
   postern health --format nagios
   postern health --format prtg`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !slices.Contains([]string{"text", "nagios", "prtg", "json"}, format) {
+			if !slices.Contains(healthFormats, format) {
 				return usageError{fmt.Errorf("unknown format %.20q: text, nagios, prtg or json", format)}
 			}
 			h, broken, err := c.health(cmd.Context())

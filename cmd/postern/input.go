@@ -36,7 +36,7 @@ func (c *cli) readSecret(prompt string) (token.Secret, error) {
 		return "", err
 	}
 	if s == "" {
-		return "", errors.New("nothing was read from standard input")
+		return "", errors.New("nothing was read from standard input; pipe it in, or type it at a terminal")
 	}
 	if strings.ContainsAny(s, "\r\n\x00") {
 		return "", errors.New("what was read has more than one line")

@@ -103,6 +103,7 @@ POSTERN_CONFIG names, else ` + systemConfig() + `.`,
 	})
 	root.AddCommand(c.demo(), c.run(), c.reload(), c.serviceVerb(), c.healthVerb(), c.send(), c.sendmail(), c.importVerb(), c.check(), c.signin(), c.signout(), c.accounts(), c.secret(), c.queue(), c.backup(), c.vault(), c.passwd(), c.route(), c.sandbox(), c.version(), c.docs())
 	strictHelp(root)
+	c.completions(root)
 	return root
 }
 
@@ -123,7 +124,7 @@ func strictHelp(root *cobra.Command) {
 				return of.Help()
 			}
 		case "completion":
-			cmd.Args, cmd.RunE = noArgs, func(cmd *cobra.Command, _ []string) error { return needVerb(cmd) }
+			cmd.Args, cmd.RunE = verbArgs, func(cmd *cobra.Command, _ []string) error { return needVerb(cmd) }
 		}
 	}
 }
@@ -163,6 +164,14 @@ func (c *cli) load() (*config.Config, error) {
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return usageError{fmt.Errorf("unknown argument %.60q; see: %s --help", args[0], cmd.CommandPath())}
+	}
+	return nil
+}
+
+// verbArgs refuses a verb that the group has not.
+func verbArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("unknown argument %.60q; %w", args[0], needVerb(cmd))}
 	}
 	return nil
 }

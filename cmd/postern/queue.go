@@ -31,7 +31,7 @@ func (c *cli) queue() *cobra.Command {
 Each verb takes queue IDs, or --all, --account NAME and --state STATE for many
 at once. It asks the running daemon; where none runs it opens the queue itself.
 Every change is a line in the log with the name of who asked for it.`,
-		Args: noArgs,
+		Args: verbArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return needVerb(cmd) },
 	}
 	queue.AddCommand(c.queueList(), c.queueShow(), c.queueExport(),
@@ -273,7 +273,7 @@ func (c *cli) export(ctx context.Context, dir string, ids []string) (err error) 
 		}
 	}()
 	for i, id := range ids { // which can be names: they were checked
-		if files[i], err = os.OpenFile(filepath.Join(dir, id+".eml"), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600); err != nil {
+		if files[i], err = newFile(filepath.Join(dir, id+".eml")); err != nil {
 			return err
 		}
 	}
@@ -323,7 +323,7 @@ func (c *cli) exportSelected(ctx context.Context, dir string, q control.QueueQue
 
 // exportOne writes one message. A file that is not whole does not stay.
 func (c *cli) exportOne(ctx context.Context, svc control.Service, dir, id string) (err error) {
-	f, err := os.OpenFile(filepath.Join(dir, id+".eml"), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	f, err := newFile(filepath.Join(dir, id+".eml"))
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/signal"
 	"syscall"
@@ -26,6 +28,10 @@ files. Nothing leaves this machine.`,
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
 			s, err := sandbox.Start(sandbox.Options{Dir: dir, HTTP: http, SMTP: smtp})
+			var taken *net.OpError
+			if errors.As(err, &taken) {
+				return fmt.Errorf("%w; name others with --http and --smtp, such as 127.0.0.1:8025", err)
+			}
 			if err != nil {
 				return err
 			}

@@ -20,7 +20,7 @@ func (c *cli) secret() *cobra.Command {
 		Short: "Client secrets in the vault",
 		Long: `Client secrets are kept sealed in data_dir, and named in the file:
 client_secret = "vault:contoso". They are never shown again.`,
-		Args: noArgs,
+		Args: verbArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return needVerb(cmd) },
 	}
 	secret.AddCommand(c.secretSet(), c.secretList(), c.secretRemove())

@@ -66,7 +66,11 @@ members of group postern one that is good for a minute.`,
 			if err != nil {
 				return fmt.Errorf("not taken: %w", err)
 			}
-			_, err = fmt.Fprintf(c.out, "taken: %s\nsee what becomes of it: postern queue list --all\n", reply)
+			see := "list --all"
+			if _, id, ok := strings.Cut(reply, "queued as "); ok {
+				see = "show " + id
+			}
+			_, err = fmt.Fprintf(c.out, "taken: %s\nsee what becomes of it: postern queue %s\n", reply, see)
 			return err
 		},
 	}

@@ -28,7 +28,7 @@ queue and sign-ins where they are.`,
 		Example: `  postern service install
   postern service start
   postern service status`,
-		Args: noArgs,
+		Args: verbArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return needVerb(cmd) },
 	}
 	cmd.AddCommand(c.serviceInstall(), c.serviceUninstall(), c.serviceStatus())
