@@ -10,15 +10,16 @@ import (
 
 	"software.sslmate.com/src/go-pkcs12"
 
+	"postern/bridge/certificate/certificatetest"
 	"postern/bridge/config"
 )
 
 // TestWrongCertificates: a certificate or key that cannot be used is a mistake of the configuration, with its place; check
 // finds it as the start does.
 func TestWrongCertificates(t *testing.T) {
-	keys := appKeys()
-	leaf := appCert(t, keys[0], 100)
-	good, key := certPEM(leaf), keyPEM(t, keys[0])
+	keys := certificatetest.Keys()
+	leaf := certificatetest.Certificate(t, keys[0], 100)
+	good, key := certificatetest.PEM(leaf), certificatetest.KeyPEM(t, keys[0])
 	pfx, err := pkcs12.Modern.Encode(keys[0], leaf, []*x509.Certificate{}, "secret")
 	if err != nil {
 		t.Fatal(err)
@@ -32,7 +33,7 @@ func TestWrongCertificates(t *testing.T) {
 		{"no certificate file", nil, "tls_cert = \"c.pem\"\ntls_key = \"c.pem\"", "tls_cert: {DIR}/c.pem cannot be read: "},
 		{"no key file", map[string]string{"c.pem": good}, "tls_cert = \"c.pem\"\ntls_key = \"k.pem\"", "tls_key: {DIR}/k.pem cannot be read: "},
 		{"a folder for a key", map[string]string{"c.pem": good}, "tls_cert = \"c.pem\"\ntls_key = \".\"", "tls_key: {DIR} cannot be read: "},
-		{"a key of another certificate", map[string]string{"c.pem": good, "k.pem": keyPEM(t, keys[1])}, "tls_cert = \"c.pem\"\ntls_key = \"k.pem\"", "tls_key: {DIR}/k.pem: "},
+		{"a key of another certificate", map[string]string{"c.pem": good, "k.pem": certificatetest.KeyPEM(t, keys[1])}, "tls_cert = \"c.pem\"\ntls_key = \"k.pem\"", "tls_key: {DIR}/k.pem: "},
 		{"a certificate that is none", map[string]string{"c.pem": "no", "k.pem": key}, "tls_cert = \"c.pem\"\ntls_key = \"k.pem\"", "tls_cert: {DIR}/c.pem: "},
 		{"a key that is none", map[string]string{"c.pem": good, "k.pem": "no"}, "tls_cert = \"c.pem\"\ntls_key = \"k.pem\"", "tls_key: {DIR}/k.pem: "},
 		{"one file without the key", map[string]string{"c.pem": good}, "tls_cert = \"c.pem\"\ntls_key = \"c.pem\"", "tls_key: {DIR}/c.pem: "},

@@ -16,6 +16,7 @@ import (
 	"postern/auth"
 	"postern/auth/token"
 	"postern/auth/vault"
+	"postern/bridge/certificate/certificatetest"
 	"postern/bridge/config"
 	"postern/bridge/event"
 	"postern/bridge/expiry"
@@ -154,10 +155,10 @@ func TestUpkeep(t *testing.T) {
 }
 
 func TestExpiries(t *testing.T) {
-	keys := appKeys()
-	old, fresh := appCert(t, keys[0], 10), appCert(t, keys[1], 400)
+	keys := certificatetest.Keys()
+	old, fresh := certificatetest.Certificate(t, keys[0], 10), certificatetest.Certificate(t, keys[1], 400)
 	file := filepath.Join(t.TempDir(), "c.pem")
-	if err := os.WriteFile(file, []byte(certPEM(old)+keyPEM(t, keys[0])+certPEM(fresh)+keyPEM(t, keys[1])), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(certificatetest.PEM(old)+certificatetest.KeyPEM(t, keys[0])+certificatetest.PEM(fresh)+certificatetest.KeyPEM(t, keys[1])), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	now := time.Now()

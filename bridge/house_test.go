@@ -24,7 +24,7 @@ var (
 var household = map[string][]string{
 	"bridge/envelope": {"-"}, "bridge/reply": {"-"}, "bridge/event": {"-"}, "auth/token": {"-"}, "auth/diagnosis": {"-"},
 
-	"bridge": {"auth", "auth/entra", "auth/vault", "bridge/backup", "bridge/check", "bridge/config", "bridge/contents", "bridge/control", "bridge/datadir", "bridge/expiry", "bridge/incident", "bridge/logbook", "bridge/notice", "bridge/origin",
+	"bridge": {"auth", "auth/entra", "auth/vault", "bridge/backup", "bridge/certificate", "bridge/check", "bridge/config", "bridge/contents", "bridge/control", "bridge/datadir", "bridge/expiry", "bridge/incident", "bridge/logbook", "bridge/notice", "bridge/origin",
 		"bridge/queue", "bridge/queue/sqlite", "bridge/quota",
 		"bridge/relay", "bridge/service", "bridge/smtpd", "bridge/submission", "bridge/transport/graph",
 		"bridge/transport/smarthost", "bridge/users", "bridge/webclient"},
@@ -61,7 +61,7 @@ var guests = map[string][]string{
 	"gopkg.in/natefinch/lumberjack.v2":      {"bridge/logbook"},
 	"github.com/kardianos/service":          {"bridge/service"},
 	"go.yaml.in/yaml/v3":                    {"bridge/peers"},
-	"software.sslmate.com/src/go-pkcs12":    {"bridge"},
+	"software.sslmate.com/src/go-pkcs12":    {"bridge/certificate"},
 	"golang.org/x/crypto/argon2":            {"bridge/users"}, // argon2id cannot check a hash without it
 	"golang.org/x/term":                     {"cmd/postern"},
 	"golang.org/x/sys":                      {"auth/vault", "bridge/control", "bridge/datadir", "bridge/origin", "cmd/postern", "bridge/service"},

@@ -1,4 +1,4 @@
-package bridge
+package certificate
 
 import (
 	"crypto/rsa"
@@ -6,20 +6,22 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
-
-	"postern/auth/entra"
 )
 
-// appCertificates reads the certificates of an app registration from their files, each with its key.
-func appCertificates(files []string) ([]entra.Certificate, error) {
-	var all []entra.Certificate
+// Pair is a certificate of an app registration with its key.
+type Pair struct {
+	Leaf *x509.Certificate
+	Key  *rsa.PrivateKey
+}
+
+// App reads the certificates of an app registration from their files, each with its key.
+func App(files []string) ([]Pair, error) {
+	var all []Pair
 	for _, file := range files {
-		list, err := appCertificateFile(file)
+		list, err := appFile(file)
 		if err != nil {
 			return nil, err
 		}
@@ -28,8 +30,8 @@ func appCertificates(files []string) ([]entra.Certificate, error) {
 	return all, nil
 }
 
-func appCertificateFile(file string) ([]entra.Certificate, error) {
-	if slices.Contains([]string{".pfx", ".p12"}, strings.ToLower(filepath.Ext(file))) {
+func appFile(file string) ([]Pair, error) {
+	if isPFX(file) {
 		pair, err := loadPFX(file)
 		if err != nil {
 			return nil, err
@@ -38,7 +40,7 @@ func appCertificateFile(file string) ([]entra.Certificate, error) {
 		if !ok {
 			return nil, fmt.Errorf("certificate file %s: %w", file, errNotRSA)
 		}
-		return []entra.Certificate{{Leaf: pair.Leaf, Key: key}}, nil
+		return []Pair{{Leaf: pair.Leaf, Key: key}}, nil
 	}
 	b, err := os.ReadFile(file)
 	if err != nil {
@@ -55,7 +57,7 @@ var errNotRSA = errors.New("its key is not RSA, and Entra takes no other; make o
 
 // pemPairs pairs every key of a PEM file with its certificate, in whatever order they stand; certificates without a key
 // are those of the chain, which Entra does not want. Errors never quote the file.
-func pemPairs(b []byte) ([]entra.Certificate, error) {
+func pemPairs(b []byte) ([]Pair, error) {
 	var keys []*rsa.PrivateKey
 	var certs []*x509.Certificate
 	for {
@@ -80,13 +82,13 @@ func pemPairs(b []byte) ([]entra.Certificate, error) {
 			keys = append(keys, k)
 		}
 	}
-	var pairs []entra.Certificate
+	var pairs []Pair
 	for _, k := range keys {
 		i := slices.IndexFunc(certs, func(c *x509.Certificate) bool { return k.PublicKey.Equal(c.PublicKey) })
 		if i < 0 {
 			return nil, errors.New("a key in it belongs to no certificate in it")
 		}
-		pairs = append(pairs, entra.Certificate{Leaf: certs[i], Key: k})
+		pairs = append(pairs, Pair{Leaf: certs[i], Key: k})
 	}
 	switch {
 	case len(certs) == 0:
@@ -112,13 +114,4 @@ func pemKey(block *pem.Block) (*rsa.PrivateKey, error) {
 		return nil, errors.New("the key in it cannot be read")
 	}
 	return nil, errNotRSA
-}
-
-// reason takes the path off an error that names it already.
-func reason(err error) error {
-	var pe *fs.PathError
-	if errors.As(err, &pe) {
-		return pe.Err
-	}
-	return err
 }
