@@ -41,7 +41,8 @@ func TestDialogues(t *testing.T) {
 }
 
 // TestOldClientsAreNamed: each transcript of an old client says which device or program is known to talk so, and why it
-// matters. They were written by hand; a capture of a real one is worth more and replaces it.
+// matters. They were written by hand from what is known of it; a capture of a real one (real-*) is worth more and replaces
+// it.
 func TestOldClientsAreNamed(t *testing.T) {
 	files, _ := filepath.Glob("testdata/old-*.dialogue")
 	if len(files) < 25 {

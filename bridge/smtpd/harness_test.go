@@ -171,6 +171,7 @@ type house struct {
 	address string
 	served  chan error
 	remote  string // what the server takes the client's address for
+	record  *recording
 }
 
 type option func(*Options, *house)
@@ -220,6 +221,9 @@ type fakeListener struct {
 
 func (l *fakeListener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
+	if err == nil && l.h.record != nil {
+		c = &recordedConn{c, l.h.record}
+	}
 	if err != nil || l.h.remote == "" {
 		return c, err
 	}
