@@ -54,13 +54,13 @@ func (b *Bridge) reload(ctx context.Context) (control.Reloaded, error) {
 		return control.Reloaded{}, err
 	}
 	was := b.live.Load()
-	cfg, restart := keepFixed(fresh, b.cfg)
+	cfg, restart := config.KeepFixed(fresh, b.cfg)
 	n, err := b.prepare(cfg, was)
 	if err != nil {
 		return control.Reloaded{}, err
 	}
 	b.commit(ctx, n, was)
-	done := control.Reloaded{Changes: changes(was, cfg), Restart: restart}
+	done := control.Reloaded{Changes: config.Changes(was, cfg), Restart: restart}
 	for _, w := range cfg.Warnings {
 		done.Warnings = append(done.Warnings, w.String())
 	}

@@ -1,16 +1,14 @@
-package bridge
+package config
 
 import (
 	"fmt"
 	"reflect"
 	"slices"
-
-	"postern/bridge/config"
 )
 
-// keepFixed returns fresh with what only a restart can change taken from the configuration at the start, and names the
+// KeepFixed returns fresh with what only a restart can change taken from the configuration at the start, and names the
 // keys that differ.
-func keepFixed(fresh, start *config.Config) (*config.Config, []string) {
+func KeepFixed(fresh, start *Config) (*Config, []string) {
 	cfg := *fresh
 	restart := []string{} // [] in JSON, never null
 	fixed := func(key string, value, was any) {
@@ -32,14 +30,14 @@ func keepFixed(fresh, start *config.Config) (*config.Config, []string) {
 	return &cfg, restart
 }
 
-// changes says in words what differs between two configurations.
-func changes(was, is *config.Config) []string {
+// Changes says in words what differs between two configurations.
+func Changes(was, is *Config) []string {
 	list := []string{}
-	list = append(list, changed("listener", unplaced(was.Listeners, listenerAt), unplaced(is.Listeners, listenerAt), func(l config.Listener) string { return l.Address })...)
-	list = append(list, changed("provider", was.Providers, is.Providers, func(p config.Provider) string { return p.Name })...)
-	list = append(list, changed("account", was.Accounts, is.Accounts, func(a config.Account) string { return a.Name })...)
-	list = append(list, changed("user", was.Users, is.Users, func(u config.User) string { return u.Name })...)
-	list = append(list, changed("scenario", unplaced(was.Scenarios, scenarioAt), unplaced(is.Scenarios, scenarioAt), func(s config.Scenario) string { return s.Name })...)
+	list = append(list, changed("listener", unplaced(was.Listeners, listenerAt), unplaced(is.Listeners, listenerAt), func(l Listener) string { return l.Address })...)
+	list = append(list, changed("provider", was.Providers, is.Providers, func(p Provider) string { return p.Name })...)
+	list = append(list, changed("account", was.Accounts, is.Accounts, func(a Account) string { return a.Name })...)
+	list = append(list, changed("user", was.Users, is.Users, func(u User) string { return u.Name })...)
+	list = append(list, changed("scenario", unplaced(was.Scenarios, scenarioAt), unplaced(is.Scenarios, scenarioAt), func(s Scenario) string { return s.Name })...)
 	if !reflect.DeepEqual(was.Bridge, is.Bridge) {
 		list = append(list, "[bridge] changed")
 	}
@@ -53,16 +51,16 @@ func changes(was, is *config.Config) []string {
 }
 
 // unplaced is the tables without where they stand, which lines above them move.
-func unplaced[T any](list []T, at func(*T) *config.Mistake) []T {
+func unplaced[T any](list []T, at func(*T) *Mistake) []T {
 	list = slices.Clone(list)
 	for i := range list {
-		*at(&list[i]) = config.Mistake{}
+		*at(&list[i]) = Mistake{}
 	}
 	return list
 }
 
-func listenerAt(l *config.Listener) *config.Mistake { return &l.At }
-func scenarioAt(s *config.Scenario) *config.Mistake { return &s.At }
+func listenerAt(l *Listener) *Mistake { return &l.At }
+func scenarioAt(s *Scenario) *Mistake { return &s.At }
 
 func changed[T any](kind string, was, is []T, name func(T) string) (list []string) {
 	find := func(in []T, n string) int { return slices.IndexFunc(in, func(t T) bool { return name(t) == n }) }
