@@ -215,8 +215,16 @@ func (c *graphCall) notFound() {
 	c.fail(http.StatusNotFound, "ErrorItemNotFound", "The specified object was not found in the store.")
 }
 
+// itemFaults are where trouble with one message strikes.
+var itemFaults = map[string]Where{http.MethodGet: AtLook, http.MethodPatch: AtPatch, http.MethodDelete: AtDelete}
+
 // item is GET, PATCH and DELETE of one message.
 func (c *graphCall) item(mailbox Mailbox, id string) {
+	if at, ok := itemFaults[c.r.Method]; ok {
+		if f := c.s.takeFault(at, mailbox.Address); f != nil && !c.strike(f) {
+			return
+		}
+	}
 	raw, done := c.body()
 	if done {
 		return

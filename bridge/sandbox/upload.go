@@ -27,6 +27,13 @@ type uploadSession struct {
 
 // attachments is GET and POST .../attachments.
 func (c *graphCall) attachments(mailbox Mailbox, id string) {
+	var fault *Fault
+	if c.r.Method == http.MethodPost {
+		fault = c.s.takeFault(AtAttach, mailbox.Address)
+	}
+	if fault != nil && !fault.Late && !c.strike(fault) {
+		return
+	}
 	raw, done := c.body()
 	if done {
 		return
@@ -57,6 +64,9 @@ func (c *graphCall) attachments(mailbox Mailbox, id string) {
 	default:
 		f := a.attachment()
 		d.attached = append(d.attached, f)
+		if fault != nil && fault.Late && !c.strike(fault) {
+			return
+		}
 		writeJSON(c.w, http.StatusCreated, map[string]any{"@odata.type": a.Type, "id": f.id, "name": f.name, "size": len(f.data)})
 	}
 }

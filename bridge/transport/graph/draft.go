@@ -123,6 +123,9 @@ func (l *letter) remember(ctx context.Context, m memo) error {
 	if l.out.Remember == nil {
 		return nil
 	}
+	if m == (memo{}) {
+		return l.out.Remember(ctx, l.out.Recipients, "")
+	}
 	b, err := json.Marshal(m)
 	if err == nil {
 		err = l.out.Remember(ctx, l.out.Recipients, string(b))
@@ -160,7 +163,9 @@ func (l *letter) earlier(ctx context.Context) (have bool, o reply.Outcome, ok bo
 		case found && l.memo.Header == l.digest:
 			return true, o, true
 		case found:
-			l.remove(ctx, l.memo.Draft)
+			if o, gone := l.remove(ctx, l.memo.Draft); !gone {
+				return false, postponed(o), false
+			}
 		case o.Reply.Code != http.StatusNotFound:
 			return false, o, false
 		}
@@ -178,10 +183,21 @@ func (l *letter) earlier(ctx context.Context) (have bool, o reply.Outcome, ok bo
 			return false, o, false
 		}
 		for _, id := range left {
-			l.remove(ctx, id)
+			if o, gone := l.remove(ctx, id); !gone {
+				return false, postponed(o), false
+			}
 		}
 	}
 	return false, reply.Outcome{}, true
+}
+
+// postponed is the outcome where an earlier draft is in the way: beside another one nobody would find it again.
+func postponed(o reply.Outcome) reply.Outcome {
+	if o.Verdict == reply.Failed || o.Owner == reply.Message {
+		o.Owner = reply.Route
+	}
+	o.Verdict = reply.Deferred
+	return o
 }
 
 func (l *letter) relayed(text string) reply.Outcome {
@@ -252,10 +268,11 @@ func (l *letter) create(ctx context.Context, large bool) (o reply.Outcome, fallb
 	}
 	o, ok = l.complete(ctx, id, made)
 	if !ok {
-		// Graph may be down for the removal too. An attempt that is given back is the first again, and only this note
-		// makes it look for what lies about.
-		_ = l.remember(ctx, memo{Draft: unknownDraft})
-		l.remove(ctx, id)
+		// Graph may be down for the removal too. This note, which names no header, makes the next attempt remove it.
+		_ = l.remember(ctx, memo{Draft: id})
+		if _, gone := l.remove(ctx, id); !gone {
+			l.uploads.broken = false // a second draft would take its place in the note
+		}
 		return o, false, false
 	}
 	if err := l.remember(ctx, memo{Draft: id, Header: l.digest}); err != nil {
@@ -334,10 +351,7 @@ func (l *letter) look(ctx context.Context, id string) (isDraft bool, o reply.Out
 
 // asked is the outcome of a question: nothing about the message itself was said.
 func asked(o reply.Outcome, a answer) reply.Outcome {
-	if o.Verdict == reply.Failed || o.Owner == reply.Message {
-		o.Verdict, o.Owner = reply.Deferred, reply.Route
-	}
-	o.Verdict = reply.Deferred
+	o = postponed(o)
 	o.Reply.Code = a.status
 	return o
 }
@@ -401,13 +415,16 @@ func (f found) marker() string {
 // quoteOData writes a string literal of OData (part 2, section 5.1.1.11): quotes are doubled.
 func quoteOData(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
 
-// remove deletes a draft. What fails of it is told in the log; the next attempt finds it again.
-func (l *letter) remove(ctx context.Context, id string) {
+// remove deletes a draft, and reports whether it is gone. What fails of it is told in the log; the next attempt finds it
+// again, or Tidy.
+func (l *letter) remove(ctx context.Context, id string) (o reply.Outcome, gone bool) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTime)
 	defer cancel()
-	if _, _, done := l.t.do(ctx, step{method: http.MethodDelete, url: l.item(id), want: http.StatusNoContent, out: l.out}); done && l.memo.Draft == id {
+	_, o, gone = l.t.do(ctx, step{method: http.MethodDelete, url: l.item(id), want: http.StatusNoContent, also: http.StatusNotFound, out: l.out})
+	if gone && l.memo.Draft == id {
 		_ = l.remember(ctx, memo{}) // the id leads nowhere, which the next attempt would find too
 	}
+	return o, gone
 }
 
 func (l *letter) item(id string) string { return l.base + "/messages/" + url.PathEscape(id) }

@@ -1,0 +1,65 @@
+package graph
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"postern/bridge/message"
+	"postern/bridge/reply"
+)
+
+// tidyTime bounds one Tidy: the message's next attempt may be waiting for its end.
+const tidyTime = time.Minute
+
+// Tidy removes the drafts that earlier attempts left of a message which is not sent any more. It goes by out.Notes, and by
+// our marker field where a draft may have been made whose id never came (also where out.Attempt is over 1 and nothing
+// was noted). What is no draft any more was sent, and stays. The error says why something may be left.
+func (t *Transport) Tidy(ctx context.Context, out message.Outgoing) error {
+	ctx, cancel := context.WithTimeout(ctx, tidyTime)
+	defer cancel()
+	l, err := t.newLetter(out)
+	if err != nil {
+		return err
+	}
+	id := l.memo.Draft
+	if id == "" && out.Attempt <= 1 {
+		return nil
+	}
+	if id != "" && id != unknownDraft {
+		isDraft, o, found := l.look(ctx, id)
+		switch {
+		case found && !isDraft:
+			return nil
+		case found:
+			return l.tidyAway(ctx, id)
+		case o.Reply.Code != http.StatusNotFound:
+			return whyLeft(o)
+		}
+	}
+	left, o, known := l.inFolder(ctx, "drafts")
+	if !known {
+		return whyLeft(o)
+	}
+	var errs []error
+	for _, id := range left {
+		errs = append(errs, l.tidyAway(ctx, id))
+	}
+	return errors.Join(errs...)
+}
+
+func (l *letter) tidyAway(ctx context.Context, id string) error {
+	if o, gone := l.remove(ctx, id); !gone {
+		return whyLeft(o)
+	}
+	return nil
+}
+
+func whyLeft(o reply.Outcome) error {
+	if o.Err != nil {
+		return fmt.Errorf("a draft may be left: %w", o.Err)
+	}
+	return fmt.Errorf("a draft may be left: %s", o.Reply)
+}
