@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -21,6 +22,7 @@ import (
 type system struct {
 	root   string // "" is /
 	run    func(name string, args ...string) error
+	booted func() error // why no systemd runs; nil where one does
 	lookup func(user string) (uid, gid int, err error)
 }
 
@@ -36,7 +38,7 @@ func Install(o Options) (Result, error) {
 	if os.Geteuid() != 0 {
 		return Result{}, errors.New("only root can install a service; run it with sudo")
 	}
-	s := system{run: command, lookup: lookupUser}
+	s := system{run: command, booted: managed, lookup: lookupUser}
 	return s.install(o)
 }
 
@@ -45,7 +47,7 @@ func Uninstall() (Result, error) {
 	if os.Geteuid() != 0 {
 		return Result{}, errors.New("only root can remove a service; run it with sudo")
 	}
-	s := system{run: command, lookup: lookupUser}
+	s := system{run: command, booted: managed, lookup: lookupUser}
 	return s.uninstall()
 }
 
@@ -81,14 +83,21 @@ func (s system) install(o Options) (r Result, err error) {
 	if err := s.writeUnit(&r, o, unit); err != nil {
 		return r, err
 	}
-	if err := s.run("systemctl", "daemon-reload"); err != nil {
-		r.warn("%v; the unit is there, and systemd reads it when it starts", err)
-		return r, nil
+	booted := s.booted()
+	if booted == nil {
+		if err := s.run("systemctl", "daemon-reload"); err != nil {
+			return r, err
+		}
 	}
+	// Links alone, which an image that is being made takes too.
 	if err := s.run("systemctl", "enable", "postern.service"); err != nil {
-		return r, err
+		return r, errors.Join(err, booted)
 	}
 	r.did("the service starts with the machine")
+	if booted != nil {
+		r.warn("%v", booted)
+		return r, nil
+	}
 	if err := s.run("systemctl", "try-restart", "postern.service"); err != nil {
 		r.warn("%v", err)
 	}
@@ -201,7 +210,12 @@ func unitText(o Options) (string, error) {
 }
 
 func (s system) uninstall() (r Result, err error) {
-	if err := s.run("systemctl", "disable", "--now", "postern.service"); err != nil {
+	disable := []string{"disable", "--now", "postern.service"}
+	booted := s.booted() == nil
+	if !booted {
+		disable = slices.Delete(disable, 1, 2) // nothing runs
+	}
+	if err := s.run("systemctl", disable...); err != nil {
 		r.warn("%v", err)
 	}
 	path := filepath.Join(s.root, ownUnit)
@@ -214,8 +228,10 @@ func (s system) uninstall() (r Result, err error) {
 	if _, err := os.Stat(filepath.Join(s.root, packagedUnit)); err == nil {
 		r.warn("the package's unit stays, disabled: %s", packagedUnit)
 	}
-	if err := s.run("systemctl", "daemon-reload"); err != nil {
-		r.warn("%v", err)
+	if booted {
+		if err := s.run("systemctl", "daemon-reload"); err != nil {
+			r.warn("%v", err)
+		}
 	}
 	r.did("configuration, queue and sign-ins stay where they are")
 	return r, nil

@@ -22,6 +22,7 @@ func newSystem(t *testing.T) (s system, calls *[]string) {
 			known = known || name == "useradd"
 			return nil
 		},
+		booted: func() error { return nil },
 		lookup: func(string) (int, int, error) {
 			if !known {
 				return 0, 0, errors.New("unknown user")
@@ -86,6 +87,26 @@ func TestInstall(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(s.root, "/var/lib/postern")); err != nil {
 		t.Error("the queue is gone")
+	}
+}
+
+// TestInstallWithoutSystemd: in an image that is being made the links are made, and nothing that would need systemd is called.
+func TestInstallWithoutSystemd(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can give the configuration to a group")
+	}
+	s, calls := newSystem(t)
+	s.booted = func() error { return errNoSystemd }
+	r, err := s.install(usual)
+	if err != nil || len(r.Warnings) != 1 || r.Warnings[0] != errNoSystemd.Error() {
+		t.Errorf("install: %v, warnings %q; want one that says that no systemd runs", err, r.Warnings)
+	}
+	if r, err = s.uninstall(); err != nil || len(r.Warnings) > 0 {
+		t.Errorf("uninstall: %v, %q", err, r.Warnings)
+	}
+	asked := slices.DeleteFunc(*calls, func(c string) bool { return !strings.HasPrefix(c, "systemctl ") })
+	if want := []string{"systemctl enable postern.service", "systemctl disable postern.service"}; !slices.Equal(asked, want) {
+		t.Errorf("systemctl was asked %q; want %q", asked, want)
 	}
 }
 

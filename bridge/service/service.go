@@ -66,14 +66,14 @@ func open() (kardianos.Service, error) {
 
 // Control has the manager start, stop or restart the service.
 func Control(action string) error {
+	if now, err := State(); err != nil {
+		return err
+	} else if action == "stop" && now.State == "stopped" {
+		return nil
+	}
 	s, err := open()
 	if err != nil {
 		return err
-	}
-	if state, err := State(); err != nil {
-		return err
-	} else if action == "stop" && state == "stopped" {
-		return nil
 	}
 	switch action {
 	case "start":
@@ -91,25 +91,23 @@ func Control(action string) error {
 	return nil
 }
 
-// State returns what the manager says of the service: running, stopped or unknown. The error is ErrNotInstalled where it
-// knows none.
-func State() (string, error) {
-	s, err := open()
-	if err != nil {
-		return "", err
+// Status is what the manager says of the service.
+type Status struct {
+	State string // running, starting, stopping, stopped, failed or unknown
+	Why   string // how it ended, and what to do; "" where it runs, or was stopped
+}
+
+// State asks the manager. The error is ErrNotInstalled where it knows no such service; where no manager runs it says what
+// to do instead.
+func State() (Status, error) {
+	if err := managed(); err != nil {
+		return Status{}, err
 	}
-	state, err := s.Status()
-	switch {
-	case errors.Is(err, kardianos.ErrNotInstalled):
-		return "", ErrNotInstalled
-	case err != nil:
-		return "", fmt.Errorf("ask the service manager: %w", err)
-	case state == kardianos.StatusRunning:
-		return "running", nil
-	case state == kardianos.StatusStopped:
-		return "stopped", nil
+	s, err := ask()
+	if err != nil && !errors.Is(err, ErrNotInstalled) {
+		err = fmt.Errorf("ask the service manager: %w", err)
 	}
-	return "unknown", nil
+	return s, err
 }
 
 // Manager is told what Postern does; bridge.Manager describes it.

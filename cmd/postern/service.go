@@ -146,21 +146,22 @@ start, each with what to do.`,
 			state, err := service.State()
 			switch {
 			case errors.Is(err, service.ErrNotInstalled):
-				state = "not installed"
+				state = service.Status{State: "not installed", Why: "run: postern service install"}
 			case err != nil:
-				state = err.Error()
+				state = service.Status{State: "unknown", Why: err.Error()}
 			}
 			h, broken, err := c.health(cmd.Context())
 			c.warnBroken(broken)
 			if err != nil {
-				fmt.Fprintf(c.out, "service   %s\n", state)
+				c.printService(state)
 				return err
 			}
 			if asJSON {
 				return c.printJSON(struct {
 					Service string `json:"service"`
+					Why     string `json:"service_why,omitempty"`
 					control.Health
-				}{state, h}, nil)
+				}{state.State, state.Why, h}, nil)
 			}
 			c.printStatus(state, h, time.Now())
 			return nil
@@ -182,8 +183,16 @@ func (c *cli) health(ctx context.Context) (h control.Health, broken *config.Mist
 	return h, o.broken, err
 }
 
-func (c *cli) printStatus(state string, h control.Health, now time.Time) {
-	fmt.Fprintf(c.out, "service   %s\n", state)
+func (c *cli) printService(s service.Status) {
+	text := s.State
+	if s.Why != "" {
+		text += ": " + s.Why
+	}
+	fmt.Fprintf(c.out, "service   %s\n", text)
+}
+
+func (c *cli) printStatus(state service.Status, h control.Health, now time.Time) {
+	c.printService(state)
 	if h.Running {
 		fmt.Fprintf(c.out, "postern   %s, up for %s, listening on %s\n", h.Version, span(now.Sub(h.Since)), strings.Join(h.Listeners, ", "))
 	} else {
