@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -92,21 +93,24 @@ func printAccounts(out io.Writer, list []control.Account, now time.Time) error {
 
 // row writes text beside a label, broken between words so that it fits 80 columns; nothing for an empty text.
 func row(b *strings.Builder, label, text string) {
-	const indent, width = 11, 80
-	line := ""
-	flush := func() {
+	const indent = 11
+	for _, line := range fold(text, 80-indent) {
 		fmt.Fprintf(b, "%-*s%s\n", indent, "  "+label, line)
-		label, line = "", ""
+		label = ""
 	}
+}
+
+// fold breaks text between words into lines of that many columns; a longer word has a line of its own.
+func fold(text string, width int) (lines []string) {
 	for word := range strings.FieldsSeq(text) {
-		if line != "" && indent+len([]rune(line))+1+len([]rune(word)) > width {
-			flush()
+		last := len(lines) - 1
+		if last >= 0 && utf8.RuneCountInString(lines[last])+1+utf8.RuneCountInString(word) <= width {
+			lines[last] += " " + word
+		} else {
+			lines = append(lines, word)
 		}
-		line = strings.TrimPrefix(line+" "+word, " ")
 	}
-	if line != "" {
-		flush()
-	}
+	return lines
 }
 
 func signInLine(a control.Account, now time.Time) string {

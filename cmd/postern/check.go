@@ -106,8 +106,8 @@ func (c *cli) checkLive(cmd *cobra.Command, sendTo string, asJSON bool) error {
 	return nil
 }
 
-// printChecks prints a line for each, and what to do below it. A command stands on a line of its own, so that it can be
-// copied.
+// printChecks prints what was found for each, and what to do below it. That is not broken into lines, so that a command
+// can be copied.
 func printChecks(out io.Writer, list []control.Check, color bool) error {
 	var errs []error
 	for _, l := range list {
@@ -115,8 +115,11 @@ func printChecks(out io.Writer, list []control.Check, color bool) error {
 		if color {
 			state = map[string]string{control.Green: "\x1b[32m", control.Yellow: "\x1b[33m", control.Red: "\x1b[31m"}[l.State] + state + "\x1b[0m"
 		}
-		_, err := fmt.Fprintf(out, "%s  %s: %s\n", state, l.Subject, l.Text)
-		errs = append(errs, err)
+		for _, line := range fold(l.Subject+": "+l.Text, 80-8) {
+			_, err := fmt.Fprintf(out, "%s  %s\n", state, line)
+			errs = append(errs, err)
+			state = "      "
+		}
 		if l.Remedy != "" {
 			_, err := fmt.Fprintf(out, "        %s\n", l.Remedy)
 			errs = append(errs, err)

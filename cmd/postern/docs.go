@@ -39,7 +39,7 @@ func writeDocs(root *cobra.Command, dir, example string) error {
 	}
 	root.DisableAutoGenTag = true // it holds today's date, and two builds must be identical
 	date := buildDate()
-	header := &doc.GenManHeader{Title: "POSTERN", Section: "1", Source: "Postern", Manual: "Postern", Date: &date}
+	header := &doc.GenManHeader{Section: "1", Source: "Postern", Manual: "Postern", Date: &date}
 	if err := doc.GenManTree(root, header, filepath.Join(dir, "man1")); err != nil {
 		return err
 	}
