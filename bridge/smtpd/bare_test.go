@@ -25,9 +25,8 @@ const injected = "MAIL FROM:<evil@x.test>\r\nRCPT TO:<victim@x.test>\r\nDATA\r\n
 
 // probes are the defects of go-smtp v0.25.0 that were measured, each as a dialogue that shows it. A probe returns how a
 // listener misbehaved, or "". Each must find the bare library guilty, so that it can fail, and us not. Rows: G of
-// reliability.md section 2, S of libraries.md table 1.1, N of build-notes.md 12. G11, G12, G13 and G17 are the client's:
-// see transport/smarthost. S15 has a test of its own below. S19 is how the library should be; harmless marks what both do
-// right.
+// reliability.md section 2, S of libraries.md table 1.1, N of build-notes.md 12; rows_test.go lists them all and where those
+// are that stand elsewhere. harmless marks what both do right.
 var probes = []struct {
 	row, name string
 	knobs     knobs
@@ -259,6 +258,52 @@ var probes = []struct {
 		w.say("DATA")
 		return b.want(w.say(strings.Repeat("x", 18)+"\r\n."), "250")
 	}},
+	{"G10", "a recipient that is not ASCII needs no SMTPUTF8", knobs{}, false, func(b *lab) string {
+		return b.want(b.open("c@d.test").say("RCPT TO:<j\u00fcrgen@d.test>"), "553 5.6.7")
+	}},
+	{"S13", "a sender without a domain is refused", knobs{}, false, func(b *lab) string {
+		return b.want(b.hello().say("MAIL FROM:<root>"), "250")
+	}},
+	{"S8", "without a limit for text a command has none either", knobs{anyLine: true}, false, func(b *lab) string {
+		w := b.hello()
+		for range 16 << 4 {
+			w.send(strings.Repeat("A", 1<<16))
+		}
+		if w.listen() && len(w.out) == 0 {
+			return "16 MB of one command were read"
+		}
+		return ""
+	}},
+	{"S11", "who has not logged in may send", knobs{login: true}, false, func(b *lab) string {
+		return b.want(b.hello().say("MAIL FROM:<a@b.test>"), "530 5.7.0")
+	}},
+	{"G16", "recipients have no limit", knobs{}, false, func(b *lab) string {
+		w := b.open("0@d.test")
+		for i := range 1001 {
+			if got := w.say(fmt.Sprintf("RCPT TO:<%d@d.test>", i+1)); !strings.HasPrefix(got, "250") {
+				return ""
+			}
+		}
+		return "1,002 recipients were taken"
+	}},
+	{"S19", "errors have no limit", knobs{}, true, func(b *lab) string {
+		w := b.hello()
+		for range 20 {
+			if w.say("NONSENSE") == "closed" {
+				return ""
+			}
+		}
+		return "20 commands were nonsense on one connection"
+	}},
+	{"ok", "a panic behind a command ends more than its connection", knobs{}, true, func(b *lab) string {
+		w := b.open("panic@d.test")
+		w.say("DATA")
+		w.say("x\r\n.")
+		return b.want(b.hello().say("NOOP"), "250")
+	}},
+	{"N", "QUIT with a blank after it is refused", knobs{}, false, func(b *lab) string {
+		return b.want(b.hello().say("QUIT "), "221")
+	}},
 	{"ok", "the ends of data that are none", knobs{}, true, func(b *lab) string {
 		for _, e := range ends {
 			w := b.open("c@d.test")
@@ -383,10 +428,12 @@ func TestDebugOfTheBareLibraryPrintsPasswords(t *testing.T) {
 	go func() { defer close(done); s.Serve(l) }()
 	mine, theirs := net.Pipe()
 	l.conns <- theirs
-	c := &client{t, mine, bufio.NewReader(mine)}
-	c.want("", "220")
-	c.want("EHLO x", "250")
-	c.want("AUTH PLAIN AG5hdgBzZWNyZXQ=", "235")
+	c := wire{conn: mine, in: bufio.NewReader(mine), out: make(chan string, 10)}
+	c.recv()
+	for _, l := range []string{"EHLO x", "AUTH PLAIN AG5hdgBzZWNyZXQ="} {
+		fmt.Fprint(mine, l+"\r\n")
+		c.recv()
+	}
 	mine.Close()
 	s.Shutdown(t.Context()) // waits for its goroutines, which Close does not
 	<-done

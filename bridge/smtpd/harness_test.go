@@ -268,7 +268,9 @@ func (c *client) line() string {
 	if err != nil {
 		return ""
 	}
-	return strings.TrimSuffix(s, "\r\n")
+	s = strings.TrimSuffix(s, "\r\n")
+	checkReply(c.t, s)
+	return s
 }
 
 // reply reads a whole reply and returns its last line.

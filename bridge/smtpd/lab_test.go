@@ -43,6 +43,8 @@ type knobs struct {
 	timeout  time.Duration // of reads
 	maxBytes int64
 	tls      bool
+	anyLine  bool // the library's limit of lines is off, as ours has it
+	login    bool // nobody may send without one
 }
 
 // ours runs probe against a Server.
@@ -50,6 +52,9 @@ func ours(t *testing.T, k knobs, probe func(b *lab)) {
 	opts := func(o *Options, h *house) {
 		o.MaxMessage, h.users.at, o.Auth = k.maxBytes, netip.MustParsePrefix("127.0.0.0/8"), Optional
 		o.CommandTimeout, o.DataTimeout = k.timeout, k.timeout
+		if k.login {
+			o.Auth = Required
+		}
 		if k.tls {
 			o.TLS, o.TLSConfig = StartTLS, serverTLS()
 		}
@@ -76,6 +81,9 @@ func bare(t *testing.T, k knobs, probe func(b *lab)) {
 		s := smtp.NewServer(smtp.BackendFunc(func(c *smtp.Conn) (smtp.Session, error) { return &plainSession{be: be}, nil }))
 		s.Domain, s.AllowInsecureAuth, s.ErrorLog = "bridge.contoso.test", true, log.New(io.Discard, "", 0)
 		s.ReadTimeout, s.MaxMessageBytes = k.timeout, k.maxBytes
+		if k.anyLine {
+			s.MaxLineLength = 0
+		}
 		if k.tls {
 			s.TLSConfig = serverTLS()
 		}
@@ -130,6 +138,8 @@ func (s *plainSession) Data(r io.Reader) error {
 	switch {
 	case strings.HasPrefix(s.mail.to[0], "broken"):
 		return errors.New("write /var/lib/postern/queue.db: disk I/O error\nsecond line")
+	case strings.HasPrefix(s.mail.to[0], "panic"):
+		panic("the backend broke")
 	case strings.HasPrefix(s.mail.to[0], "wait"):
 		s.be.entered <- struct{}{}
 		<-s.be.leave
