@@ -6,12 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"mime"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
-	"unicode/utf8"
 
 	"postern/bridge/config"
 	"postern/bridge/contents"
@@ -19,6 +16,7 @@ import (
 	"postern/bridge/event"
 	"postern/bridge/message"
 	"postern/bridge/queue"
+	"postern/bridge/stationery"
 	"postern/bridge/submission"
 )
 
@@ -71,14 +69,6 @@ func openSpool(cfg *config.Config) error {
 	return nil
 }
 
-const (
-	maxFooterFile = 64 << 10
-	maxAttachName = 180 // octets, so that its encoded form still fits a line
-)
-
-// putter keeps a content and returns its hash and size. contents.Store.Put is one.
-type putter func(io.Reader) (hash string, size int64, err error)
-
 // CheckFiles reads the listeners' certificates, and the files that scenarios attach and put as footers, and returns all
 // that is wrong with them, as the start would find it. It writes nothing.
 func CheckFiles(cfg *config.Config) error {
@@ -109,7 +99,7 @@ func CheckFiles(cfg *config.Config) error {
 }
 
 // scenarios turns the tables into what the desk needs, and keeps their files. All mistakes come at once.
-func scenarios(cfg *config.Config, put putter) ([]submission.Scenario, error) {
+func scenarios(cfg *config.Config, put stationery.Putter) ([]submission.Scenario, error) {
 	wrong := &config.Mistakes{}
 	var list []submission.Scenario
 	for _, c := range cfg.Scenarios {
@@ -137,11 +127,11 @@ func scenarios(cfg *config.Config, put putter) ([]submission.Scenario, error) {
 			}
 			s.Bcc = append(s.Bcc, a)
 		}
-		if err := addFooters(&s.Additions, c, put); err != nil {
+		if s.Additions.FooterText, s.Additions.FooterHTML, err = stationery.Footers(c.FooterText, c.FooterHTML, put); err != nil {
 			mistake("footer", err)
 		}
 		for _, path := range c.Attach {
-			p, err := attach(path, put)
+			p, err := stationery.Attach(path, put)
 			if err != nil {
 				mistake("attach", err)
 				continue
@@ -170,111 +160,6 @@ func senderOf(s *config.Sender) (*submission.Sender, error) {
 	}
 	return &submission.Sender{Mode: submission.Mode(s.Mode), Address: a, Name: s.Name, ReplyTo: s.ReplyTo,
 		Otherwise: submission.Otherwise(s.Otherwise)}, err
-}
-
-// addFooters reads the footers. HTML parts get the text's where there is no file for them.
-func addFooters(a *message.Additions, c config.Scenario, put putter) error {
-	keep := func(text string) (*message.Part, error) {
-		hash, size, err := put(strings.NewReader(text))
-		return &message.Part{Hash: hash, Size: size}, err
-	}
-	html := ""
-	if c.FooterText != "" {
-		text, err := readFooter(c.FooterText, message.FooterOfText)
-		if err != nil {
-			return err
-		}
-		if a.FooterText, err = keep(text); err != nil {
-			return err
-		}
-		html = message.FooterHTMLOfText(text)
-	}
-	if c.FooterHTML != "" {
-		var err error
-		if html, err = readFooter(c.FooterHTML, message.FooterOfHTML); err != nil {
-			return err
-		}
-	}
-	if html == "" {
-		return nil
-	}
-	var err error
-	a.FooterHTML, err = keep(html)
-	return err
-}
-
-func readFooter(path string, parse func([]byte) (string, error)) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", fileReason(path, err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxFooterFile+1))
-	switch {
-	case err != nil:
-		return "", fileReason(path, err)
-	case len(b) > maxFooterFile:
-		return "", fmt.Errorf("%s is larger than 64 KiB; a footer is a few lines", filepath.Base(path))
-	}
-	text, err := parse(b)
-	if err != nil {
-		return "", fmt.Errorf("%s: %w; save it as UTF-8", filepath.Base(path), err)
-	}
-	return text, nil
-}
-
-// fileReason names the file as the administrator wrote it, without the folder.
-func fileReason(path string, err error) error {
-	var p *os.PathError
-	if errors.As(err, &p) {
-		err = p.Err
-	}
-	return fmt.Errorf("%s cannot be read: %w", filepath.Base(path), err)
-}
-
-// attach keeps a file.
-func attach(path string, put putter) (message.Part, error) {
-	name := filepath.Base(path)
-	if len(name) > maxAttachName || !utf8.ValidString(name) {
-		return message.Part{}, fmt.Errorf("%.40q...: its name is longer than %d octets, or no UTF-8", name, maxAttachName)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return message.Part{}, fileReason(path, err)
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return message.Part{}, fmt.Errorf("%s is not a file", name)
-	}
-	hash, size, err := put(f)
-	if err != nil {
-		return message.Part{}, fileReason(path, err)
-	}
-	return message.Part{Hash: hash, Size: size, Name: name, Type: mediaType(name)}, nil
-}
-
-// mediaTypes are those that business mail has. The system's own table comes after them: it differs between machines.
-var mediaTypes = map[string]string{
-	".pdf": "application/pdf", ".txt": "text/plain", ".csv": "text/csv", ".htm": "text/html", ".html": "text/html",
-	".xml": "application/xml", ".json": "application/json", ".zip": "application/zip", ".ics": "text/calendar", ".vcf": "text/vcard",
-	".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif", ".tif": "image/tiff", ".tiff": "image/tiff",
-	".svg": "image/svg+xml", ".rtf": "application/rtf", ".doc": "application/msword", ".xls": "application/vnd.ms-excel",
-	".ppt":  "application/vnd.ms-powerpoint",
-	".docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
-	".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-	".pptx": "application/vnd.openxmlformats-officedocument.presentationml.presentation",
-	".odt":  "application/vnd.oasis.opendocument.text", ".ods": "application/vnd.oasis.opendocument.spreadsheet",
-}
-
-func mediaType(name string) string {
-	ext := strings.ToLower(filepath.Ext(name))
-	if t := mediaTypes[ext]; t != "" {
-		return t
-	}
-	if t, _, err := mime.ParseMediaType(mime.TypeByExtension(ext)); err == nil && !strings.HasPrefix(t, "multipart/") && !strings.HasPrefix(t, "message/") {
-		return t
-	}
-	return "application/octet-stream"
 }
 
 // checkSize refuses attachments that leave an account no room for a message.
