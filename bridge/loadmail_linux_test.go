@@ -144,12 +144,15 @@ func (l *load) goodClient(listener, messages int) (p50, p99 time.Duration) {
 	return all[len(all)/2], all[len(all)*99/100]
 }
 
-// warmUp sends some messages by every listener that takes clear text, so that what is allocated once is, and the address
-// of the good client is known.
+// warmUp sends some messages by every listener that takes clear text, and opens some connections to the other, so that
+// what is allocated once is, and the address of the good client is known.
 func (l *load) warmUp() {
 	l.t.Helper()
 	l.goodClient(0, 5)
 	l.goodClient(1, 5)
+	for _, c := range l.fillTLS(10) {
+		c.Close()
+	}
 }
 
 // flood opens connections to the listener with the default limits and keeps them, while the good client sends.

@@ -39,9 +39,10 @@ type guard struct {
 	fromLib  []byte // begin of a reply line of the library
 	awaiting bool   // the library owes a reply
 	code     int    // the one it must give
-	answer   string // what the client reads instead
-	upgraded bool   // TLS came up by STARTTLS: the greeting is not repeated
-	handed   bool   // the link belongs to the guard that follows this one
+	answer   string // what the client reads instead; "" is nothing
+	greeted  bool   // by a guard before this one: the greeting is not repeated
+	rested   bool   // the library must hear HELO again
+	handed   bool   // the link belongs to the guard that follows this one, or is closed
 
 	helo        string // what the client called itself, made safe to print; "" before HELO
 	extended    bool   // it said EHLO
@@ -65,7 +66,7 @@ type transaction struct {
 	known  map[string]bool // keys of env.Recipients
 }
 
-func newGuard(l *link, upgraded bool) *guard { return &guard{link: l, upgraded: upgraded} }
+func newGuard(l *link, greeted bool) *guard { return &guard{link: l, greeted: greeted} }
 
 // Read gives the library its next line, or a piece of the message.
 func (g *guard) Read(b []byte) (n int, err error) {
@@ -88,7 +89,7 @@ func (g *guard) next() ([]byte, error) {
 		var line string
 		switch g.mode {
 		case commands:
-			line = g.readCommand()
+			line = g.nextCommand()
 		case exchange:
 			line = g.readResponse()
 		case inText:
@@ -133,8 +134,9 @@ func (g *guard) replied(code int) {
 	case g.mode == greeting && code == 220:
 		g.greet()
 	case g.awaiting && code == g.code:
-		g.awaiting = false
-		g.say(g.answer)
+		if g.awaiting = false; g.answer != "" {
+			g.say(g.answer)
+		}
 	case g.mode != ended || g.awaiting:
 		g.fail(fmt.Errorf("the library replied %d where %d was due", code, g.code))
 	}
@@ -154,7 +156,7 @@ func (g *guard) pass(line string, code int, answer string) string {
 func (g *guard) greet() {
 	g.mode = commands
 	switch {
-	case g.upgraded: // the second greeting of the library, which the client must not see
+	case g.greeted: // the second greeting of the library, which the client must not see
 	case g.o.TLS == Implicit && g.handshake() != nil:
 		g.end("", g.err)
 	case g.early():

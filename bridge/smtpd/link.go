@@ -63,6 +63,7 @@ type link struct {
 	remote netip.Addr
 	opened time.Time
 	useful time.Time     // when it was opened or its last message was taken
+	until  time.Time     // when the command line that is waited for must be there; zero between two
 	cause  error         // why it was closed, for the log
 	gone   chan struct{} // closed when the server has forgotten it
 
@@ -92,17 +93,20 @@ func (l *link) interrupt() {
 	}
 }
 
-// await begins the wait for a command line; false once the service is stopping.
-func (l *link) await() bool {
+// await begins the wait for a command line, or goes on with it, for so long at most; false once the service is stopping.
+func (l *link) await(most time.Duration) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.stopping {
 		return false
 	}
 	l.idle = true
-	// A client that says NOOP for ever is idle too.
-	left := min(l.o.CommandTimeout, time.Until(l.useful.Add(l.o.SessionTimeout)))
-	l.raw.SetReadDeadline(time.Now().Add(left))
+	now := time.Now()
+	if l.until.IsZero() {
+		// A client that says NOOP for ever is idle too.
+		l.until = now.Add(min(l.o.CommandTimeout, l.useful.Add(l.o.SessionTimeout).Sub(now)))
+	}
+	l.raw.SetReadDeadline(now.Add(min(most, l.until.Sub(now))))
 	return true
 }
 
@@ -113,6 +117,21 @@ func (l *link) awake() (stopping bool) {
 	return l.stopping
 }
 
+// roused ends the wait that await began, and says in our words why no line can be had.
+func (l *link) roused(err error) error {
+	stopping := l.awake()
+	switch {
+	case err == nil || err == errTooLong || err == errBareLF || err == errEndless || err == errHello:
+		return err
+	case errors.Is(err, os.ErrDeadlineExceeded) && stopping:
+		return errStopping
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return errTimeout
+	}
+	l.err = err
+	return err
+}
+
 // readLine returns a command line without its line end. A line of AUTH may have limit+maxAuth octets. The deadline is for
 // the whole line, so that one octet a minute gains nothing.
 func (l *link) readLine(limit int) (string, error) {
@@ -120,21 +139,12 @@ func (l *link) readLine(limit int) (string, error) {
 		return "", l.err
 	}
 	l.narrow()
-	if !l.await() {
+	if !l.await(l.o.CommandTimeout) {
 		return "", errStopping
 	}
 	line, err := l.scanLine(limit)
-	stopping := l.awake()
-	switch {
-	case err == nil || err == errTooLong || err == errBareLF || err == errEndless || err == errHello:
-		return line, err
-	case errors.Is(err, os.ErrDeadlineExceeded) && stopping:
-		return "", errStopping
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return "", errTimeout
-	}
-	l.err = err
-	return "", err
+	l.until = time.Time{}
+	return line, l.roused(err)
 }
 
 func (l *link) scanLine(limit int) (string, error) {
