@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"io"
+	"log/slog"
 	"path/filepath"
 
 	"postern/bridge/backup"
@@ -11,8 +12,9 @@ import (
 	"postern/bridge/origin"
 )
 
-// Backup implements control.Queue. The copy knows that it is one: a start on it holds everything.
-func (a *mailAdmin) Backup(ctx context.Context, to io.Writer) error {
+// Backup implements control.Queue. The copy knows that it is one: a start on it holds everything. Who has it can send as
+// us, so there is a line of who took it.
+func (a *admin) Backup(ctx context.Context, to io.Writer) error {
 	_, store, err := a.open(ctx)
 	if err != nil {
 		return err
@@ -21,9 +23,28 @@ func (a *mailAdmin) Backup(ctx context.Context, to io.Writer) error {
 	if err != nil {
 		return err
 	}
-	cfg := a.cfg()
-	return backup.Write(ctx, to, backup.Options{DataDir: cfg.Bridge.DataDir, Store: store, StoreFile: filepath.Base(storeFile(cfg)), Notes: notes,
+	cfg := a.cfg
+	counted := &counter{to: to}
+	err = backup.Write(ctx, counted, backup.Options{DataDir: cfg.Bridge.DataDir, Store: store, StoreFile: filepath.Base(storeFile(cfg)), Notes: notes,
 		Contents: filepath.Base(contentsDir(cfg)), Sealed: a.sealed})
+	if err != nil {
+		return err
+	}
+	a.audit(ctx, event.BackupWritten, slog.Int64("size", counted.n))
+	return nil
+}
+
+// counter counts what passes through it.
+type counter struct {
+	to io.Writer
+	n  int64
+}
+
+// Write implements io.Writer.
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.to.Write(p)
+	c.n += int64(n)
+	return n, err
 }
 
 // placeOf is where the configuration keeps the store.

@@ -78,7 +78,7 @@ func (a stoppedAudit) Handle(ctx context.Context, e event.Event) {
 	switch e.Kind {
 	case event.AccountSignedIn, event.AccountSignedOut:
 		e.Attrs = append([]slog.Attr{slog.String("by", a.by)}, e.Attrs...)
-	case event.SecretStored, event.SecretRemoved, event.VaultRekeyed:
+	case event.SecretStored, event.SecretRemoved, event.VaultRekeyed, event.BackupWritten:
 	default:
 		return // the command line says what becomes of its tokens
 	}

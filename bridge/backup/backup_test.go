@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -28,6 +29,16 @@ type fullDisk struct{}
 
 func (fullDisk) Backup(context.Context, string, map[string]string) error {
 	return errors.New("no space left on device")
+}
+
+// gone takes so many octets, and then nobody reads any more.
+type gone struct{ after int }
+
+func (g *gone) Write(p []byte) (int, error) {
+	if g.after -= len(p); g.after < 0 {
+		return 0, errors.New("no reader")
+	}
+	return len(p), nil
 }
 
 // dataDir has these files.
@@ -126,15 +137,23 @@ func TestWriteFails(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
 		change func(*Options)
+		to     io.Writer // nil takes everything
 	}{
-		{"no room for the copy", func(o *Options) { o.Store = fullDisk{} }},
-		{"a vault that cannot be read", func(o *Options) { o.Sealed = func() (map[string][]byte, error) { return nil, closed } }},
+		{"no room for the copy", func(o *Options) { o.Store = fullDisk{} }, nil},
+		{"a vault that cannot be read", func(o *Options) { o.Sealed = func() (map[string][]byte, error) { return nil, closed } }, nil},
+		{"who asked is gone at the beginning", func(*Options) {}, &gone{0}},
+		{"who asked is gone in the middle of the store", func(o *Options) { o.Store = textStore(strings.Repeat("mail", 5000)) }, &gone{9000}},
+		{"who asked is gone at the end", func(*Options) {}, &gone{1024}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			dir := dataDir(t, nil)
 			o := Options{DataDir: dir, Store: textStore("mail"), StoreFile: "queue.db", Contents: "contents"}
 			tc.change(&o)
-			if err := Write(t.Context(), io.Discard, o); err == nil {
+			to := io.Discard
+			if tc.to != nil {
+				to = tc.to
+			}
+			if err := Write(t.Context(), to, o); err == nil {
 				t.Error("Write = nil; want an error")
 			}
 			if left := names(t, dir); left != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -45,7 +46,7 @@ postern queue release --all.`,
 				return err
 			}
 			defer done()
-			if err := errors.Join(svc.Backup(cmd.Context(), f), f.Sync()); err != nil {
+			if err := copyWhole(f, func(to io.Writer) error { return svc.Backup(cmd.Context(), to) }); err != nil {
 				return err
 			}
 			fi, err := f.Stat()
@@ -70,4 +71,47 @@ func newFile(path string) (*os.File, error) {
 		return nil, fmt.Errorf("%s cannot be made: %w in folder %s; name another", path, os.ErrPermission, filepath.Dir(path))
 	}
 	return f, err
+}
+
+// firstBlock is the size of what an archive begins with: the header of its first file.
+const firstBlock = 512
+
+// unfinished stands where the first block will, so that tar takes nothing for whole that is not.
+var unfinished = []byte("postern: this backup was not finished\n")
+
+// copyWhole writes an archive into the empty file, its beginning last and only when all the rest is safe: what a killed
+// program or a power cut leaves is no archive.
+func copyWhole(f *os.File, write func(io.Writer) error) error {
+	b := &beginningLast{f: f}
+	if err := errors.Join(write(b), f.Sync()); err != nil {
+		return err
+	}
+	if _, err := f.WriteAt(b.first, 0); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// beginningLast keeps the first block back.
+type beginningLast struct {
+	f     *os.File
+	first []byte
+}
+
+// Write implements io.Writer.
+func (b *beginningLast) Write(p []byte) (int, error) {
+	kept := min(firstBlock-len(b.first), len(p))
+	b.first = append(b.first, p[:kept]...)
+	if kept > 0 {
+		place := make([]byte, firstBlock)
+		copy(place, unfinished)
+		if _, err := b.f.WriteAt(place[:len(b.first)], 0); err != nil {
+			return 0, err
+		}
+		if _, err := b.f.Seek(int64(len(b.first)), io.SeekStart); err != nil {
+			return 0, err
+		}
+	}
+	n, err := b.f.Write(p[kept:])
+	return kept + n, err
 }

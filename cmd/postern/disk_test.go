@@ -36,7 +36,7 @@ func TestFullDisk(t *testing.T) {
 
 func fillDisk(t *testing.T, size int) {
 	box := startSandbox(t)
-	k := &killing{t: t, box: box, file: install(t, box, "smtp")}
+	k := &killing{t: t, box: box, to: []string{"customer@example.test"}, file: install(t, box, "smtp")}
 	data := filepath.Join(filepath.Dir(k.file), "data")
 	if err := os.Mkdir(data, 0o700); err != nil {
 		t.Fatal(err)
@@ -114,4 +114,51 @@ func (k *killing) acceptsAgain() {
 // submitText hands in a message with that text.
 func (k *killing) submitText(subject, text string) (id string, err error) {
 	return k.submitMessage("From: nav@contoso.test\r\nTo: customer@example.test\r\nSubject: "+subject+"\r\n\r\n"+text+sandbox.EndOfText, "")
+}
+
+// TestBackupOntoFullDisk: half a backup is a failure, leaves nothing behind, neither there nor in data_dir, and the next
+// one goes.
+func TestBackupOntoFullDisk(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can mount a file system")
+	}
+	box := startSandbox(t)
+	k := &killing{t: t, box: box, to: []string{"customer@example.test"}, file: install(t, box, "smtp")}
+	dir := filepath.Dir(k.file)
+	small := filepath.Join(dir, "small")
+	if err := os.Mkdir(small, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", small, "tmpfs", 0, "size=1M,mode=700"); err != nil {
+		t.Skipf("no file system can be mounted here: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(small, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	k.d = startDaemon(t, k.file)
+	t.Cleanup(func() { k.d.kill() })
+	if _, err := k.submitText("large", strings.Repeat(strings.Repeat("x", 98)+"\r\n", 50_000)); err != nil {
+		t.Fatal(err)
+	}
+	out, status := outcome(t, "", "backup", filepath.Join(small, "copy.tar"), "--config", k.file)
+	if status != 1 || !strings.Contains(out, "no space left") {
+		t.Errorf("exit status %d: %s", status, out)
+	}
+	if left, err := os.ReadDir(small); err != nil || len(left) != 0 {
+		t.Errorf("left on the full disk: %v, %v", left, err)
+	}
+	if out, status := outcome(t, "", "backup", filepath.Join(dir, "copy.tar"), "--config", k.file); status != 0 {
+		t.Errorf("elsewhere: exit status %d: %s", status, out)
+	}
+	if status := k.d.terminate(); status != 0 { // it waits for what is under way
+		t.Errorf("exit status %d", status)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, "data", "backup-*")); err != nil || len(left) != 0 {
+		t.Errorf("left in data_dir: %v, %v", left, err)
+	}
+	if n := strings.Count(k.d.text(), `msg="backup written"`); n != 1 {
+		t.Errorf("%d backups are said to be written; want one", n)
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -182,6 +183,10 @@ func TestBackupAndRestore(t *testing.T) {
 	if out, status := outcome(t, "", "backup", copied, "--config", file); status != 0 {
 		t.Fatal(out)
 	}
+	audit := regexp.MustCompile(`level=INFO msg="backup written" by=\S+ size=\d{4}`)
+	if d.await(audit) == nil {
+		t.Errorf("nobody says who took it:\n%s", d.text())
+	}
 	if out, status := outcome(t, box.RefreshToken("erp@contoso.test").Reveal(), "signin", "erp", "--refresh-token", "-", "--config", file); status != 0 {
 		t.Fatal(out)
 	}
@@ -194,7 +199,7 @@ func TestBackupAndRestore(t *testing.T) {
 		t.Fatalf("exit status %d\n%s", status, d.text())
 	}
 	signedIn := filepath.Join(filepath.Dir(file), "signed-in.tar")
-	if out, status := outcome(t, "", "backup", signedIn, "--config", file); status != 0 {
+	if out, status := outcome(t, "", "backup", signedIn, "--config", file); status != 0 || !audit.MatchString(out) {
 		t.Fatal(out) // of a stopped daemon
 	}
 
