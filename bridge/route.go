@@ -1,7 +1,6 @@
 package bridge
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +15,7 @@ import (
 	"postern/bridge/message"
 	"postern/bridge/relay"
 	"postern/bridge/reply"
+	"postern/bridge/sample"
 	"postern/bridge/submission"
 )
 
@@ -74,7 +74,8 @@ func FindRoute(ctx context.Context, cfg *config.Config, q RouteQuery) (Route, er
 	if err != nil {
 		return Route{}, err
 	}
-	data, env, err := q.message(cfg)
+	data, env, err := sample.Message{From: q.From, To: q.To, Subject: q.Subject, Header: q.Header, Size: q.Size, File: q.File,
+		DefaultDomain: cfg.Bridge.DefaultDomain}.Make()
 	if err != nil {
 		return Route{}, err
 	}
@@ -117,137 +118,6 @@ func (q RouteQuery) session(cfg *config.Config) (envelope.Session, error) {
 	}
 	return s, nil
 }
-
-// message makes the data and its envelope.
-func (q RouteQuery) message(cfg *config.Config) (io.Reader, envelope.Envelope, error) {
-	var env envelope.Envelope
-	file := q.File
-	if file == nil { // an application writes to whom it writes
-		to := ""
-		if len(q.To) > 0 {
-			to = "To: " + strings.Join(q.To, ",\r\n ") + "\r\n"
-		}
-		file = strings.NewReader(to + "\r\n")
-	}
-	header, body, err := message.SplitHeader(file, 0)
-	if err != nil {
-		return nil, env, fmt.Errorf("the file: %w", err)
-	}
-	edits, err := q.edits()
-	if err != nil {
-		return nil, env, err
-	}
-	if header, err = message.Apply(header, edits); err != nil {
-		return nil, env, fmt.Errorf("the message asked about: %w", err)
-	}
-	h, err := message.ParseHeader(header)
-	if err != nil {
-		return nil, env, err
-	}
-	if env.Recipients, err = q.recipients(cfg, h); err != nil {
-		return nil, env, err
-	}
-	if from := h.All("From"); len(from) == 1 {
-		if all := from[0].Addresses().Entries(); len(all) == 1 && all[0].Err == nil {
-			env.ReversePath = all[0].Address
-		}
-	}
-	data := io.MultiReader(bytes.NewReader(header), &crlf{in: body})
-	if q.Size > 0 {
-		data = io.LimitReader(io.MultiReader(data, padding{}), max(q.Size, int64(len(header))))
-	}
-	return data, env, nil
-}
-
-// edits are the fields that the question gives.
-func (q RouteQuery) edits() ([]message.Edit, error) {
-	var edits []message.Edit
-	set := func(name, value string) {
-		edits = append(edits, message.Edit{Op: message.Set, Name: name, Value: value})
-	}
-	if q.From != "" {
-		set("From", q.From)
-	}
-	if q.Subject != "" {
-		set("Subject", q.Subject)
-	}
-	for _, h := range q.Header {
-		name, value, ok := strings.Cut(h, ":")
-		if !ok {
-			return nil, fmt.Errorf(`header %.60q is not like "X-Kind: po"`, h)
-		}
-		set(strings.TrimSpace(name), strings.TrimSpace(value))
-	}
-	return edits, nil
-}
-
-// recipients are those asked for, else those that the header names.
-func (q RouteQuery) recipients(cfg *config.Config, h message.Header) ([]envelope.Address, error) {
-	var list []envelope.Address
-	seen := map[string]bool{}
-	add := func(a envelope.Address) {
-		if !seen[a.Key()] {
-			seen[a.Key()] = true
-			list = append(list, a)
-		}
-	}
-	for _, s := range q.To {
-		a, err := envelope.ParseAddressIn(s, cfg.Bridge.DefaultDomain)
-		if err != nil {
-			return nil, fmt.Errorf("recipient %.120q: %w", s, err)
-		}
-		add(a)
-	}
-	if len(q.To) > 0 {
-		return list, nil
-	}
-	for _, name := range []string{"To", "Cc", "Bcc"} {
-		for _, f := range h.All(name) {
-			for _, e := range f.Addresses().Entries() {
-				if a, err := e.In(cfg.Bridge.DefaultDomain); err == nil {
-					add(a)
-				}
-			}
-		}
-	}
-	if len(list) == 0 {
-		return nil, errors.New("to whom? give --to, or a file whose header names somebody")
-	}
-	return list, nil
-}
-
-// crlf makes the line ends of a file those that come over SMTP.
-type crlf struct {
-	in   io.Reader
-	last byte
-	left []byte
-}
-
-// Read implements io.Reader.
-func (c *crlf) Read(p []byte) (int, error) {
-	if len(c.left) == 0 {
-		buf := make([]byte, max(len(p)/2, 1))
-		n, err := c.in.Read(buf)
-		for _, b := range buf[:n] {
-			if b == '\n' && c.last != '\r' {
-				c.left = append(c.left, '\r')
-			}
-			c.left, c.last = append(c.left, b), b
-		}
-		if n == 0 {
-			return 0, err
-		}
-	}
-	n := copy(p, c.left)
-	c.left = c.left[n:]
-	return n, nil
-}
-
-// padding yields lines without end.
-type padding struct{}
-
-// Read implements io.Reader.
-func (padding) Read(p []byte) (int, error) { return copy(p, strings.Repeat("x", 62)+"\r\n"), nil }
 
 func newRoute(user string, e submission.Explanation) Route {
 	r := Route{User: user, Scenario: e.Scenario, Passed: []RoutePassed{}, Account: e.Account, From: e.From, Sender: e.Sender, ReplyTo: e.ReplyTo,
