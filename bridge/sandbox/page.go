@@ -17,12 +17,16 @@ var pageHTML string
 // pageRows bounds the page; the folder has everything.
 const pageRows = 200
 
+// rowPeople bounds the recipients in a row, in sight and hidden ones each; the source has everybody of a header.
+const rowPeople = 12
+
 // row is one message as the page shows it.
 type row struct {
 	ID, Time, Via, Mailbox, Subject, Sender string
 	From                                    person
 	To                                      []person
 	Hidden                                  []string // recipients that no header of the delivered copy names
+	MoreTo, MoreHidden                      int      // those beyond rowPeople
 	Exposed                                 bool     // a Bcc field was delivered
 	Size                                    string
 }
@@ -92,6 +96,8 @@ func newRow(m Received) row {
 			r.Hidden = append(r.Hidden, a)
 		}
 	}
+	r.MoreTo, r.MoreHidden = max(0, len(r.To)-rowPeople), max(0, len(r.Hidden)-rowPeople)
+	r.To, r.Hidden = r.To[:len(r.To)-r.MoreTo], r.Hidden[:len(r.Hidden)-r.MoreHidden]
 	return r
 }
 

@@ -266,6 +266,29 @@ func TestPageShowsTheNewest(t *testing.T) {
 	}
 }
 
+// TestPageOfManyRecipients: a message to everybody does not push the others off the page, and says how many it hides.
+func TestPageOfManyRecipients(t *testing.T) {
+	s := start(t, Options{})
+	c := signedIn(t, s, "erp@contoso.test")
+	var to, all []string
+	for i := range 2 * (rowPeople + 3) {
+		all = append(all, fmt.Sprintf("k%d@example.test", i))
+		if i < rowPeople+3 {
+			to = append(to, fmt.Sprintf("K %d <k%[1]d@example.test>", i))
+		}
+	}
+	c.submit("erp@contoso.test", "From: erp@contoso.test\nTo: "+strings.Join(to, ",\n ")+"\n\nx\n", all...)
+	body := string(do(t, request(t, "GET", s.PageURL(), "", "")).body)
+	for _, want := range []string{"no subject", "&lt;k11@example.test", "and 3 more<", "hidden: k26@example.test", "and 3 more hidden"} {
+		if !strings.Contains(body, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	if strings.Contains(body, "k12@") || strings.Contains(body, "k27@") {
+		t.Error("the page shows everybody")
+	}
+}
+
 func TestCharsets(t *testing.T) {
 	for in, want := range map[string]string{
 		"=?Windows-1252?Q?=80_=FC?= <a@example.test>": "\u20ac \u00fc",
