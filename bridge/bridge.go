@@ -2,6 +2,27 @@
 // in reverse. It is the only one who knows them all, and the only one who reads a Config. It must decide nothing about
 // mail. cmd/postern calls it. A failure to start is an error with the cause and the remedy, and then nothing runs and
 // nothing is held; a wrong value that only the rooms could find is an error too.
+//
+// The code has taught these rooms beyond those of design.md section 3:
+//
+//	backup       the archive of data_dir
+//	certificate  PEM and PFX files, and which TLS a listener speaks; certificatetest/
+//	check        check --live: providers, transports, the clock, a test message
+//	contents     what scenarios put into messages, by hash
+//	datadir      the folder: lock, rights, identity, free room
+//	expiry       what ends by time, and when to say so
+//	incident     the latest errors
+//	logbook      where the log goes, and that nobody waits for it
+//	notice       who is told what: reports and notices
+//	origin       whether a store has a copy elsewhere
+//	peers        other programs' configurations, for import
+//	quota        recipients per mailbox and day
+//	sample       a message that is only asked about
+//	stationery   the files of footers and attachments
+//	webclient    HTTP to a provider
+//
+// and, beside cmd, demo, which runs a bridge beside a sandbox; auth/diagnosis is a word: what a refusal of Microsoft's means.
+// What is left here is wiring: a file for each room or verb that makes Options of a Config, or shows one room to another.
 package bridge
 
 import (
