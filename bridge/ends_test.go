@@ -5,10 +5,14 @@ import (
 	"bytes"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 )
+
+// crcrlfEnd ends a message where crcrlf-end is on; it is looked at where that is off.
+const crcrlfEnd = "\r\r\n.\r\r\n"
 
 // dataEnds are ways to write the end of data that some server somewhere takes for one (The-Login/SMTP-Smuggling-Tools,
 // CVE-2023-51764 and after, and broken programs), and what each does to text: refused for what it contains, or taken.
@@ -17,6 +21,7 @@ var dataEnds = []struct {
 	refused   bool // a bare CR or NUL
 	tolerated bool // with bare-cr it is not
 }{
+	{"CR CR LF dot CR CR LF", crcrlfEnd, false, false},
 	{"LF dot LF", "\n.\n", false, false},
 	{"LF dot CRLF", "\n.\r\n", false, false},
 	{"CRLF dot LF", "\r\n.\n", false, false},
@@ -40,23 +45,30 @@ var dataEnds = []struct {
 	{"CRLF dot NUL CRLF", "\r\n.\x00\r\n", true, false},
 }
 
-// TestNoEndOfDataSplitsAMessage puts each variant in at the listener and looks at what leaves by each transport: never two
-// messages, nothing but CR LF, and no octet of the smuggled envelope as one.
+// TestNoEndOfDataSplitsAMessage puts each variant in at the listener, in one segment with the commands after it and octet by
+// octet, and looks at what leaves by each transport: never two messages, nothing but CR LF, and no octet of the smuggled
+// envelope as one.
 func TestNoEndOfDataSplitsAMessage(t *testing.T) {
-	for _, tolerate := range []string{"", `tolerate = ["bare-cr", "crcrlf-end"]`} {
+	for _, tolerate := range []string{"", `tolerate = ["bare-cr"]`, `tolerate = ["crcrlf-end"]`, `tolerate = ["bare-cr", "crcrlf-end"]`} {
 		t.Run("with "+tolerate, func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t, worldOptions{config: strings.Replace(worldConfig, `auth = "optional"`, `auth = "optional"`+"\n"+tolerate, 1)})
 			taken := 0
-			for _, from := range []string{"127.0.0.2", "127.0.0.3"} { // the user of Graph, and that of SMTP
-				for _, e := range dataEnds {
-					want := "250 2.0.0"
-					if e.refused && !(e.tolerated && tolerate != "") {
-						want = "550 5.6.0"
-					} else {
-						taken++
-					}
-					if got := w.smuggle(from, e.end); !strings.HasPrefix(got, want) {
-						t.Errorf("%s: the reply is %q; want %q", e.name, got, want)
+			for _, e := range dataEnds {
+				if e.end == crcrlfEnd && strings.Contains(tolerate, "crcrlf-end") {
+					continue
+				}
+				for _, from := range []string{"127.0.0.2", "127.0.0.3"} { // the user of Graph, and that of SMTP
+					for _, segment := range []int{1 << 20, 1} {
+						want := "250 2.0.0"
+						if e.refused && !(e.tolerated && strings.Contains(tolerate, "bare-cr")) {
+							want = "550 5.6.0"
+						} else {
+							taken++
+						}
+						if got := w.smuggle(from, e.end, segment); !strings.HasPrefix(got, want) {
+							t.Errorf("%s, in segments of %d: the reply is %q; want %q", e.name, segment, got, want)
+						}
 					}
 				}
 			}
@@ -79,9 +91,9 @@ func TestNoEndOfDataSplitsAMessage(t *testing.T) {
 	}
 }
 
-// smuggle sends a message with a false end and commands after it, and returns the reply to the true end. The connection
-// must be at a command then.
-func (w *world) smuggle(from, end string) string {
+// smuggle sends a message with a false end and commands after it, in segments of so many octets, and returns the reply to
+// the true end. The commands that follow it in the same segments must be answered as commands.
+func (w *world) smuggle(from, end string, segment int) string {
 	w.t.Helper()
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 10 * time.Second}
 	c, err := d.Dial("tcp", w.addr)
@@ -95,13 +107,17 @@ func (w *world) smuggle(from, end string) string {
 		fmt.Fprint(c, say)
 		in.Scan()
 	}
-	fmt.Fprint(c, "From: a@erp.local\r\nTo: customer@example.test\r\nSubject: x\r\n\r\none"+end+
-		"MAIL FROM:<evil@x.test>\r\nRCPT TO:<victim@x.test>\r\nDATA\r\nSubject: two\r\n\r\nthe end\r\n.\r\n")
+	text := "From: a@erp.local\r\nTo: customer@example.test\r\nSubject: x\r\n\r\none" + end +
+		"MAIL FROM:<evil@x.test>\r\nRCPT TO:<victim@x.test>\r\nDATA\r\nSubject: two\r\n\r\nthe end\r\n.\r\nRSET\r\nQUIT\r\n"
+	for piece := range slices.Chunk([]byte(text), segment) { // Go's sockets have no delay: each Write is a segment
+		c.Write(piece)
+	}
 	in.Scan()
 	reply := in.Text()
-	fmt.Fprint(c, "QUIT\r\n")
-	if in.Scan(); !strings.HasPrefix(in.Text(), "221 ") {
-		w.t.Errorf("after %q QUIT is answered %q", end, in.Text())
+	for _, want := range []string{"250 2.0.0 Ok", "221 2.0.0 Bye"} {
+		if in.Scan(); in.Text() != want {
+			w.t.Errorf("after %q %q is said; want %q", end, in.Text(), want)
+		}
 	}
 	return reply
 }

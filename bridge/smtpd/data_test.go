@@ -1,9 +1,11 @@
 package smtpd
 
 import (
+	"fmt"
 	"io"
 	"strings"
 	"testing"
+	"testing/iotest"
 )
 
 // ends are ways to write the end of data that some server somewhere takes for one. In each, text follows that would be a
@@ -63,6 +65,42 @@ func TestNothingButCRLFDotCRLFEndsData(t *testing.T) {
 	}
 }
 
+// TestSegmentsChangeNothing: whatever the segments in which a text and the commands after it come, it is the same
+// messages and the same replies, with each combination of the switches.
+func TestSegmentsChangeNothing(t *testing.T) {
+	for _, switches := range []string{"", "bare-cr", "crcrlf-end", "bare-cr crcrlf-end"} {
+		t.Run("with "+switches, func(t *testing.T) {
+			h := open(t, dialogueOptions(t, "at=127.0.0.1/32 "+switches))
+			for _, e := range ends {
+				head := "HELO x\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\nDATA\r\none"
+				tail := e.end + second + "two\r\n.\r\n"
+				rest := "RSET\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\nDATA\r\nlast\r\n.\r\nQUIT\r\n"
+				in := head + tail + rest
+				out, kept := converse(h, in)
+				ended := e.end == "\r\r\n.\r\r\n" && strings.Contains(switches, "crcrlf-end") // what follows are commands
+				for _, m := range kept {
+					checkMessage(t, in, m)
+					if m.env.ReversePath.Local == "evil" && !ended {
+						t.Errorf("%s: the text became a message of its own", e.name)
+					}
+				}
+				if n := len(kept); n == 0 || kept[n-1].body != "last\r\n" || n > 2 && !ended || !strings.HasSuffix(out, "\r\n221 2.0.0 Bye\r\n") {
+					t.Errorf("%s: kept %v, said %q", e.name, kept, out)
+				}
+				same := func(how string, r io.Reader) {
+					if again, list := converseIn(h, r); again != out || fmt.Sprint(list) != fmt.Sprint(kept) {
+						t.Errorf("%s, %s: kept %v, said %q; in one segment %v, %q", e.name, how, list, again, kept, out)
+					}
+				}
+				same("octet by octet", iotest.OneByteReader(strings.NewReader(in)))
+				for i := len(head) - 1; i <= len(head)+len(tail); i++ {
+					same(fmt.Sprintf("cut before octet %d", i), io.MultiReader(strings.NewReader(in[:i]), strings.NewReader(in[i:])))
+				}
+			}
+		})
+	}
+}
+
 func TestALineOfAMegabyteIsTakenAndNoLonger(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
@@ -116,7 +154,7 @@ func TestAMessageWithoutEndIsCutOff(t *testing.T) {
 }
 
 func TestAReadAfterTheAnswerFails(t *testing.T) {
-	d := &dataReader{r: strings.NewReader("x"), g: &guard{norm: new(normalizer)}}
+	d := &dataReader{text: text{g: &guard{norm: new(normalizer)}, lines: []byte("x")}}
 	d.close()
 	if n, err := d.Read(make([]byte, 1)); n != 0 || err == nil || err == io.EOF {
 		t.Errorf("Read = %d, %v; want an error that is no end", n, err)

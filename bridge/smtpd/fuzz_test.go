@@ -2,6 +2,7 @@ package smtpd
 
 import (
 	"encoding/base64"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -22,10 +23,15 @@ var (
 
 // converse plays in to a server and returns what the server said and what the desk kept.
 func converse(h *house, in string) (out string, kept []message) {
+	return converseIn(h, strings.NewReader(in))
+}
+
+// converseIn is converse with a client that sends in pieces: what a Read of in gives came in one segment.
+func converseIn(h *house, in io.Reader) (out string, kept []message) {
 	h.desk.mu.Lock()
 	h.desk.kept, h.desk.seen = nil, nil
 	h.desk.mu.Unlock()
-	conn := &deadConn{alive: true, in: strings.NewReader(in)}
+	conn := &deadConn{alive: true, in: in}
 	l := newLink(h.s, h.s.o.Load(), conn, netip.MustParseAddr("127.0.0.1"))
 	if !h.s.feed.push(newGuard(l, false)) {
 		h.t.Fatal("the server is closed")
