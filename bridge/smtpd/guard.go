@@ -68,7 +68,7 @@ type transaction struct {
 
 func newGuard(l *link, greeted bool) *guard { return &guard{link: l, greeted: greeted} }
 
-// Read gives the library its next line, or a piece of the message.
+// Read gives the library its next line.
 func (g *guard) Read(b []byte) (n int, err error) {
 	defer g.recover(&err)
 	if len(g.toLib) == 0 {
@@ -92,8 +92,8 @@ func (g *guard) next() ([]byte, error) {
 			line = g.nextCommand()
 		case exchange:
 			line = g.readResponse()
-		case inText:
-			return g.readText()
+		case inText: // which is not for the library
+			g.fail(errors.New("the library reads the message"))
 		default:
 			if !g.handed {
 				g.flush()

@@ -58,14 +58,14 @@ func (s *session) Auth(mech string) (sasl.Server, error) {
 	return &mechanism{g: s.g, next: sasl.NewPlainServer(s.g.plain).Next}, nil
 }
 
-// Data hands the message to the desk, reads what the desk has left, and replies.
-func (s *session) Data(r io.Reader) error {
+// Data hands the message to the desk, reads what the desk has left, and replies. Of the message the library has the end.
+func (s *session) Data(end io.Reader) error {
 	g := s.g
-	in := &dataReader{g: g, r: r}
+	in := &dataReader{text: text{g: s.g}}
 	id, err := g.submit(in)
 	in.close()
-	g.norm.discard = true
-	io.Copy(io.Discard, r)
+	in.text.skip()
+	io.Copy(io.Discard, end)
 	refusal := in.refusal
 	var own *reply.Error
 	switch {
@@ -145,10 +145,8 @@ func (g *guard) protocol() string {
 // dataReader is what the desk reads. It fails where the guard has refused the text or the connection broke, and once the
 // desk has answered.
 type dataReader struct {
-	g *guard
-	r io.Reader
-
 	mu      sync.Mutex // guards what follows against a desk that reads on in another goroutine
+	text    text
 	closed  bool
 	ended   bool
 	refusal *reply.Error
@@ -160,12 +158,12 @@ func (d *dataReader) Read(b []byte) (int, error) {
 	if d.closed {
 		return 0, errors.New("read of a message after its answer")
 	}
-	n, err := d.r.Read(b)
-	switch {
-	case d.g.broken != nil:
-		return 0, &reply.Error{Code: 451, Enhanced: "4.4.2", Text: "The connection broke inside the message", Err: d.g.broken}
-	case d.g.norm.refusal != nil:
-		d.refusal = d.g.norm.refusal
+	n, err := d.text.Read(b)
+	switch g := d.text.g; {
+	case g.broken != nil:
+		return 0, &reply.Error{Code: 451, Enhanced: "4.4.2", Text: "The connection broke inside the message", Err: g.broken}
+	case g.norm.refusal != nil:
+		d.refusal = g.norm.refusal
 		return 0, d.refusal
 	case err == io.EOF:
 		d.ended = true

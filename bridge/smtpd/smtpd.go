@@ -8,7 +8,7 @@
 // lines and logins have no limit, and nothing can be closed by force. The guard stands between socket and library, which
 // never sees the client: it reads a line, judges it, and either answers itself or hands the library one clean line; the
 // library's reply is only watched, and the guard's own text leaves. So every byte on the wire is ours, and the library
-// keeps the state of the dialogue, the SASL exchange and the undoing of dot-stuffing. A client that is idle between two
+// keeps the state of the dialogue and the SASL exchange. Text of a message never comes near it. A client that is idle between two
 // messages is without the library (rest.go): thousands may be.
 package smtpd
 
