@@ -139,6 +139,18 @@ func (c counted) CheckCarry(header []byte, body io.Reader) error {
 	return c.Transport.(relay.Splitter).CheckCarry(header, body)
 }
 
+// CanTidy implements relay.Tidier for a transport that is one.
+func (c counted) CanTidy() bool {
+	t, ok := c.Transport.(relay.Tidier)
+	return ok && t.CanTidy()
+}
+
+// Tidy implements relay.Tidier. It is called where CanTidy holds.
+func (c counted) Tidy(ctx context.Context, out message.Outgoing) error {
+	defer c.use()()
+	return c.Transport.(relay.Tidier).Tidy(ctx, out)
+}
+
 // DraftsInUse says whether messages go as drafts, "" for a transport that has none.
 func (c counted) DraftsInUse() string {
 	if d, ok := c.Transport.(interface{ DraftsInUse() string }); ok {

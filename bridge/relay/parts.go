@@ -124,7 +124,8 @@ func (r *Relay) halves(ctx context.Context, a Account, whole message.Outgoing, p
 	var last reply.Outcome
 	middle := len(p.recipients) / 2
 	for i, some := range [][]envelope.Address{p.recipients[:middle], p.recipients[middle:]} {
-		half := part{note: note{Part: p.note.Part + string(rune('a'+i)), Renamed: p.note.Renamed}, recipients: some}
+		// What the transport noted of the whole stays, and leads it to what that left.
+		half := part{note: note{Part: p.note.Part + string(rune('a'+i)), Renamed: p.note.Renamed, Memo: p.note.Memo}, recipients: some}
 		if err := half.note.remember(ctx, whole, some); err != nil {
 			last = reply.Outcome{Owner: reply.Process, Reply: reply.Reply{Text: "a part of the message could not be noted down"}, Err: err}
 		} else {
@@ -160,8 +161,9 @@ func (p part) done(ctx context.Context, whole message.Outgoing, o reply.Outcome)
 	}
 }
 
-// outgoing is the attempt for one part: its recipients, its Message-ID and marker, and the transport's own memo.
-func (p part) outgoing(out message.Outgoing) (message.Outgoing, error) {
+// outgoing is the attempt for one part: its recipients, its Message-ID and marker, and the transport's own memo, of which
+// p.note has the latest.
+func (p *part) outgoing(out message.Outgoing) (message.Outgoing, error) {
 	whole := len(out.Recipients)
 	out.Recipients = p.recipients
 	out.Notes = map[string]string{}
@@ -172,9 +174,8 @@ func (p part) outgoing(out message.Outgoing) (message.Outgoing, error) {
 	}
 	remember := out.Remember
 	out.Remember = func(ctx context.Context, recipients []envelope.Address, memo string) error {
-		n := p.note
-		n.Memo = memo
-		return n.remember(ctx, message.Outgoing{Remember: remember}, recipients)
+		p.note.Memo = memo
+		return p.note.remember(ctx, message.Outgoing{Remember: remember}, recipients)
 	}
 	if intend := out.IntentBy; intend != nil && len(p.recipients) < whole {
 		out.IntentBy = func(ctx context.Context, transport string, _ []envelope.Address) error {

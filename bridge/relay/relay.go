@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"postern/bridge/envelope"
 	"postern/bridge/event"
 	"postern/bridge/message"
 	"postern/bridge/reply"
@@ -80,7 +81,8 @@ type Relay struct {
 	names    []string           // in the configuration's order
 	troubles map[place]*trouble
 	rounds   int
-	lessons  map[string]lesson // by the mailbox's key
+	lessons  map[string]lesson     // by the mailbox's key
+	doors    map[envelope.ID]*door // of messages that somebody has
 
 	saving sync.Mutex // orders what is given to memory; taken before mu
 }
@@ -88,7 +90,7 @@ type Relay struct {
 // New checks the accounts.
 func New(o Options) (*Relay, error) {
 	r := &Relay{events: o.Events, now: o.Now, graphMaxMIME: o.GraphMaxMIME, contents: o.Contents, memory: o.Memory, resumed: o.Resumed,
-		troubles: make(map[place]*trouble)}
+		troubles: make(map[place]*trouble), doors: make(map[envelope.ID]*door)}
 	if r.now == nil {
 		r.now = time.Now
 	}
@@ -146,6 +148,7 @@ func (a Account) ways() []way {
 // goes on. Where it is open although this message could not leave (too large for the transport that is up), RetryAfter
 // says when to try this message again.
 func (r *Relay) Relay(ctx context.Context, out message.Outgoing) reply.Outcome {
+	defer r.attemptOf(out.ID)()
 	a, ok := r.account(out.Plan.Account)
 	if !ok {
 		return reply.Outcome{Owner: reply.Account, RetryAfter: turnedBack,

@@ -14,6 +14,9 @@ import (
 // tidyTime bounds one Tidy: the message's next attempt may be waiting for its end.
 const tidyTime = time.Minute
 
+// CanTidy reports that Tidy does something.
+func (t *Transport) CanTidy() bool { return true }
+
 // Tidy removes the drafts that earlier attempts left of a message which is not sent any more. It goes by out.Notes, and by
 // our marker field where a draft may have been made whose id never came (also where out.Attempt is over 1 and nothing
 // was noted). What is no draft any more was sent, and stays. The error says why something may be left.
