@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"time"
 
 	"postern/auth/token"
 )
@@ -23,7 +24,11 @@ type Client struct {
 	key  token.Secret
 }
 
-// Dial returns a client for the daemon that runs on dataDir, or an error wrapping ErrNotRunning. Close it when done.
+// patience is how long a daemon may take to show that it answers at all; what it is asked for then may take longer.
+const patience = 5 * time.Second
+
+// Dial returns a client for the daemon that runs on dataDir and answers, or an error wrapping ErrNotRunning or ErrSilent.
+// Close it when done.
 func Dial(ctx context.Context, dataDir string) (*Client, error) {
 	dial, key, err := dialer(dataDir)
 	if err != nil {
@@ -35,7 +40,16 @@ func Dial(ctx context.Context, dataDir string) (*Client, error) {
 	}
 	conn.Close()
 	t := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }}
-	return &Client{http: &http.Client{Transport: t}, key: key}, nil
+	c := &Client{http: &http.Client{Transport: t}, key: key}
+	soon, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	switch err := c.do(soon, "HEAD", "/", nil, nil); {
+	case errors.Is(err, context.DeadlineExceeded):
+		return nil, errors.Join(fmt.Errorf("%w on %s (data_dir); run: postern service restart", ErrSilent, dataDir), c.Close())
+	case ctx.Err() != nil:
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil // there is nothing at /, and it has said so
 }
 
 // Close drops the connection.

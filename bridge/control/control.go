@@ -2,7 +2,7 @@
 // data_dir (on Windows over loopback TCP, with a random key in a file there), so that nobody opens the store or the
 // vault behind the daemon's back. It carries requests and answers and decides nothing: the hall implements Service, and
 // the command line calls a Client, which is a Service too. It must not know config, queue or tokens beyond these types.
-// A failure is an *Error, whose text was written for a person; no daemon is ErrNotRunning.
+// A failure is an *Error, whose text was written for a person; no daemon is ErrNotRunning, one that hangs is ErrSilent.
 package control
 
 import (
@@ -15,6 +15,9 @@ import (
 
 // ErrNotRunning says that no daemon answers on this data_dir.
 var ErrNotRunning = errors.New("no daemon is running")
+
+// ErrSilent says that a daemon runs on this data_dir and hangs.
+var ErrSilent = errors.New("the daemon does not answer")
 
 // Service is what the command line may ask. Safe for concurrent use.
 type Service interface {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,6 +26,9 @@ const (
 
 // healthFormats are what --format takes.
 var healthFormats = []string{"text", "nagios", "prtg", "json"}
+
+// healthPatience is shorter than what programs for monitoring wait by default.
+const healthPatience = 8 * time.Second
 
 // finding is one thing that health has to say; the worst is said.
 type finding struct {
@@ -55,7 +59,9 @@ on with the former one, and unknown where it does not run.`,
 			if !slices.Contains(healthFormats, format) {
 				return usageError{fmt.Errorf("unknown format %.20q: text, nagios, prtg or json", format)}
 			}
-			h, broken, err := c.health(cmd.Context())
+			ctx, cancel := context.WithTimeout(cmd.Context(), healthPatience)
+			defer cancel()
+			h, broken, err := c.health(ctx)
 			var list []finding
 			if err != nil {
 				list = []finding{unlooked(err)}
@@ -82,6 +88,10 @@ func unlooked(err error) finding {
 	switch {
 	case errors.As(err, &mistakes):
 		return finding{healthUnknown, "the configuration has mistakes: " + mistakes.List[0].String(), "run: postern check"}
+	case errors.Is(err, control.ErrSilent):
+		return finding{healthCritical, text, ""}
+	case errors.Is(err, context.DeadlineExceeded):
+		return finding{healthCritical, fmt.Sprintf("postern has not said within %d seconds how it is", healthPatience/time.Second), "run: postern service restart"}
 	case errors.Is(err, bridge.ErrNoQueue):
 		return finding{healthCritical, "postern is not running: " + text, ""}
 	}
