@@ -35,7 +35,7 @@ func (e *Error) Temporary() bool { return e.Code < 500 }
 type Reply struct {
 	Code     int    `json:"code,omitempty"`     // SMTP reply code or HTTP status, 0 where no answer came
 	Enhanced string `json:"enhanced,omitempty"` // "5.7.60", or Graph's error code such as "ErrorSendAsDenied"
-	Text     string `json:"text,omitempty"`     // one line, without secrets, at most 1,000 bytes
+	Text     string `json:"text,omitempty"`     // as OneLine makes it, without secrets
 	ID       string `json:"id,omitempty"`       // the queue id or request-id that the server gave
 }
 

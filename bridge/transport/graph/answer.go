@@ -7,14 +7,12 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"postern/auth/token"
+	"postern/bridge/reply"
 )
 
 const (
-	maxText      = 1000        // bytes of reply.Reply.Text
 	maxRetryWait = time.Hour   // whatever the server says: beyond it we look for ourselves
 	minRetryWait = time.Second // "Retry-After: 0" is no invitation to hammer
 	maxNesting   = 16          // of innerError
@@ -66,27 +64,12 @@ func requestID(h http.Header, f fault) string {
 	return oneLine(id, "")
 }
 
-// oneLine makes text of a server fit to be logged and reported: one line, no controls, at most 1,000 bytes, and without
-// the secret, should the server quote it.
+// oneLine makes text of a server fit to be logged and reported, without the secret, should the server quote it.
 func oneLine(s string, secret token.Secret) string {
 	if secret != "" {
 		s = strings.ReplaceAll(s, secret.Reveal(), secret.String())
 	}
-	s = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || unicode.Is(unicode.Zl, r) || unicode.Is(unicode.Zp, r) {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(s, "?"))
-	s = strings.Join(strings.Fields(s), " ")
-	if len(s) <= maxText {
-		return s
-	}
-	cut := maxText
-	for !utf8.RuneStart(s[cut]) {
-		cut--
-	}
-	return s[:cut]
+	return reply.OneLine(s)
 }
 
 // retryAfter reads a Retry-After field: seconds, which Graph also gives as a fraction ("2.128"), or a date, counted from

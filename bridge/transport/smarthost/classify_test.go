@@ -124,7 +124,7 @@ func FuzzReplyText(f *testing.F) {
 		text = redact(text, []string{canary})
 		r := newReply(code, text)
 		for _, s := range []string{r.Text, accepted(text).Text, accepted(text).ID} {
-			if len(s) > maxText || strings.ContainsAny(s, "\r\n\x00") {
+			if len(s) > reply.MaxText || strings.ContainsAny(s, "\r\n\x00") {
 				t.Errorf("%q is no short line", s)
 			}
 			checkSecrecy(t, s)

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"postern/auth/token"
+	"postern/bridge/reply"
 )
 
 // The mechanisms we speak, in the order in which we choose.
@@ -63,7 +64,7 @@ func (b *bearer) Next(challenge []byte) ([]byte, error) {
 			Status string `json:"status"`
 		}
 		if json.Unmarshal(challenge, &e) == nil && len(e.Status) <= 40 {
-			b.status = oneLine(e.Status)
+			b.status = reply.OneLine(e.Status)
 		}
 		return b.dismissal, nil
 	}

@@ -143,7 +143,7 @@ func (t *Transport) authenticate(ctx context.Context, client *smtp.Client, w *wi
 		if mechanism = oauthBearer; !client.SupportsAuth(oauthBearer) {
 			_, offered := client.Extension("AUTH")
 			tr := deferred(reply.Account,
-				fmt.Errorf("smarthost offers neither XOAUTH2 nor OAUTHBEARER, only %q; no token was sent", oneLine(offered)))
+				fmt.Errorf("smarthost offers neither XOAUTH2 nor OAUTHBEARER, only %q; no token was sent", reply.OneLine(offered)))
 			tr.outcome.Remedy = "check the provider's smtp address: Exchange Online's is smtp.office365.com:587"
 			return tr
 		}
@@ -237,6 +237,6 @@ func (t *Transport) attrs(began time.Time, last string) []slog.Attr {
 		slog.String("transport", TransportName),
 		slog.String("remote", t.o.Address),
 		slog.Duration("duration", t.o.Now().Sub(began)),
-		slog.String("reply", oneLine(last)),
+		slog.String("reply", reply.OneLine(last)),
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/emersion/go-smtp"
 
@@ -12,8 +11,6 @@ import (
 )
 
 const (
-	maxText = 1000 // reply.Reply's limit
-
 	echoWindow = 16 // so many octets of a secret in a row are an echo
 	echoStep   = 8
 )
@@ -28,7 +25,7 @@ func replyOf(e *smtp.SMTPError) reply.Reply {
 
 // newReply takes the enhanced status off a text, where it has one that fits the code (RFC 2034).
 func newReply(code int, text string) reply.Reply {
-	r := reply.Reply{Code: code, Text: oneLine(text)}
+	r := reply.Reply{Code: code, Text: reply.OneLine(text)}
 	if status, rest, ok := strings.Cut(r.Text, " "); ok && isStatus(status, code/100) {
 		r.Enhanced, r.Text = status, rest
 	}
@@ -66,28 +63,6 @@ func isStatus(s string, class int) bool {
 		}
 	}
 	return true
-}
-
-// oneLine makes a server's text fit for a log and a listing: one line of printable characters, at most maxText octets.
-func oneLine(s string) string {
-	s = strings.Map(func(r rune) rune {
-		switch {
-		case r < 0x20 || r >= 0x7f && r < 0xa0 || r == 0x2028 || r == 0x2029:
-			return ' '
-		case r == utf8.RuneError:
-			return '?'
-		}
-		return r
-	}, s)
-	s = strings.Join(strings.Fields(s), " ")
-	if len(s) <= maxText {
-		return s
-	}
-	cut := maxText
-	for !utf8.RuneStart(s[cut]) {
-		cut--
-	}
-	return s[:cut]
 }
 
 // redact takes every word out of s that quotes one of the secrets. A server may echo the line it did not like, whole or
