@@ -13,8 +13,6 @@ import (
 	"time"
 	"unicode"
 
-	"golang.org/x/oauth2"
-
 	"postern/auth/token"
 )
 
@@ -229,15 +227,7 @@ func (c *Client) deviceCode(ctx context.Context, list []asked) (token.DeviceCode
 		return token.DeviceCode{}, c.fault(err, request{}, proof{})
 	}
 	if resp.StatusCode != http.StatusOK {
-		answer := &oauth2.RetrieveError{Response: resp, Body: body}
-		var said struct {
-			Error       string `json:"error"`
-			Description string `json:"error_description"`
-		}
-		if json.Unmarshal(body, &said) == nil {
-			answer.ErrorCode, answer.ErrorDescription = said.Error, said.Description
-		}
-		return token.DeviceCode{}, c.fault(answer, request{}, proof{})
+		return token.DeviceCode{}, c.answered(resp, body)
 	}
 	d, err := readDeviceCode(body)
 	if err != nil {

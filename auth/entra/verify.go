@@ -73,6 +73,11 @@ func (c *Client) findTenant(ctx context.Context) error {
 	case resp.StatusCode == http.StatusOK:
 		return nil
 	}
+	return c.answered(resp, body)
+}
+
+// answered makes a fault of an answer that is no success, to a request that the library did not make.
+func (c *Client) answered(resp *http.Response, body []byte) error {
 	answer := &oauth2.RetrieveError{Response: resp, Body: body}
 	var said struct {
 		Code string `json:"error"`

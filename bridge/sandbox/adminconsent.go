@@ -9,15 +9,8 @@ import (
 // serveAdminConsent answers both forms of the admin consent page (facts A1): what the app registration lists is consented
 // for everybody, whatever scope was asked for.
 func (s *Sandbox) serveAdminConsent(w http.ResponseWriter, r *http.Request, tenant string) {
-	q := newTokenRequest(s, w, r)
-	q.tenant = tenant
-	if !localPage(w, r, http.MethodGet) {
-		return
-	}
-	q.form = r.URL.Query()
-	p, e := q.authorizePage()
-	if e != nil {
-		q.failPage(*e)
+	_, p := s.askedForPage(w, r, tenant)
+	if p == nil {
 		return
 	}
 	p.admin, p.mode = true, "query"

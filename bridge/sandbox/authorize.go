@@ -62,22 +62,31 @@ type authCode struct {
 // serveAuthorize answers GET authorize: a page to choose a mailbox and to consent on. What is wrong with the app or the
 // redirect URI is told on a page, because nobody knows yet where to send the browser (RFC 6749 section 4.1.2.1).
 func (s *Sandbox) serveAuthorize(w http.ResponseWriter, r *http.Request, tenant string) {
+	q, p := s.askedForPage(w, r, tenant)
+	if p == nil {
+		return
+	}
+	if code, e := q.checkAuthorize(p); e != nil {
+		q.redirect(p, q.errorParameters(code, *e))
+		return
+	}
+	s.show(w, s.openPage(p))
+}
+
+// askedForPage is the page that a browser asks for with GET; nil where it was answered already.
+func (s *Sandbox) askedForPage(w http.ResponseWriter, r *http.Request, tenant string) (*tokenRequest, *loginPage) {
 	q := newTokenRequest(s, w, r)
 	q.tenant = tenant
 	if !localPage(w, r, http.MethodGet) {
-		return
+		return q, nil
 	}
 	q.form = r.URL.Query()
 	p, e := q.authorizePage()
-	if e == nil {
-		if code, e := q.checkAuthorize(p); e != nil {
-			q.redirect(p, q.errorParameters(code, *e))
-			return
-		}
-		s.show(w, s.openPage(p))
-		return
+	if e != nil {
+		q.failPage(*e)
+		return q, nil
 	}
-	q.failPage(*e)
+	return q, p
 }
 
 // authorizePage checks what must be right before the browser may be sent back.

@@ -59,18 +59,26 @@ func (s *Sandbox) servePage(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	s.mu.Unlock()
+	writePage(w, http.StatusOK, pageHTML, d, d.Nonce, "'none'")
+}
+
+// writePage writes a page whose style has that nonce and whose forms go to formAction. It loads nothing else.
+func writePage(w http.ResponseWriter, status int, html string, data any, nonce, formAction string) {
 	var b bytes.Buffer
-	page, err := template.New("page").Parse(pageHTML)
+	page, err := template.New("page").Parse(html)
 	if err == nil {
-		err = page.Execute(&b, d)
+		err = page.Execute(&b, data)
 	}
 	if err != nil { // a broken program
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Content-Security-Policy", "default-src 'none'; img-src data:; style-src 'nonce-"+d.Nonce+"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; img-src data:; style-src 'nonce-"+nonce+
+		"'; base-uri 'none'; frame-ancestors 'none'; form-action "+formAction)
 	w.Header().Set("Referrer-Policy", "no-referrer")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
 	_, _ = w.Write(b.Bytes()) // a reader that left is its own affair
 }
 

@@ -1,9 +1,7 @@
 package sandbox
 
 import (
-	"bytes"
 	_ "embed"
-	"html/template"
 	"net/http"
 	"net/url"
 	"strings"
@@ -96,22 +94,7 @@ func (q *tokenRequest) failPage(e stsError) {
 // the redirect that follows.
 func (s *Sandbox) writeSignin(w http.ResponseWriter, status int, d signinData, target string) {
 	d.Nonce = random(16)
-	var b bytes.Buffer
-	page, err := template.New("signin").Parse(signinHTML)
-	if err == nil {
-		err = page.Execute(&b, d)
-	}
-	if err != nil { // a broken program
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Content-Security-Policy", strings.TrimSpace("default-src 'none'; img-src data:; style-src 'nonce-"+d.Nonce+
-		"'; base-uri 'none'; frame-ancestors 'none'; form-action 'self' "+target))
-	w.Header().Set("Referrer-Policy", "no-referrer")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(status)
-	_, _ = w.Write(b.Bytes()) // a reader that left is its own affair
+	writePage(w, status, signinHTML, d, d.Nonce, strings.TrimSpace("'self' "+target))
 }
 
 // localPage lets only this machine's browser at a page, and only by that method; else it answers.
