@@ -89,6 +89,33 @@ func TestDecoyIsARealUsersWork(t *testing.T) {
 	}
 }
 
+// What a login costs must not tell whether its user is there, has a password, or which of two passwords is his.
+func TestEveryLoginCostsTheSameHashes(t *testing.T) {
+	a, b := cheap(t, "a", 1), cheap(t, "b", 1)
+	for _, tc := range []struct{ name, user, password string }{
+		{"a wrong password", "nav", "wrong"},
+		{"the first of two passwords", "nav", "a"},
+		{"the second", "nav", "b"},
+		{"a user without a password", "scanner", "a"},
+		{"an unknown user", "root", "a"},
+		{"no name", "", ""},
+		{"a name that is not UTF-8", "\xff", "a"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			u := open(t, nil, User{Name: "nav", Hashes: []string{a, b}}, User{Name: "scanner"})
+			var hashed []string
+			u.compare = func(password, hash string) (bool, error) {
+				hashed = append(hashed, hash)
+				return argon2id.ComparePasswordAndHash(password, hash)
+			}
+			u.Login(t.Context(), tc.user, tc.password)
+			if len(hashed) != 2 || hashed[0] != a || hashed[1] != b {
+				t.Errorf("%d hashes were computed: %q; want both of the one user who has some", len(hashed), hashed)
+			}
+		})
+	}
+}
+
 func TestCacheBelievesAGoodLoginForAMinute(t *testing.T) {
 	now := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 	u := open(t, func() time.Time { return now }, User{Name: "nav", Hashes: []string{cheap(t, "pw", 1)}})
