@@ -93,7 +93,8 @@ type Account struct {
 type Options struct {
 	Store       Store // the queue does not close it
 	Relayer     Relayer
-	Reporter    Reporter // nil: nobody gets reports
+	Reporter    Reporter                           // nil: nobody gets reports
+	Ended       func(ctx context.Context, e Ended) // hears what was ended or held, once that is durable; nil: nobody. It must not block for long
 	Accounts    []Account
 	GiveUpAfter time.Duration // age at which a message fails; 0 is 5 days
 	WarnAfter   time.Duration // age at which Reporter hears that it is late; 0 is never
@@ -115,6 +116,7 @@ type Queue struct {
 	store       Store
 	relayer     Relayer
 	reporter    Reporter
+	ended       func(context.Context, Ended)
 	schedule    Schedule
 	rules       rules
 	warnAfter   time.Duration
@@ -139,7 +141,7 @@ type Queue struct {
 // New returns a queue that takes messages, and relays them while Run runs.
 func New(o Options) *Queue {
 	q := &Queue{
-		store: o.Store, relayer: o.Relayer, reporter: o.Reporter, stopGrace: o.StopGrace, events: o.Events, clock: o.Now,
+		store: o.Store, relayer: o.Relayer, reporter: o.Reporter, ended: o.Ended, stopGrace: o.StopGrace, events: o.Events, clock: o.Now,
 		jitter:      o.Jitter,
 		schedule:    Schedule{GiveUpAfter: orDefault(o.GiveUpAfter, 5*24*time.Hour)},
 		rules:       rules{reports: o.Reporter != nil, keepBodies: o.KeepBodies},

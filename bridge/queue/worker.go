@@ -125,6 +125,7 @@ func (q *Queue) tell(ctx context.Context, e Entry, after Item) {
 	if after.State().Final() {
 		q.usage.left(e)
 	}
+	q.end(ctx, e.Item, after, false)
 	if after.Damage != nil && after.Lease == "" {
 		q.tellDamaged(ctx, e, after)
 		return
