@@ -13,7 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"postern/auth/token"
-	"postern/bridge/envelope"
+	"postern/bridge/envelope/envelopetest"
 	"postern/bridge/message"
 	"postern/bridge/reply"
 )
@@ -45,14 +45,7 @@ func (w *way) Send(_ context.Context, out message.Outgoing) reply.Outcome {
 	return w.send
 }
 
-func address(t *testing.T, s string) envelope.Address {
-	t.Helper()
-	a, err := envelope.ParseAddress(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return a
-}
+var address = envelopetest.Address
 
 func TestProvider(t *testing.T) {
 	const role = "yellow provider contoso, reach: "

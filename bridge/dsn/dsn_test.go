@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"postern/bridge/envelope"
+	"postern/bridge/envelope/envelopetest"
 	"postern/bridge/message"
 	"postern/bridge/reply"
 )
@@ -25,14 +26,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 var day = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 
-func address(t testing.TB, s string) envelope.Address {
-	t.Helper()
-	a, err := envelope.ParseAddress(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return a
-}
+var address = envelopetest.Address
 
 // base is a report without recipients.
 func base(t testing.TB) Report {

@@ -12,6 +12,7 @@ import (
 
 	"postern/bridge/dsn"
 	"postern/bridge/envelope"
+	"postern/bridge/envelope/envelopetest"
 	"postern/bridge/event"
 	"postern/bridge/reply"
 )
@@ -26,14 +27,7 @@ type office struct {
 	kept string // what Memory holds
 }
 
-func address(t testing.TB, s string) envelope.Address {
-	t.Helper()
-	a, err := envelope.ParseAddress(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return a
-}
+var address = envelopetest.Address
 
 func newOffice(t testing.TB, notify ...string) *office {
 	o := &office{up: map[string]bool{"erp": true, "hr": true}}

@@ -5,20 +5,11 @@ import (
 	"testing"
 
 	"postern/bridge/envelope"
+	"postern/bridge/envelope/envelopetest"
 	"postern/bridge/message"
 )
 
-func address(t testing.TB, s string) envelope.Address {
-	t.Helper()
-	if s == "" {
-		return envelope.Address{}
-	}
-	a, err := envelope.ParseAddress(s)
-	if err != nil {
-		t.Fatalf("%q: %v", s, err)
-	}
-	return a
-}
+var address = envelopetest.Address
 
 // policy is one case: what the configuration says, what the application hands in, and what leaves.
 type policy struct {

@@ -16,6 +16,7 @@ import (
 
 	"postern/auth/token"
 	"postern/bridge/envelope"
+	"postern/bridge/envelope/envelopetest"
 	"postern/bridge/event"
 	"postern/bridge/message"
 	"postern/bridge/reply"
@@ -65,14 +66,7 @@ func (s *sink) Handle(_ context.Context, e event.Event) {
 	s.lines = append(s.lines, line)
 }
 
-func address(t testing.TB, s string) envelope.Address {
-	t.Helper()
-	a, err := envelope.ParseAddress(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return a
-}
+var address = envelopetest.Address
 
 // bench is a transport with all that is around it.
 type bench struct {

@@ -14,6 +14,7 @@ import (
 
 	"postern/auth/token"
 	"postern/bridge/envelope"
+	"postern/bridge/envelope/envelopetest"
 	"postern/bridge/event"
 	"postern/bridge/message"
 	"postern/bridge/reply"
@@ -142,14 +143,7 @@ const (
 	plainBody   = "Hello\r\n"
 )
 
-func mustAddress(t *testing.T, s string) envelope.Address {
-	t.Helper()
-	a, err := envelope.ParseAddress(s)
-	if err != nil {
-		t.Fatalf("ParseAddress(%q): %v", s, err)
-	}
-	return a
-}
+var mustAddress = envelopetest.Address
 
 // outgoing is a first attempt to relay body to these recipients.
 func outgoing(t *testing.T, body string, recipients ...string) message.Outgoing {
