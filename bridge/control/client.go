@@ -45,7 +45,7 @@ func Dial(ctx context.Context, dataDir string) (*Client, error) {
 	defer cancel()
 	switch err := c.do(soon, "HEAD", "/", nil, nil); {
 	case errors.Is(err, context.DeadlineExceeded):
-		return nil, errors.Join(fmt.Errorf("%w on %s (data_dir); run: postern service restart", ErrSilent, dataDir), c.Close())
+		return nil, errors.Join(fmt.Errorf("the daemon on %s (data_dir) %w; run: postern service restart", dataDir, ErrSilent), c.Close())
 	case ctx.Err() != nil:
 		return nil, errors.Join(err, c.Close())
 	}

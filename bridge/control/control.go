@@ -17,7 +17,7 @@ import (
 var ErrNotRunning = errors.New("no daemon is running")
 
 // ErrSilent says that a daemon runs on this data_dir and hangs.
-var ErrSilent = errors.New("the daemon does not answer")
+var ErrSilent = errors.New("does not answer")
 
 // Service is what the command line may ask. Safe for concurrent use.
 type Service interface {

@@ -51,6 +51,7 @@ tokens, what is parked and why, and what to do.`,
 			if err != nil || asJSON {
 				return c.printJSON(list, err)
 			}
+			c.warnStopped(svc)
 			return printAccounts(c.out, list, time.Now())
 		},
 	}

@@ -126,6 +126,9 @@ held, and what failed. --all and --state relayed show what was relayed too.`,
 				return err
 			}
 			defer done()
+			if !asJSON {
+				c.warnStopped(svc)
+			}
 			q.IDs = ids
 			list := queuePrinter{out: c.out, json: asJSON, now: time.Now()}
 			if err := list.print(cmd.Context(), svc, q); err != nil {

@@ -57,6 +57,13 @@ func (c *cli) warnBroken(m *config.Mistakes) {
 	}
 }
 
+// warnStopped says that what was printed is all that there will be: without it everything may look in order.
+func (c *cli) warnStopped(svc control.Service) {
+	if _, running := svc.(*control.Client); !running {
+		fmt.Fprintln(c.err, "warning: postern is not running, and no mail leaves; run: postern service start")
+	}
+}
+
 // despite reaches the running daemon where the configuration could not be loaded for the reason err: by what the file says
 // of data_dir, whatever else is wrong with it. Where no daemon is found it returns err.
 func (c *cli) despite(ctx context.Context, err error) (*control.Client, *config.Mistakes, error) {
