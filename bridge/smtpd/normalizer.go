@@ -200,7 +200,7 @@ func (n *normalizer) plain(b []byte) {
 	n.oneDot = false
 	n.line += int64(len(b))
 	n.octets += int64(len(b))
-	if n.line > maxText {
+	if n.line > maxText && n.refusal == nil {
 		n.refuse("5.6.0", fmt.Sprintf("The message contains a line of more than %d octets", maxText))
 	}
 	n.checkSize()
@@ -258,7 +258,7 @@ func (n *normalizer) unended() string {
 }
 
 func (n *normalizer) checkSize() {
-	if n.octets > n.limit {
+	if n.octets > n.limit && n.refusal == nil { // the text is written once, not for each line that still comes
 		n.refuse("5.3.4", fmt.Sprintf("The message is larger than %d octets", n.limit))
 	}
 }

@@ -90,6 +90,23 @@ func FuzzNormalizer(f *testing.F) {
 	})
 }
 
+// A refused text is read on to its end, which may be 64 MB away: that must cost nothing but the reading.
+func TestTheRestOfARefusedTextAllocatesNothing(t *testing.T) {
+	for _, tc := range []struct{ name, line string }{
+		{"empty lines", "\r\n"}, {"bare LF", "\n"}, {"bare CR", "\r"}, {"NUL", "\x00"}, {"dots", ".\n"}, {"a line without end", "xxxx"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			n := new(normalizer)
+			n.reset(Options{MaxMessage: 10})
+			in := []byte(strings.Repeat(tc.line, 1<<20/len(tc.line)))
+			n.take([]byte("a message of more than ten octets\r\n"))
+			if got := testing.AllocsPerRun(2, func() { n.take(in) }); got > 10 {
+				t.Errorf("a megabyte of it makes %.0f allocations", got)
+			}
+		})
+	}
+}
+
 // tolerated are texts in which the two switches make a difference.
 var tolerated = []struct {
 	name, in  string
