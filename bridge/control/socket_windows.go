@@ -29,7 +29,20 @@ func Listen(dataDir string) (net.Listener, token.Secret, error) {
 		l.Close()
 		return nil, "", fmt.Errorf("write the control address: %w", err)
 	}
-	return l, token.Secret(key), nil
+	return addressed{l, path}, token.Secret(key), nil
+}
+
+// addressed is a listener whose address stands in a file, as long as it listens: the installer sees by the file whether an
+// upgrade finds a daemon that runs.
+type addressed struct {
+	net.Listener
+	file string
+}
+
+// Close implements net.Listener. It may be called twice, in the process that holds data_dir.
+func (a addressed) Close() error {
+	_ = os.Remove(a.file) // one that stays names a port where nobody answers
+	return a.Listener.Close()
 }
 
 // CheckPath finds nothing wrong: a file in dataDir has no limit of its own.
