@@ -59,11 +59,16 @@ func (s *Sandbox) servePage(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	s.mu.Unlock()
-	writePage(w, http.StatusOK, pageHTML, d, d.Nonce, "'none'")
+	writePage(w, http.StatusOK, pageHTML, d, policy{style: d.Nonce, forms: "'none'"})
 }
 
-// writePage writes a page whose style has that nonce and whose forms go to formAction. It loads nothing else.
-func writePage(w http.ResponseWriter, status int, html string, data any, nonce, formAction string) {
+// policy is what a page may do beyond showing itself.
+type policy struct {
+	style string // the nonce of its own
+	forms string // where they may go, as CSP says it
+}
+
+func writePage(w http.ResponseWriter, status int, html string, data any, may policy) {
 	var b bytes.Buffer
 	page, err := template.New("page").Parse(html)
 	if err == nil {
@@ -74,8 +79,8 @@ func writePage(w http.ResponseWriter, status int, html string, data any, nonce, 
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Content-Security-Policy", "default-src 'none'; img-src data:; style-src 'nonce-"+nonce+
-		"'; base-uri 'none'; frame-ancestors 'none'; form-action "+formAction)
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; img-src data:; style-src 'nonce-"+may.style+
+		"'; base-uri 'none'; frame-ancestors 'none'; form-action "+may.forms)
 	w.Header().Set("Referrer-Policy", "no-referrer")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)

@@ -94,7 +94,7 @@ func (q *tokenRequest) failPage(e stsError) {
 // the redirect that follows.
 func (s *Sandbox) writeSignin(w http.ResponseWriter, status int, d signinData, target string) {
 	d.Nonce = random(16)
-	writePage(w, status, signinHTML, d, d.Nonce, strings.TrimSpace("'self' "+target))
+	writePage(w, status, signinHTML, d, policy{style: d.Nonce, forms: strings.TrimSpace("'self' " + target)})
 }
 
 // localPage lets only this machine's browser at a page, and only by that method; else it answers.

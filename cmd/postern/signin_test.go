@@ -197,7 +197,7 @@ func TestSignInWithABrowser(t *testing.T) {
 			}
 		}
 		for line := range strings.Lines(string(out)) {
-			if len(line) > 81 && !strings.HasPrefix(line, "http") {
+			if len(line) > 81 && !strings.HasPrefix(line, "http") && !strings.HasPrefix(line, "time=") { // the log has no columns
 				t.Errorf("a line has more than 80 columns: %s", line)
 			}
 		}
