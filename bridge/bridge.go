@@ -45,6 +45,7 @@ import (
 	"postern/bridge/event"
 	"postern/bridge/expiry"
 	"postern/bridge/incident"
+	"postern/bridge/leftover"
 	"postern/bridge/logbook"
 	"postern/bridge/notice"
 	"postern/bridge/queue"
@@ -98,6 +99,7 @@ type Bridge struct {
 	contents  *contents.Store
 	pacer     *submission.Pacer
 	mailboxes *mailboxes
+	leftovers *leftover.Sweeper
 	quota     *quota.Counter
 	admin     atomic.Pointer[admin] // another configuration is another admin
 	control   *control.Server
@@ -236,6 +238,8 @@ func (b *Bridge) openBack(ctx context.Context, key token.Secret) (err error) {
 	}
 	qo := queueOptions(b.cfg, b.store, b.relay, b.events)
 	qo.Reporter = reporter{b.live.Load, b.notices}
+	qo.Ended = b.ended
+	b.leftovers = leftover.New(leftover.Options{Store: b.store, Remove: b.removeLeft, Events: b.events})
 	b.queue = queue.New(qo)
 	b.mailboxes = &mailboxes{relay: b.relay, queue: b.queue, now: time.Now}
 	if err := b.mailboxes.set(b.cfg, b.outlets.routes(b.cfg), qo.Accounts); err != nil {
@@ -250,7 +254,7 @@ func (b *Bridge) openBack(ctx context.Context, key token.Secret) (err error) {
 	if err := backup.Sweep(b.cfg.Bridge.DataDir); err != nil {
 		return err
 	}
-	if err := placeOf(b.cfg, b.store, b.events).Claim(ctx, b.queue); err != nil {
+	if err := placeOf(b.cfg, b.store, b.events).Claim(ctx, copied{b.queue, b.store}); err != nil {
 		return err
 	}
 	b.admin.Store(&admin{cfg: b.cfg, accounts: b.accounts, counts: b.queue.Counts, states: b.relay.States, freed: b.freed, events: b.events, mailAdmin: b.mailAdmin(),
@@ -338,6 +342,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 	})
 	r.open("recipients per day", func() error { return b.quota.Run(ctx, b.store) })
 	r.open("notices", func() error { return b.notices.Run(ctx) })
+	r.open("leftovers", func() error { return b.leftovers.Run(ctx) })
 	r.open("replaced transports", func() error { return b.shutRetired(ctx) })
 	r.open("control", func() error { return b.control.Serve(b.socket) })
 	r.open("watchdog", func() error { return b.watchdog(ctx) })

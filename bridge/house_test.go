@@ -24,7 +24,7 @@ var (
 var household = map[string][]string{
 	"bridge/envelope": {"-"}, "bridge/reply": {"-"}, "bridge/event": {"-"}, "auth/token": {"-"}, "auth/diagnosis": {"-"},
 
-	"bridge": {"auth", "auth/entra", "auth/vault", "bridge/backup", "bridge/certificate", "bridge/check", "bridge/config", "bridge/contents", "bridge/control", "bridge/datadir", "bridge/expiry", "bridge/incident", "bridge/logbook", "bridge/notice", "bridge/origin",
+	"bridge": {"auth", "auth/entra", "auth/vault", "bridge/backup", "bridge/certificate", "bridge/check", "bridge/config", "bridge/contents", "bridge/control", "bridge/datadir", "bridge/expiry", "bridge/incident", "bridge/leftover", "bridge/logbook", "bridge/notice", "bridge/origin",
 		"bridge/queue", "bridge/queue/sqlite", "bridge/quota",
 		"bridge/relay", "bridge/sample", "bridge/service", "bridge/smtpd", "bridge/stationery", "bridge/submission", "bridge/transport/graph",
 		"bridge/transport/smarthost", "bridge/users", "bridge/webclient"},

@@ -51,8 +51,9 @@ func (s *stoppedQueue) open(ctx context.Context) (*queue.Queue, backupStore, err
 	events := event.NewBus(logbook.Sink{Log: s.log.Logger})
 	o := queueOptions(s.cfg, store, nil, events)
 	o.Relayer = nobodyRelays{}
+	o.Ended = endedWhileStopped(s.cfg, store, events)
 	q := queue.New(o)
-	if err := placeOf(s.cfg, store, events).Claim(ctx, q); err != nil {
+	if err := placeOf(s.cfg, store, events).Claim(ctx, copied{q, store}); err != nil {
 		return nil, nil, errors.Join(err, store.Close())
 	}
 	s.queue, s.store = q, store

@@ -44,7 +44,7 @@ func (r *Relay) Tidy(ctx context.Context, id envelope.ID, over func(context.Cont
 		if !ok || !t.CanTidy() {
 			continue
 		}
-		if !r.isOpen(a, w.name) {
+		if r.isStopped(a, w.name) {
 			return errStopped
 		}
 		for _, p := range parts(out) {
@@ -106,9 +106,9 @@ func (r *Relay) leave(id envelope.ID, d *door) {
 	}
 }
 
-func (r *Relay) isOpen(a Account, transport string) bool {
+func (r *Relay) isStopped(a Account, transport string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	_, s := r.state(a, transport, r.now())
-	return s == open
+	return s == stopped
 }

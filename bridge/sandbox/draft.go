@@ -270,6 +270,9 @@ func (d *draft) seenSent() bool {
 
 // sendDraft is POST /messages/{id}/send: the verdict on a whole message, as of sendMail.
 func (c *graphCall) sendDraft(mailbox Mailbox, id string) {
+	if c.sendFault(mailbox) {
+		return
+	}
 	c.drain()
 	c.s.mu.Lock()
 	d := c.find(mailbox, id)

@@ -27,6 +27,7 @@ const (
 	AtPatch      Where = "patch"     // PATCH /messages/{id}
 	AtDelete     Where = "delete"    // DELETE /messages/{id}
 	AtAttach     Where = "attach"    // POST /messages/{id}/attachments
+	AtSend       Where = "send"      // sendMail and POST /messages/{id}/send, the request and not the verdict
 	AtSession    Where = "session"   // createUploadSession
 	AtUpload     Where = "upload"    // a slice at the upload host; Outcome "expire": the session is gone, "back": half of the slice is lost
 	AtDot        Where = "dot"       // the verdict on a whole message, SMTP and Graph; wants Outcome
@@ -54,7 +55,7 @@ type Fault struct {
 	RetryAfter string   `json:"retry_after"` // token, graph: the header
 	Reply      string   `json:"reply"`       // smtp-*: the reply, without the line end; a 421 ends the connection
 	Drop       bool     `json:"drop"`        // cut the connection
-	Late       bool     `json:"late"`        // draft, attach, upload: only after it was done, instead of the answer
+	Late       bool     `json:"late"`        // draft, attach, send, upload: only after it was done, instead of the answer
 	Delay      Duration `json:"delay"`       // wait first; alone, the thing itself then goes on
 }
 
@@ -89,7 +90,7 @@ func (f *Fault) check() error {
 			return fmt.Errorf("the sandbox has no AADSTS%d", f.AADSTS)
 		}
 		any = any || f.AADSTS != 0 || f.Status != 0
-	case slices.Contains([]Where{AtGraph, AtCreate, AtLook, AtPatch, AtDelete, AtAttach, AtSession}, f.Where):
+	case slices.Contains([]Where{AtGraph, AtCreate, AtLook, AtPatch, AtDelete, AtAttach, AtSend, AtSession}, f.Where):
 		any = any || f.Status != 0
 	case f.Where == AtUpload:
 		if f.Outcome != "" && f.Outcome != "expire" && f.Outcome != "back" {
@@ -107,7 +108,7 @@ func (f *Fault) check() error {
 		}
 		any = any || f.Reply != ""
 	default:
-		return fmt.Errorf("there is no place %q: token, devicecode, graph, draft, look, patch, delete, attach, session, upload, dot, smtp-greeting, smtp-starttls, smtp-auth, smtp-mail, smtp-rcpt or smtp-data", f.Where)
+		return fmt.Errorf("there is no place %q: token, devicecode, graph, draft, look, patch, delete, attach, send, session, upload, dot, smtp-greeting, smtp-starttls, smtp-auth, smtp-mail, smtp-rcpt or smtp-data", f.Where)
 	}
 	if f.Status != 0 && (f.Status < 200 || f.Status > 599) {
 		return fmt.Errorf("%d is not an HTTP status that ends a request", f.Status)

@@ -17,6 +17,7 @@ type graphCall struct {
 	set   Switches
 	id    string // request-id
 	token *accessToken
+	late  *Fault // strikes instead of the answer
 }
 
 // serveGraph answers /v1.0/... ; rest is what follows the version. Segments are compared without regard to case.
@@ -95,6 +96,16 @@ func (c *graphCall) strike(f *Fault) bool {
 		return true
 	}
 	return false
+}
+
+// sendFault strikes a request to send; what is ordered Late waits for the answer.
+func (c *graphCall) sendFault(own Mailbox) (struck bool) {
+	f := c.s.takeFault(AtSend, own.Address)
+	if f != nil && f.Late {
+		c.late = f
+		return false
+	}
+	return f != nil && !c.strike(f)
 }
 
 // drain reads the rest of the request, so that a client that is still writing sees the answer and not a reset.
@@ -219,6 +230,9 @@ func (c *graphCall) sendMail(id string) {
 		c.fail(http.StatusNotFound, "ErrorInvalidUser", "The requested user '"+id+"' is invalid.")
 		return
 	}
+	if c.sendFault(own) {
+		return
+	}
 	key := "graph " + c.token.clientID + " " + mailbox.Address
 	fits := c.s.enter(key, func(w Switches) int { return w.GraphConcurrency })
 	defer c.s.leave(key)
@@ -334,6 +348,9 @@ func headerRecipients(m mailText) (out []string, err error) {
 
 // answer writes an outcome; l is nil before there is a message.
 func (c *graphCall) answer(o outcome, l *letter) {
+	if c.late != nil && !c.strike(c.late) {
+		return
+	}
 	if o.retryAfter {
 		setRetryAfter(c.w, c.set.RetryAfter)
 	}
