@@ -1,7 +1,33 @@
 package sqlite
 
+import (
+	"bytes"
+	"database/sql"
+)
+
 // SelectDue is the query of a claim, for the test of its plan.
 const SelectDue = selectDue
 
 // Schema1 is the first version's, for the test of the upgrade.
 const Schema1 = schema1
+
+// ReadRemains finds what lies in a file and its log, and reads all of it.
+func ReadRemains(file, log []byte) (messages, recipients, chunks int) {
+	r := scanPages(newPages(bytes.NewReader(file), int64(len(file)), bytes.NewReader(log), int64(len(log))))
+	for seq := range r.messages {
+		if values, _ := r.message(seq); values != nil {
+			messages++
+		}
+	}
+	for seq := range r.recipients {
+		rows, _ := r.recipientsOf(seq)
+		recipients += len(rows)
+	}
+	for at, p := range r.chunks {
+		if _, _, err := r.record(p, shapeOfChunk); err == nil {
+			chunks++
+		}
+		_, _ = r.body(at>>chunkBits, 1<<20, sql.NullInt64{})
+	}
+	return messages, recipients, chunks
+}

@@ -3,10 +3,8 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -21,7 +19,7 @@ type Salvage struct {
 	Why   error  // what was found
 	Aside string // where the damaged file lies now; a person may look into it, and deletes it
 	Saved int    // messages that are in the new store whole, finished ones included
-	Held  []Loss // messages that are in the new store without their body, held
+	Held  []Loss // messages that are in the new store, held: without their body, or not known to be whole
 	Lost  []Loss // messages of which nothing, or next to nothing, could be read
 }
 
@@ -132,7 +130,7 @@ func putAside(path, to string) error {
 }
 
 // copyFrom copies message by message, each by its number, because a damaged page ends a walk over the table but not a
-// look at another row. Where nothing of the table can be read, the file is only named.
+// look at another row; and what SQLite does not find, page by page. Where nothing can be read, the file is only named.
 func (s *Store) copyFrom(ctx context.Context, report *Salvage) error {
 	from := report.Aside
 	repaired, err := readable(from)
@@ -143,20 +141,28 @@ func (s *Store) copyFrom(ctx context.Context, report *Salvage) error {
 		from = repaired
 		defer removeStore(repaired)
 	}
+	rest, err := findRemains(report.Aside)
+	if err != nil {
+		return err
+	}
+	defer rest.close()
 	old, err := sql.Open("sqlite", dsn(from, true))
 	if err != nil {
 		return err
 	}
 	defer old.Close()
 	old.SetMaxOpenConns(1)
-	columns, err := columnsOf(ctx, old, "messages")
-	if err != nil {
+	d := damagedStore{db: old, rest: rest}
+	if d.whole, err = columnsOfMessage(ctx, s.read); err != nil {
+		return err
+	}
+	if d.columns, err = columnsOf(ctx, old, "messages"); err != nil && rest.last == 0 {
 		report.Lost = append(report.Lost, Loss{Err: fmt.Errorf("nothing in the file can be read: %w", err)})
 		return nil
 	}
-	last := lastNumber(ctx, old)
+	last := max(lastNumber(ctx, old), rest.last)
 	for seq := int64(1); seq <= last; seq++ {
-		if err := s.copyMessage(ctx, old, columns, seq, report); err != nil {
+		if err := s.copyMessage(ctx, d, seq, report); err != nil {
 			return err
 		}
 	}
@@ -203,20 +209,8 @@ func lastNumber(ctx context.Context, old *sql.DB) (last int64) {
 	return last
 }
 
-// saved is one message as it was read from the damaged file.
-type saved struct {
-	columns    []string
-	values     []any
-	recipients [][]any
-	chunks     [][]any
-	loss       Loss
-	body       error // why the body is not whole
-}
-
-const recipientColumns = "seq, n, address, state, next_attempt, attempts, sender_waits, doubts, last"
-
-func (s *Store) copyMessage(ctx context.Context, old *sql.DB, columns []string, seq int64, report *Salvage) error {
-	m, there := readSaved(ctx, old, columns, seq)
+func (s *Store) copyMessage(ctx context.Context, d damagedStore, seq int64, report *Salvage) error {
+	m, there := d.read(ctx, seq)
 	switch {
 	case !there:
 		return nil
@@ -231,69 +225,13 @@ func (s *Store) copyMessage(ctx context.Context, old *sql.DB, columns []string, 
 	case err != nil:
 		m.loss.Err = err
 		report.Lost = append(report.Lost, m.loss)
-	case m.body != nil:
-		m.loss.Err = m.body
+	case m.held() != nil:
+		m.loss.Err = m.held()
 		report.Held = append(report.Held, m.loss)
 	default:
 		report.Saved++
 	}
 	return nil
-}
-
-// readSaved reads what there is of the number; there is false where nothing hints at a message.
-func readSaved(ctx context.Context, old *sql.DB, columns []string, seq int64) (m saved, there bool) {
-	m = saved{columns: columns, loss: Loss{Number: seq}}
-	rows, err := readRows(ctx, old, len(columns), "SELECT "+strings.Join(columns, ", ")+" FROM messages WHERE seq = ?", seq)
-	if err != nil {
-		m.loss.Err = fmt.Errorf("its row cannot be read: %w", err)
-		return m, true
-	}
-	if len(rows) == 0 {
-		return m, false
-	}
-	m.values = rows[0]
-	m.loss.ID, m.loss.Account = m.text("id"), m.text("account")
-	var session struct {
-		User string `json:"user"`
-	}
-	if json.Unmarshal([]byte(m.text("session")), &session) == nil {
-		m.loss.User = session.User
-	}
-	if m.text("state") == unfinished {
-		return m, false // nobody was told that it is kept
-	}
-	m.recipients, err = readRows(ctx, old, 9, "SELECT "+recipientColumns+" FROM recipients WHERE seq = ? ORDER BY n", seq)
-	if err == nil && len(m.recipients) == 0 {
-		err = errors.New("there are none")
-	}
-	if err != nil {
-		m.loss.Err = fmt.Errorf("its recipients cannot be read: %w", err)
-		return m, true
-	}
-	if m.number("has_body") != 0 {
-		m.chunks, m.body = readBodyOf(ctx, old, seq, m.number("header_size")+m.number("body_size"), m.sum())
-	}
-	return m, true
-}
-
-func readBodyOf(ctx context.Context, old *sql.DB, seq, size int64, sum sql.NullInt64) (chunks [][]any, err error) {
-	chunks, err = readRows(ctx, old, 2, "SELECT at, data FROM chunks WHERE at >= ? AND at < ? ORDER BY at", chunkKey(seq, 0), chunkKey(seq+1, 0))
-	if err != nil {
-		return nil, fmt.Errorf("its body cannot be read: %w", err)
-	}
-	found := uint32(0)
-	for _, c := range chunks {
-		data, _ := c[1].([]byte)
-		size -= int64(len(data))
-		found = crc32.Update(found, castagnoli, data)
-	}
-	switch {
-	case size != 0:
-		return nil, fmt.Errorf("%d octets of its body are missing or too many", size)
-	case sum.Valid && sum.Int64 != int64(found):
-		return nil, errors.New("its octets are not those that were written")
-	}
-	return chunks, nil
 }
 
 // readRows reads whole rows of n values.
@@ -314,77 +252,6 @@ func readRows(ctx context.Context, db *sql.DB, n int, query string, args ...any)
 		all = append(all, values)
 	}
 	return all, rows.Err()
-}
-
-func (m *saved) at(column string) int {
-	for i, c := range m.columns {
-		if c == column {
-			return i
-		}
-	}
-	return -1
-}
-
-func (m *saved) text(column string) string {
-	if i := m.at(column); i >= 0 {
-		if s, ok := m.values[i].(string); ok {
-			return s
-		}
-	}
-	return ""
-}
-
-func (m *saved) number(column string) int64 {
-	if i := m.at(column); i >= 0 {
-		if n, ok := m.values[i].(int64); ok {
-			return n
-		}
-	}
-	return 0
-}
-
-// sum is that of the message's octets, where the version that wrote it kept one.
-func (m *saved) sum() (sum sql.NullInt64) {
-	if i := m.at("sum"); i >= 0 {
-		sum.Int64, sum.Valid = m.values[i].(int64)
-	}
-	return sum
-}
-
-// write puts the message into the new store under its old number. Without its body it is held: what of it was in flight
-// or waits cannot be sent.
-func (m *saved) write(t *tx) error {
-	ctx := context.Background()
-	t.touched = true
-	_, err := t.conn.ExecContext(ctx, "INSERT INTO messages ("+strings.Join(m.columns, ", ")+") VALUES (?"+strings.Repeat(", ?", len(m.columns)-1)+")", m.values...)
-	for _, r := range m.recipients {
-		if err == nil {
-			_, err = t.conn.ExecContext(ctx, "INSERT INTO recipients ("+recipientColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", r...)
-		}
-	}
-	for _, c := range m.chunks {
-		if err == nil {
-			_, err = t.exec(t.insertChunk, c...)
-		}
-	}
-	if err != nil || m.body == nil {
-		return err
-	}
-	return m.hold(t)
-}
-
-func (m *saved) hold(t *tx) error {
-	ctx := context.Background()
-	last, err := encodeLast(queue.Last{Err: "the store was damaged: " + m.body.Error()})
-	if err == nil {
-		_, err = t.conn.ExecContext(ctx, "UPDATE recipients SET state = 'held', next_attempt = NULL, last = ? WHERE seq = ? AND state NOT IN ('relayed', 'failed')",
-			last, m.loss.Number)
-	}
-	if err == nil {
-		_, err = t.conn.ExecContext(ctx, `UPDATE messages SET has_body = 0, next_attempt = NULL, lease = '', intent = 0, suspect = 0,
-			state = CASE WHEN state IN ('relayed', 'failed') THEN state ELSE 'held' END WHERE seq = ?`, m.loss.Number)
-	}
-	return err
 }
 
 // copyNotes copies what can be read; the rest is learnt anew.

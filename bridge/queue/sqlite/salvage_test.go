@@ -56,8 +56,8 @@ func checkSalvaged(t *testing.T, s *sqlite.Store, sizes map[envelope.ID]int) (wh
 			missing++
 		case err != nil:
 		case e.Item.State() == queue.Held:
-			if !named[id] || e.HasBody {
-				t.Errorf("%s is held without a name, or with a body", id)
+			if b, err := readBody(s, id); !named[id] || e.HasBody && (err != nil || !bytes.Equal(b, bodyOf(id, size))) {
+				t.Errorf("%s is held without a name, or with another body: %v", id, err)
 			}
 		default:
 			if b, err := readBody(s, id); err != nil || !bytes.Equal(b, bodyOf(id, size)) || e.Damage != nil {
