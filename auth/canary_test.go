@@ -49,7 +49,7 @@ func TestCanary(t *testing.T) {
 	}
 	secrets := Secrets{Store: v}
 	client, err := entra.New(entra.Config{
-		Provider: "contoso", Authority: endpoint.URL, Tenant: "contoso.test", ClientID: "app",
+		Provider: "contoso", Cloud: globalCloud, Authority: endpoint.URL, Tenant: "contoso.test", ClientID: "app",
 		Secret: func() (token.Secret, error) { return secrets.Resolve("vault:contoso") }, SecretRemedy: SecretRemedy("vault:contoso"),
 	})
 	if err != nil {

@@ -91,10 +91,13 @@ type matrixBench struct {
 	at       time.Time
 }
 
+// globalCloud is Microsoft's for most customers.
+var globalCloud = entra.Cloud{Graph: "https://graph.microsoft.com", SMTP: "https://outlook.office.com", ExchangeApps: "https://outlook.office365.com"}
+
 func newMatrixBench(t *testing.T, timeout time.Duration) *matrixBench {
 	t.Helper()
 	b := &matrixBench{endpoint: newTokenEndpoint(t), at: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)}
-	client, err := entra.New(entra.Config{Provider: "contoso", Authority: b.endpoint.URL, Tenant: "contoso.test", ClientID: "1111",
+	client, err := entra.New(entra.Config{Provider: "contoso", Cloud: globalCloud, Authority: b.endpoint.URL, Tenant: "contoso.test", ClientID: "1111",
 		Secret:       func() (token.Secret, error) { return "secret", nil },
 		SecretRemedy: "run: postern secret set contoso", Now: b.now, Timeout: timeout,
 		HTTP: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}})

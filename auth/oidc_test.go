@@ -123,7 +123,7 @@ func startOIDCProvider(t *testing.T) *oidcProvider {
 // client is the app registration of that name.
 func (p *oidcProvider) client(t *testing.T, id string) *entra.Client {
 	t.Helper()
-	c := entra.Config{Provider: "oidc", Authority: p.authority, Tenant: "tenant", ClientID: id, HTTP: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
+	c := entra.Config{Provider: "oidc", Cloud: globalCloud, Authority: p.authority, Tenant: "tenant", ClientID: id, HTTP: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
 	switch id {
 	case "secret":
 		c.Secret = func() (token.Secret, error) { return "a~secret+with/odd=characters&", nil }
@@ -243,7 +243,7 @@ func TestOIDCProvider(t *testing.T) {
 	t.Run("a replayed refresh token revokes its family, and that parks", p.replay)
 	t.Run("a wrong PKCE verifier is refused", p.wrongVerifier)
 	t.Run("a wrong secret parks", func(t *testing.T) {
-		c, err := entra.New(entra.Config{Provider: "oidc", Authority: p.authority, Tenant: "tenant", ClientID: "secret",
+		c, err := entra.New(entra.Config{Provider: "oidc", Cloud: globalCloud, Authority: p.authority, Tenant: "tenant", ClientID: "secret",
 			Secret: func() (token.Secret, error) { return "wrong", nil }, SecretRemedy: "run: postern secret set oidc"})
 		if err != nil {
 			t.Fatal(err)

@@ -87,7 +87,7 @@ func openEntra(cfg *config.Config, p config.Provider, secrets auth.Secrets, watc
 	}
 	c := entra.Config{
 		Provider: p.Name, Authority: p.Authority, Tenant: p.Tenant, ClientID: p.ClientID, HTTP: web, GraphURL: p.Graph, NoDrafts: nobodyDrafts(cfg, p.Name),
-		Cloud: entra.Cloud{Authority: p.Authority, Graph: p.GraphResource, SMTP: p.SMTPScopeHost, ExchangeApps: p.SMTPScopeHostAppOnly},
+		Cloud: entra.Cloud{Graph: p.GraphResource, SMTP: p.SMTPScopeHost, ExchangeApps: p.SMTPScopeHostAppOnly},
 	}
 	if p.ClientSecret.Kind != "" {
 		ref := p.ClientSecret.Kind + ":" + p.ClientSecret.Name

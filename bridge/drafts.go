@@ -17,20 +17,6 @@ func mayDraft(scopes []string) bool {
 	})
 }
 
-// uploadHosts are where files of large messages may go ("Attach large files to Outlook messages", read in November 2026).
-// Microsoft documents outlook.office.com alone; those of the national clouds are their Outlook hosts.
-func uploadHosts(cloud string) []string {
-	switch cloud {
-	case "usgov":
-		return []string{"outlook.office365.us"}
-	case "usgov-dod":
-		return []string{"webmail.apps.mil", "outlook-dod.office365.us"}
-	case "china":
-		return []string{"partner.outlook.cn"}
-	}
-	return []string{"outlook.office.com", "outlook.office365.com"}
-}
-
 // nobodyDrafts reports whether no account of the provider makes drafts, so that their permission need not be asked for.
 func nobodyDrafts(cfg *config.Config, provider string) bool {
 	return !slices.ContainsFunc(cfg.Accounts, func(a config.Account) bool { return a.Provider == provider && a.Drafts != "never" })

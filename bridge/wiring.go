@@ -255,7 +255,7 @@ func openGraph(cfg *config.Config, a config.Account, p config.Provider, tokens *
 	if o.HTTP, err = webClient(cfg, p); err != nil {
 		return nil, err
 	}
-	o.Drafts, o.UploadHosts = graph.Drafts(a.Drafts), uploadHosts(p.Cloud)
+	o.Drafts, o.UploadHosts = graph.Drafts(a.Drafts), p.UploadHosts
 	if !o.AppOnly { // the roles of an application's token are in no answer: it is tried
 		o.MayDraft = func() bool { return mayDraft(tokens.Scopes(token.Graph)) }
 	}

@@ -2,32 +2,11 @@ package entra
 
 import "postern/auth/token"
 
-// Cloud is where one of Microsoft's clouds has its token endpoint, and what its resources are called in scopes. "" stands
-// for what is not known. Sources: "National cloud authentication" and "Microsoft Graph national cloud deployments", read
-// in November 2026; the SMTP names of usgov and china are seen in use, not documented.
+// Cloud is what the resources of one of Microsoft's clouds are called in scopes. "" stands for what is not known.
 type Cloud struct {
-	Authority    string // https://login.microsoftonline.com
 	Graph        string // prefix of Graph's scopes, https://graph.microsoft.com
 	SMTP         string // prefix of SMTP.Send, https://outlook.office.com
 	ExchangeApps string // prefix of Exchange Online's app-only scope, https://outlook.office365.com
-}
-
-// CloudNamed returns the cloud for global, usgov, usgov-dod or china.
-func CloudNamed(name string) (Cloud, bool) {
-	switch name {
-	case "global": // and GCC
-		return Cloud{"https://login.microsoftonline.com", "https://graph.microsoft.com",
-			"https://outlook.office.com", "https://outlook.office365.com"}, true
-	case "usgov": // GCC High
-		return Cloud{"https://login.microsoftonline.us", "https://graph.microsoft.us",
-			"https://outlook.office365.us", "https://outlook.office365.us"}, true
-	case "usgov-dod":
-		return Cloud{"https://login.microsoftonline.us", "https://dod-graph.microsoft.us", "", ""}, true
-	case "china": // operated by 21Vianet
-		return Cloud{"https://login.partner.microsoftonline.cn", "https://microsoftgraph.chinacloudapi.cn",
-			"https://partner.outlook.cn", "https://partner.outlook.cn"}, true
-	}
-	return Cloud{}, false
 }
 
 // delegated returns the scopes of a refresh, the widest set first, or nil.

@@ -27,8 +27,8 @@ const defaultTimeout = 30 * time.Second
 // Config describes one app registration.
 type Config struct {
 	Provider  string                       // its name in our configuration, for texts
-	Cloud     Cloud                        // default CloudNamed("global")
-	Authority string                       // default the cloud's
+	Cloud     Cloud                        // where it is registered
+	Authority string                       // its token endpoints are below, https://login.microsoftonline.com
 	Tenant    string                       // GUID, domain, or common, organizations, consumers
 	ClientID  string                       // the application (client) id
 	Secret    func() (token.Secret, error) // read for each request; nil: a public client, which has none
@@ -57,12 +57,6 @@ type Client struct {
 
 // New returns a client. Its errors are for a configuration that names no tenant, client or usable authority.
 func New(c Config) (*Client, error) {
-	if c.Cloud == (Cloud{}) {
-		c.Cloud, _ = CloudNamed("global")
-	}
-	if c.Authority == "" {
-		c.Authority = c.Cloud.Authority
-	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}

@@ -62,10 +62,17 @@ func newEndpoint(t *testing.T, handler http.HandlerFunc) *endpoint {
 	return e
 }
 
+// Clouds as the configuration has them, but for dod, whose SMTP scope is unknown here.
+var (
+	global = Cloud{"https://graph.microsoft.com", "https://outlook.office.com", "https://outlook.office365.com"}
+	usgov  = Cloud{"https://graph.microsoft.us", "https://outlook.office365.us", "https://outlook.office365.us"}
+	dod    = Cloud{Graph: "https://dod-graph.microsoft.us"}
+)
+
 func newClient(t *testing.T, authority string, change func(*Config)) *Client {
 	t.Helper()
 	config := Config{
-		Provider: "contoso", Authority: authority, Tenant: "contoso.test", ClientID: "1111-2222",
+		Provider: "contoso", Cloud: global, Authority: authority, Tenant: "contoso.test", ClientID: "1111-2222",
 		Secret:       func() (token.Secret, error) { return secretCanary, nil },
 		SecretRemedy: "run: postern secret set contoso",
 		Now:          func() time.Time { return noon },
@@ -157,7 +164,7 @@ func TestRequests(t *testing.T) {
 			func(c *Client) (token.Grant, error) { return c.ClientCredentials(ctx, token.SMTP) },
 			url.Values{"grant_type": {"client_credentials"}, "client_id": {"1111-2222"}, "client_secret": {secretCanary},
 				"scope": {"https://outlook.office365.com/.default"}}},
-		{"another cloud has other scopes", func(c *Config) { c.Cloud, _ = CloudNamed("usgov") },
+		{"another cloud has other scopes", func(c *Config) { c.Cloud = usgov },
 			func(c *Client) (token.Grant, error) { return c.ClientCredentials(ctx, token.Graph) },
 			url.Values{"grant_type": {"client_credentials"}, "client_id": {"1111-2222"}, "client_secret": {secretCanary},
 				"scope": {"https://graph.microsoft.us/.default"}}},
@@ -469,7 +476,7 @@ func TestMisconfigured(t *testing.T) {
 	}{
 		{"app-only without a secret", func(c *Config) { c.Secret = nil }, token.Graph, "postern secret set contoso"},
 		{"app-only in every tenant", func(c *Config) { c.Tenant = "Organizations" }, token.Graph, "tenant's own GUID"},
-		{"a cloud whose SMTP scope nobody knows", func(c *Config) { c.Cloud, _ = CloudNamed("usgov-dod") }, token.SMTP, "another transport"},
+		{"a cloud whose SMTP scope nobody knows", func(c *Config) { c.Cloud = dod }, token.SMTP, "another transport"},
 		{"a secret that is not there", func(c *Config) {
 			c.Secret = func() (token.Secret, error) { return "", errors.New("vault:contoso is not set") }
 		}, token.Graph, "postern secret set contoso"},
@@ -486,8 +493,9 @@ func TestMisconfigured(t *testing.T) {
 		})
 	}
 	for name, c := range map[string]Config{
-		"no tenant":         {ClientID: "x"},
-		"no client":         {Tenant: "x"},
+		"no tenant":         {ClientID: "x", Authority: "https://login.contoso.test"},
+		"no client":         {Tenant: "x", Authority: "https://login.contoso.test"},
+		"no authority":      {Tenant: "x", ClientID: "x"},
 		"another scheme":    {Tenant: "x", ClientID: "x", Authority: "ldap://x"},
 		"no URL":            {Tenant: "x", ClientID: "x", Authority: "login"},
 		"a URL that is not": {Tenant: "x", ClientID: "x", Authority: "https://%"},

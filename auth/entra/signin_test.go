@@ -36,9 +36,9 @@ func TestOffer(t *testing.T) {
 		{"SMTP alone", nil, token.Wants{Resources: both[1:], Drafts: true}, "openid profile offline_access User.Read SMTP.Send", ""},
 		{"personal accounts know nothing shared", func(c *Config) { c.Tenant = "consumers" }, token.Wants{Resources: both, Drafts: true},
 			"openid profile offline_access User.Read Mail.Send Mail.ReadWrite SMTP.Send", ""},
-		{"a cloud whose SMTP scope nobody knows", func(c *Config) { c.Cloud, _ = CloudNamed("usgov-dod") }, token.Wants{Resources: both},
+		{"a cloud whose SMTP scope nobody knows", func(c *Config) { c.Cloud = dod }, token.Wants{Resources: both},
 			"openid profile offline_access User.Read Mail.Send Mail.Send.Shared", ""},
-		{"there, SMTP alone", func(c *Config) { c.Cloud, _ = CloudNamed("usgov-dod") }, token.Wants{Resources: both[1:]}, "", "use another transport"},
+		{"there, SMTP alone", func(c *Config) { c.Cloud = dod }, token.Wants{Resources: both[1:]}, "", "use another transport"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c := newClient(t, "https://login.test/", tc.change)

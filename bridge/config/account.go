@@ -53,6 +53,9 @@ type Provider struct {
 	// GraphResource, SMTPScopeHost and SMTPScopeHostAppOnly are what OAuth scopes begin with, for Graph, for SMTP with
 	// delegated sign-in and for SMTP with app-only sign-in; without a final slash. From the cloud, not from the file.
 	GraphResource, SMTPScopeHost, SMTPScopeHostAppOnly string
+
+	// UploadHosts are where files of large messages may go. From the cloud, not from the file.
+	UploadHosts []string
 }
 
 // SecretRef says where a secret is kept. The zero value is no secret.

@@ -129,6 +129,7 @@ func TestLoadFillsInWhatTheFileLeavesOpen(t *testing.T) {
 		Authority: "https://login.microsoftonline.com", Graph: "https://graph.microsoft.com/v1.0",
 		SMTP: "smtp.office365.com:587", SMTPTLS: "starttls", GraphResource: "https://graph.microsoft.com",
 		SMTPScopeHost: "https://outlook.office.com", SMTPScopeHostAppOnly: "https://outlook.office365.com",
+		UploadHosts: []string{"outlook.office.com", "outlook.office365.com"},
 	}}
 	a := defaultAccount()
 	a.Name, a.Provider, a.Mailbox, a.Login, a.Default = "erp", "contoso", "erp@contoso.test", "erp@contoso.test", true
@@ -174,7 +175,7 @@ func TestLoadReadsEveryKey(t *testing.T) {
 			Authority:           "http://127.0.0.1:8080", Graph: "https://graph.contoso.test/v1.0", SMTP: "[::1]:465",
 			SMTPTLS: "implicit", CAFile: filepath.Join(dir, "ca.pem"), AllowHTTP: true,
 			GraphResource: "https://graph.microsoft.us", SMTPScopeHost: "https://outlook.office365.us",
-			SMTPScopeHostAppOnly: "https://outlook.office365.us",
+			SMTPScopeHostAppOnly: "https://outlook.office365.us", UploadHosts: []string{"outlook.office365.us"},
 		}},
 		Accounts: []Account{
 			{Name: "erp", Provider: "contoso", Mailbox: "erp@contoso.test", Login: "svc@contoso.test", SignIn: "delegated",

@@ -193,6 +193,9 @@ func TestEveryCloudHasItsEndpoints(t *testing.T) {
 		if !strings.HasPrefix(p.Graph, p.GraphResource+"/") {
 			t.Errorf("cloud %s: Graph %q is not at its resource %q", name, p.Graph, p.GraphResource)
 		}
+		if len(p.UploadHosts) == 0 {
+			t.Errorf("cloud %s: nowhere to upload to", name)
+		}
 		if p.SMTP == "" != (name == "usgov-dod") {
 			t.Errorf("cloud %s: SMTP = %q", name, p.SMTP)
 		}
