@@ -29,6 +29,9 @@ type system struct {
 // packagedUnit is where the .deb and the .rpm put the unit.
 const packagedUnit = "/usr/lib/systemd/system/postern.service"
 
+// keyFile is what the unit's LoadCredential names.
+const keyFile = "/etc/postern/vault.key"
+
 // ownUnit is where an administrator's unit belongs; it wins over the package's.
 const ownUnit = "/etc/systemd/system/postern.service"
 
@@ -138,29 +141,43 @@ func (s system) makeFolders(r *Result, o Options) error {
 			return err
 		}
 	}
-	return s.makeKey(r)
+	if err := s.makeKey(r, data); err != nil {
+		return err
+	}
+	given, err := handOver(data, uid, gid)
+	if err != nil {
+		return fmt.Errorf("what is in %s already: %w", o.DataDir, err)
+	}
+	if given > 0 {
+		r.did("gave what was in %s already to the user postern", o.DataDir)
+	}
+	return nil
 }
 
-// makeKey makes the vault's key where there is none. The unit hands it to the service; root alone reads it.
-func (s system) makeKey(r *Result) error {
-	path := filepath.Join(s.root, "/etc/postern/vault.key")
+// makeKey makes the vault's key where there is none, of the one in the data folder if there is one. The unit hands it to the
+// service; root alone reads it.
+func (s system) makeKey(r *Result, data string) error {
+	path := filepath.Join(s.root, keyFile)
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
+	moved, err := moveKey(filepath.Join(data, "vault.key"), path)
 	if err != nil {
 		return err
 	}
+	if moved {
+		r.did("moved the vault's key to %s; put a copy in a safe place", keyFile)
+		return nil
+	}
 	key := make([]byte, 32)
 	rand.Read(key) // never fails (crypto/rand, Go 1.24)
-	_, err = f.WriteString(base64.StdEncoding.EncodeToString(key) + "\n")
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(path))
+	if err := writeNew(path, []byte(base64.StdEncoding.EncodeToString(key)+"\n")); err != nil {
+		return err
 	}
-	r.did("made the vault's key, /etc/postern/vault.key; put a copy in a safe place")
+	r.did("made the vault's key, %s; put a copy in a safe place", keyFile)
 	return nil
 }
 

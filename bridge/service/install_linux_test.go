@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"postern/packaging"
@@ -107,6 +108,48 @@ func TestInstallWithoutSystemd(t *testing.T) {
 	asked := slices.DeleteFunc(*calls, func(c string) bool { return !strings.HasPrefix(c, "systemctl ") })
 	if want := []string{"systemctl enable postern.service", "systemctl disable postern.service"}; !slices.Equal(asked, want) {
 		t.Errorf("systemctl was asked %q; want %q", asked, want)
+	}
+}
+
+// TestInstallOverATrial: who signed in and ran it as root before there was a service has files of root's in data_dir, which the
+// service must be able to read.
+func TestInstallOverATrial(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	s, _ := newSystem(t)
+	const uid, gid = 65534, 65533
+	s.lookup = func(string) (int, int, error) { return uid, gid, nil }
+	data, secret := filepath.Join(s.root, "/var/lib/postern"), filepath.Join(s.root, "secret")
+	err := errors.Join(os.MkdirAll(filepath.Join(data, "spool"), 0o700), os.WriteFile(filepath.Join(data, "vault"), nil, 0o600),
+		os.WriteFile(filepath.Join(data, "spool", "1"), nil, 0o600), os.WriteFile(filepath.Join(data, "vault.key"), []byte("the key"), 0o600),
+		os.WriteFile(secret, nil, 0o600), os.Symlink(secret, filepath.Join(data, "symbolic")), os.Link(secret, filepath.Join(data, "hard")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := s.install(usual)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]uint32{"": uid, "vault": uid, "spool": uid, "spool/1": uid, "symbolic": 0, "hard": 0, "../../../secret": 0} {
+		fi, err := os.Lstat(filepath.Join(data, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fi.Sys().(*syscall.Stat_t).Uid; got != want {
+			t.Errorf("%q belongs to user %d; want %d", name, got, want)
+		}
+	}
+	key, err := os.ReadFile(filepath.Join(s.root, keyFile))
+	if fi, e := os.Stat(filepath.Join(s.root, keyFile)); err != nil || e != nil || string(key) != "the key" || fi.Mode().Perm() != 0o600 || fi.Sys().(*syscall.Stat_t).Uid != 0 {
+		t.Errorf("the unit's key is %q (%v, %v), mode %v; want the one that the vault was sealed with, for root alone", key, err, e, fi)
+	}
+	if _, err := os.Stat(filepath.Join(data, "vault.key")); err == nil {
+		t.Error("the key still lies in data_dir")
+	}
+	said := strings.Join(r.Done, "\n")
+	if !strings.Contains(said, "moved the vault's key to "+keyFile) || !strings.Contains(said, "gave what was in /var/lib/postern already to the user postern") {
+		t.Errorf("the installation says:\n%s", said)
 	}
 }
 
