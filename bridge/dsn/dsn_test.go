@@ -10,6 +10,7 @@ import (
 	"mime/quotedprintable"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -236,6 +237,29 @@ func TestStatus(t *testing.T) {
 
 // FuzzBuild: whatever an application put into its header and a server into its answer, the report can be sent and taken
 // apart, and no text of theirs becomes a field.
+// TestAHostileHeaderCostsNoMoreThanItsLength counts what is allocated: four times the header may allocate little more than
+// four times as much.
+func TestAHostileHeaderCostsNoMoreThanItsLength(t *testing.T) {
+	for _, piece := range []string{" \r\n", "a:\r\n", "Subject:x\r\n", "=?a?b? ", "x ", "\xfc"} {
+		t.Run(fmt.Sprintf("%q", piece), func(t *testing.T) {
+			allocated := func(n int) uint64 {
+				r := base(t)
+				r.Recipients = []Recipient{{Address: address(t, "customer@example.test"), Action: Failed}}
+				r.Original.Header = []byte("Subject:" + strings.Repeat(piece, n/len(piece)) + "\r\n\r\n")
+				var before, after runtime.MemStats
+				runtime.ReadMemStats(&before)
+				r.Build()
+				Wanted(r.Original.ReversePath, r.Original.Header)
+				runtime.ReadMemStats(&after)
+				return after.TotalAlloc - before.TotalAlloc
+			}
+			if one, four := allocated(32<<10), allocated(128<<10); four > 6*one+256<<10 {
+				t.Errorf("32 KB of it allocate %d octets, 128 KB %d: it grows faster than the input", one, four)
+			}
+		})
+	}
+}
+
 func FuzzBuild(f *testing.F) {
 	f.Add([]byte("Subject: x\r\n\r\n"), "550 no", "run: postern queue retry", "nav")
 	f.Add([]byte("Subject: =?utf-8?q?=0D=0ABcc:_evil@example.test?=\r\n\r\n"), "a\r\nb: c", "\u2028x", "n\x00v")

@@ -19,7 +19,14 @@ const (
 
 // values returns the unfolded values of the fields of that name. It reads any octets: what is no field is passed over.
 func values(header []byte, name string) (found []string) {
+	var value strings.Builder // of the field that is being read, which may have tens of thousands of lines
 	in := false
+	end := func() {
+		if in {
+			found = append(found, strings.Trim(value.String(), " \t"))
+			value.Reset()
+		}
+	}
 	for line := range strings.Lines(string(header)) {
 		text := strings.TrimRight(line, "\r\n")
 		if text == "" {
@@ -27,18 +34,17 @@ func values(header []byte, name string) (found []string) {
 		}
 		if text[0] == ' ' || text[0] == '\t' {
 			if in {
-				found[len(found)-1] += text
+				value.WriteString(text)
 			}
 			continue
 		}
-		key, value, ok := strings.Cut(text, ":")
+		end()
+		key, rest, ok := strings.Cut(text, ":")
 		if in = ok && strings.EqualFold(strings.TrimRight(key, " \t"), name); in {
-			found = append(found, value)
+			value.WriteString(rest)
 		}
 	}
-	for i, v := range found {
-		found[i] = strings.Trim(v, " \t")
-	}
+	end()
 	return found
 }
 
