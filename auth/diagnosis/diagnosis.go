@@ -57,7 +57,7 @@ func (r Row) Fill(values ...string) Row {
 	pairs := make([]string, 0, 2*len(values))
 	for i := 0; i+1 < len(values); i += 2 {
 		name, value := values[i], values[i+1]
-		pairs = append(pairs, "{"+name+"}", value, "{'"+name+"'}", QuotePowerShell(value))
+		pairs = append(pairs, "{"+name+"}", value, "{'"+name+"'}", quotePowerShell(value))
 	}
 	fill := strings.NewReplacer(pairs...)
 	r.Means, r.Remedy, r.AppOnly = fill.Replace(r.Means), fill.Replace(r.Remedy), fill.Replace(r.AppOnly)
@@ -72,9 +72,9 @@ func (r Row) For(appOnly bool) string {
 	return r.Remedy
 }
 
-// QuotePowerShell makes one argument of s: an address comes from an application, and must not become a command. All of
+// quotePowerShell makes one argument of s: an address comes from an application, and must not become a command. All of
 // these end a single-quoted string in PowerShell, and doubled stand for themselves.
-func QuotePowerShell(s string) string {
+func quotePowerShell(s string) string {
 	return "'" + strings.NewReplacer("'", "''", "\u2018", "\u2018\u2018", "\u2019", "\u2019\u2019",
 		"\u201a", "\u201a\u201a", "\u201b", "\u201b\u201b").Replace(s) + "'"
 }

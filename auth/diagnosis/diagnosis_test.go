@@ -87,8 +87,8 @@ func TestQuotePowerShell(t *testing.T) {
 		"\u201a\u201b@contoso.test":    "'\u201a\u201a\u201b\u201b@contoso.test'",
 		"'; Remove-Mailbox x #@b.test": `'''; Remove-Mailbox x #@b.test'`,
 	} {
-		if got := QuotePowerShell(in); got != want {
-			t.Errorf("QuotePowerShell(%q) = %s; want %s", in, got, want)
+		if got := quotePowerShell(in); got != want {
+			t.Errorf("quotePowerShell(%q) = %s; want %s", in, got, want)
 		}
 	}
 }

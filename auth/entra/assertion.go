@@ -121,11 +121,11 @@ func (c *Client) sign(cert Certificate, now time.Time) (proof, error) {
 	if err != nil {
 		return proof{}, err
 	}
-	return proof{value: token.Secret(signed), assertion: true, thumbprint: Thumbprint(cert.Leaf)}, nil
+	return proof{value: token.Secret(signed), assertion: true, thumbprint: thumbprint(cert.Leaf)}, nil
 }
 
-// Thumbprint names a certificate as the portal does: its SHA-1 in upper-case hexadecimal.
-func Thumbprint(c *x509.Certificate) string {
+// thumbprint names a certificate as the portal does: its SHA-1 in upper-case hexadecimal.
+func thumbprint(c *x509.Certificate) string {
 	sum := sha1.Sum(c.Raw)
 	return strings.ToUpper(hex.EncodeToString(sum[:]))
 }

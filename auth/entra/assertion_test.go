@@ -106,7 +106,7 @@ func TestRollOver(t *testing.T) {
 		{"the one that is valid longest goes first", []Certificate{old, fresh}, []Certificate{old, fresh}, 1, ""},
 		{"the old one while Entra does not know the new one", []Certificate{fresh, old}, []Certificate{old}, 2, ""},
 		{"only the new one is left at Entra", []Certificate{old, fresh}, []Certificate{fresh}, 1, ""},
-		{"none is known: the new one is to be uploaded", []Certificate{old, fresh}, nil, 2, Thumbprint(fresh.Leaf)},
+		{"none is known: the new one is to be uploaded", []Certificate{old, fresh}, nil, 2, thumbprint(fresh.Leaf)},
 		{"an expired one is not tried", []Certificate{ended, fresh}, []Certificate{ended, fresh}, 1, ""},
 		{"all have expired", []Certificate{ended}, []Certificate{ended}, 0, "make a new certificate"},
 		{"not valid yet", []Certificate{early}, []Certificate{early}, 0, "clock"},

@@ -41,17 +41,17 @@ type item struct {
 	members    []item
 }
 
-// ParseAddressList parses the value of an address field, as Header holds it, folded or not. It never fails: what is no
+// parseAddressList parses the value of an address field, as Header holds it, folded or not. It never fails: what is no
 // mailbox becomes an Entry with an Err. Empty elements are passed over, and a semicolon between mailboxes counts as a
 // comma, as Outlook writes it.
-func ParseAddressList(value []byte) AddressList {
+func parseAddressList(value []byte) AddressList {
 	p := listParser{raw: value}
 	items, _ := p.list(0, false)
 	return AddressList{raw: value, items: items, odd: p.odd}
 }
 
 // Addresses parses the address list of a field.
-func (f Field) Addresses() AddressList { return ParseAddressList(f.value()) }
+func (f Field) Addresses() AddressList { return parseAddressList(f.value()) }
 
 // Entries returns the mailboxes in order, those of groups among them.
 func (l AddressList) Entries() []Entry { return entries(nil, l.items) }

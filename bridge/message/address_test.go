@@ -84,8 +84,8 @@ func TestParseAddressList(t *testing.T) {
 		{"a fullwidth at sign in the domain", "a@b\uff20example.test", "a@b\uff20example.test|!"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if got := show(ParseAddressList([]byte(tc.in))); got != tc.want {
-				t.Errorf("ParseAddressList(%q) = %s; want %s", tc.in, got, tc.want)
+			if got := show(parseAddressList([]byte(tc.in))); got != tc.want {
+				t.Errorf("parseAddressList(%q) = %s; want %s", tc.in, got, tc.want)
 			}
 		})
 	}
@@ -100,13 +100,13 @@ func TestEntryIn(t *testing.T) {
 		{"two words get none", "Office Scanner", "example.test", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got, err := ParseAddressList([]byte(tc.in)).Entries()[0].In(tc.domain)
+			got, err := parseAddressList([]byte(tc.in)).Entries()[0].In(tc.domain)
 			if got.String() != tc.want || (err == nil) != (tc.want != "") {
 				t.Errorf("In(%q) = %q, %v; want %q", tc.domain, got, err, tc.want)
 			}
 		})
 	}
-	if e := ParseAddressList([]byte("root")).Entries()[0]; !errors.Is(e.Err, envelope.ErrNoDomain) {
+	if e := parseAddressList([]byte("root")).Entries()[0]; !errors.Is(e.Err, envelope.ErrNoDomain) {
 		t.Errorf("Err = %v, want ErrNoDomain", e.Err)
 	}
 }
@@ -126,7 +126,7 @@ func TestEntryWith(t *testing.T) {
 		{"what is no address and no text becomes nothing", "<>", "new@example.test"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if got := ParseAddressList([]byte(tc.in)).Entries()[0].With(a); got != tc.want {
+			if got := parseAddressList([]byte(tc.in)).Entries()[0].With(a); got != tc.want {
 				t.Errorf("With = %q, want %q", got, tc.want)
 			}
 		})
@@ -190,7 +190,7 @@ func FuzzAddressList(f *testing.F) {
 			return false
 		})
 		got := ""
-		for _, e := range ParseAddressList(rest).Entries() {
+		for _, e := range parseAddressList(rest).Entries() {
 			got += e.Address.Key() + " "
 		}
 		if got != want {
@@ -205,7 +205,7 @@ func checkEntry(t *testing.T, e Entry) {
 	if strings.ContainsAny(with, "\r\n\x00") || !isPrintable(with) {
 		t.Fatalf("With gives %q", with)
 	}
-	again := ParseAddressList([]byte(with)).Entries()
+	again := parseAddressList([]byte(with)).Entries()
 	if len(again) != 1 || again[0].Err != nil || again[0].Address != a || !again[0].Plain {
 		t.Fatalf("With gives %q, which reads %+v", with, again)
 	}

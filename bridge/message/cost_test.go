@@ -87,7 +87,7 @@ func readHeader(s string) {
 }
 
 func readList(s string) {
-	l := ParseAddressList([]byte(s))
+	l := parseAddressList([]byte(s))
 	l.Filter(func(e Entry) bool { return e.Err == nil })
 }
 

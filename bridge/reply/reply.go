@@ -28,9 +28,6 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Temporary reports whether the same command may succeed later (4yz, RFC 5321 section 4.2.1).
-func (e *Error) Temporary() bool { return e.Code < 500 }
-
 // Reply is what a server answered, kept for the log, the queue listing and the report.
 type Reply struct {
 	Code     int    `json:"code,omitempty"`     // SMTP reply code or HTTP status, 0 where no answer came

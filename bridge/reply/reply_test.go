@@ -12,16 +12,13 @@ func TestError(t *testing.T) {
 		name string
 		err  *Error
 		want string
-		temp bool
 	}{
-		{"a temporary refusal", &Error{Code: 451, Enhanced: "4.3.0", Text: "try again"}, "451 4.3.0 try again", true},
-		{"the cause comes last", &Error{Code: 550, Enhanced: "5.7.1", Text: "no", Err: io.EOF}, "550 5.7.1 no: EOF", false},
-		{"499 is the last temporary code", &Error{Code: 499}, "499  ", true},
-		{"500 is the first permanent one", &Error{Code: 500}, "500  ", false},
+		{"a temporary refusal", &Error{Code: 451, Enhanced: "4.3.0", Text: "try again"}, "451 4.3.0 try again"},
+		{"the cause comes last", &Error{Code: 550, Enhanced: "5.7.1", Text: "no", Err: io.EOF}, "550 5.7.1 no: EOF"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if got := tc.err.Error(); got != tc.want || tc.err.Temporary() != tc.temp {
-				t.Errorf("%q, temporary %v; want %q, %v", got, tc.err.Temporary(), tc.want, tc.temp)
+			if got := tc.err.Error(); got != tc.want {
+				t.Errorf("%q; want %q", got, tc.want)
 			}
 			var found *Error
 			if wrapped := fmt.Errorf("store: %w", tc.err); !errors.As(wrapped, &found) || errors.Is(wrapped, io.EOF) != (tc.err.Err != nil) {

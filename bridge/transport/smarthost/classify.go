@@ -202,7 +202,7 @@ type trouble struct {
 }
 
 func deferred(owner reply.Owner, err error) *trouble {
-	return &trouble{outcome: reply.Outcome{Verdict: reply.Deferred, Owner: owner, Transport: TransportName, Err: err}}
+	return &trouble{outcome: reply.Outcome{Verdict: reply.Deferred, Owner: owner, Transport: transportName, Err: err}}
 }
 
 // interrupted is a connection or a wait that ended: by our being stopped, or by the route.

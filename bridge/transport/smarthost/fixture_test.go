@@ -132,7 +132,7 @@ func (r *rig) send(t *testing.T, out message.Outgoing) reply.Outcome {
 	t.Helper()
 	o := r.Send(t.Context(), out)
 	checkSecrecy(t, fmt.Sprintf("%+v", o))
-	if o.Transport != TransportName {
+	if o.Transport != transportName {
 		t.Errorf("Outcome.Transport = %q", o.Transport)
 	}
 	return o

@@ -234,7 +234,7 @@ func (t *Transport) report(ctx context.Context, began time.Time, last string, tr
 func (t *Transport) attrs(began time.Time, last string) []slog.Attr {
 	return []slog.Attr{
 		slog.String("account", t.o.Account),
-		slog.String("transport", TransportName),
+		slog.String("transport", transportName),
 		slog.String("remote", t.o.Address),
 		slog.Duration("duration", t.o.Now().Sub(began)),
 		slog.String("reply", reply.OneLine(last)),

@@ -24,8 +24,8 @@ import (
 	"postern/bridge/reply"
 )
 
-// TransportName is what Outcome.Transport says.
-const TransportName = "smtp"
+// transportName is what Outcome.Transport says.
+const transportName = "smtp"
 
 // TokenSource yields access tokens of one login for SMTP. Safe for concurrent use. The hall hands in one account of
 // package auth.

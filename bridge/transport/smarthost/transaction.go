@@ -202,7 +202,7 @@ var errBadRecipient = errors.New("recipient cannot be named to the smarthost")
 
 // refuse records what became of one recipient.
 func (x *transaction) refuse(a envelope.Address, v reply.Verdict, r reply.Reply) {
-	x.refused[a.Key()] = reply.Outcome{Verdict: v, Owner: reply.Recipient, Reply: r, Transport: TransportName,
+	x.refused[a.Key()] = reply.Outcome{Verdict: v, Owner: reply.Recipient, Reply: r, Transport: transportName,
 		Err: fmt.Errorf("recipient refused: %v", r)}
 }
 
@@ -279,12 +279,12 @@ func (x *transaction) unconfirmed(ctx context.Context, err error) {
 func (x *transaction) took(r reply.Reply) {
 	x.broken = false
 	x.s.unclean = false
-	x.outcome = reply.Outcome{Verdict: reply.Relayed, Owner: reply.Nobody, Reply: r, Transport: TransportName}
+	x.outcome = reply.Outcome{Verdict: reply.Relayed, Owner: reply.Nobody, Reply: r, Transport: transportName}
 }
 
 // fail settles the message without having asked the server.
 func (x *transaction) fail(r reply.Reply, err error) {
-	x.outcome = reply.Outcome{Verdict: reply.Failed, Owner: reply.Message, Reply: r, Transport: TransportName, Err: err}
+	x.outcome = reply.Outcome{Verdict: reply.Failed, Owner: reply.Message, Reply: r, Transport: transportName, Err: err}
 }
 
 // judge settles the outcome by an error that the library returned at a step, and says whether the connection is still
