@@ -18,7 +18,7 @@ func (a *admin) Rekey(ctx context.Context, key token.Secret) (path string, err e
 	path, err = a.accounts.Rekey(key)
 	if errors.Is(err, vault.ErrNotOurKey) {
 		return "", fmt.Errorf("%w; as root make a new key beside the file that it is made of, and name it:\n"+
-			"  (umask 077; openssl rand -base64 32 > %s.new)\n  postern vault rekey --key %[2]s.new\n  mv %[2]s.new %[2]s", err, unitKeyFile)
+			"  (umask 077; head -c 32 /dev/urandom | base64 > %s.new) &&\n  postern vault rekey --key %[2]s.new &&\n  mv %[2]s.new %[2]s", err, unitKeyFile)
 	}
 	if err == nil {
 		a.audit(ctx, event.VaultRekeyed)
