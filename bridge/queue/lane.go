@@ -239,18 +239,18 @@ func storePause(failures int) time.Duration {
 	return min(time.Second<<min(failures, 6), time.Minute)
 }
 
-// waitingFor says what the due mail of one of its accounts waits for.
-func (l *lane) waitingFor(account string) string {
+// waitingFor says what the due mail of one of its accounts waits for, and until when, zero where that is not known.
+func (l *lane) waitingFor(account string) (what string, until time.Time) {
 	now := l.q.clock()
 	if gate := l.q.relayer.Gate(account, now); gate.Waiting != "" {
-		return gate.Waiting
+		return gate.Waiting, gate.Again
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if n, _ := l.rate.room(now, 1); n == 0 {
-		return "rate"
+	if n, again := l.rate.room(now, 1); n == 0 {
+		return "rate", again
 	}
-	return ""
+	return "", until
 }
 
 // rate lets any 60 seconds hold at most so many beginnings; inside that a burst is allowed.

@@ -199,7 +199,7 @@ func (q *Queue) carryOut(it *Item, o Order, hasBody bool, plan *message.Plan) (e
 	case Release:
 		err = q.release(it, o, now)
 	case Retry:
-		err = q.retry(it, now, hasBody, retrying{plan, o.onlyWaiting})
+		err = q.retry(it, now, hasBody, retrying{plan, o.onlyWaiting, o.By})
 	case Drop:
 		return q.drop(it, o, now, hasBody)
 	case MarkAsOut:
@@ -282,6 +282,7 @@ func (q *Queue) release(it *Item, o Order, now time.Time) error {
 type retrying struct {
 	plan        *message.Plan // today's; nil: the one it has
 	onlyWaiting bool
+	by          string
 }
 
 // retry has everything tried at once that is not relayed. What was in doubt stays a second try: a refusal as a duplicate
@@ -308,7 +309,10 @@ func (q *Queue) retry(it *Item, now time.Time, hasBody bool, how retrying) error
 		case r.State == Queued:
 			r.Next = now
 		default:
-			over = over || r.State == Failed || r.State == Held
+			if r.State == Failed || r.State == Held {
+				over = true
+				r.Last.Err, r.Last.Remedy = "tried again by "+how.by, "" // what was to be done is done
+			}
 			if err := r.move(Queued, now); err != nil {
 				return err
 			}

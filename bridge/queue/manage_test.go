@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"postern/bridge/envelope"
 	"postern/bridge/message"
@@ -321,5 +322,55 @@ func TestForeignStoreIsHeld(t *testing.T) {
 		}
 		cancel()
 		<-ended
+	})
+}
+
+// TestRowOfStoppedAccount: mail that is due and cannot go shows when its account goes on, and never a time in the past.
+func TestRowOfStoppedAccount(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		gate  func(began time.Time) queue.Gate
+		until time.Duration // since the start; 0 for no time
+	}{
+		{"parked until a person acts", func(time.Time) queue.Gate { return queue.Gate{Waiting: "parked"} }, 0},
+		{"parked, and probed later", func(b time.Time) queue.Gate { return queue.Gate{Waiting: "parked", Again: b.Add(2 * hour)} }, 2 * hour},
+		{"paused", func(b time.Time) queue.Gate { return queue.Gate{Waiting: "pause", Again: b.Add(70 * mins)} }, 70 * mins},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, queue.Options{})
+				gate := tc.gate(w.began)
+				w.setRelay(func(context.Context, message.Outgoing) reply.Outcome {
+					w.setGate("erp", gate)
+					return reply.Outcome{Owner: reply.Account, Reply: reply.Reply{Code: 535}}
+				})
+				id := w.enqueue("erp")
+				w.pass(hour)
+				row := w.show(id)
+				var want time.Time
+				if tc.until > 0 {
+					want = w.began.Add(tc.until)
+				}
+				if row.WaitingFor != gate.Waiting || !row.NextAttempt.Equal(want) || row.Item.Attempts != 0 {
+					t.Errorf("waits for %q until %v after %d attempts; want %q until %v after none", row.WaitingFor, row.NextAttempt, row.Item.Attempts, gate.Waiting, want)
+				}
+			})
+		})
+	}
+}
+
+// TestRetryEndsTheRemedy: what a person was told to do is not said any more when it was done, though the account is stopped.
+func TestRetryEndsTheRemedy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorldOf(t, queue.Options{}, func(w *world) { w.setGate("erp", queue.Gate{Waiting: "parked"}) })
+		id := w.enqueue("erp")
+		for _, a := range []queue.Action{queue.HoldBack, queue.Retry} {
+			if err := w.Change(t.Context(), id, queue.Order{Action: a, By: "eva"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if last := w.show(id).Item.Recipients[0].Last; last.Remedy != "" || last.Err != "tried again by eva" {
+			t.Errorf("after the retry: %+v", last)
+		}
 	})
 }

@@ -333,7 +333,7 @@ func (q *Queue) Wake(account string) {
 type Row struct {
 	Entry
 	State       State
-	NextAttempt time.Time // zero where nothing is due by time
+	NextAttempt time.Time // also when what it waits for is over; zero where nothing is due by time
 	WaitingFor  string    // "rate", "pause", "parked", "sender", "doubt"; "" where it only waits for its time or its turn
 }
 
@@ -365,7 +365,10 @@ func (q *Queue) row(e Entry) Row {
 		r.WaitingFor = "sender"
 	case r.State == Queued || r.State == Deferred:
 		if l := q.set.Load().lanes[e.Item.Account]; l != nil && !r.NextAttempt.After(q.now()) {
-			r.WaitingFor = l.waitingFor(e.Item.Account)
+			var until time.Time
+			if r.WaitingFor, until = l.waitingFor(e.Item.Account); r.WaitingFor != "" {
+				r.NextAttempt = until
+			}
 		}
 	}
 	return r

@@ -176,6 +176,9 @@ func (q *Queue) attrs(e Entry, after Item, r *Recipient, addresses []string) []s
 		slog.Any("recipients", addresses),
 		slog.Int("attempt", e.Item.Attempts),
 	}
+	if after.Attempts < e.Item.Attempts {
+		a = append(a, slog.Bool("counted", false)) // the next one has the same number
+	}
 	if r.Last.Transport != "" {
 		a = append(a, slog.String("transport", r.Last.Transport))
 	}
@@ -188,7 +191,7 @@ func (q *Queue) attrs(e Entry, after Item, r *Recipient, addresses []string) []s
 	if r.Last.Means != "" {
 		a = append(a, slog.String("means", r.Last.Means))
 	}
-	if !r.Next.IsZero() {
+	if r.State != Queued && !r.Next.IsZero() || r.Next.After(q.now()) { // else its account says when
 		a = append(a, slog.Time("next_attempt", r.Next))
 	}
 	if after.State().Final() || r.State == Relayed {

@@ -479,7 +479,11 @@ func printDetail(out io.Writer, d control.QueueDetail, now time.Time) error {
 	if d.NextAttempt != nil {
 		line("next attempt", d.NextAttempt.Local().Format("2006-01-02 15:04:05 MST"))
 	}
-	line("attempts", fmt.Sprint(d.Attempts))
+	attempts := fmt.Sprint(d.Attempts)
+	if d.WaitingFor == "parked" || d.WaitingFor == "pause" {
+		attempts += ", without those that its account's trouble ended"
+	}
+	line("attempts", attempts)
 	line("user", d.User)
 	line("from", strings.TrimSpace(d.Remote+" on "+d.Listener))
 	line("account", d.Account)
