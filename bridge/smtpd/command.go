@@ -344,9 +344,10 @@ func (g *guard) readResponse() string {
 	return g.pass("*", 501, refusal)
 }
 
+// isBase64 reports whether s is a response of AUTH (RFC 4954 section 4). The decoder skips line ends within it.
 func isBase64(s string) bool {
 	_, err := base64.StdEncoding.DecodeString(s)
-	return err == nil || s == "="
+	return err == nil && strings.IndexByte(s, '\r') < 0 || s == "="
 }
 
 // isASCII reports whether s has no octet above 127; one that is no UTF-8 is refused later.

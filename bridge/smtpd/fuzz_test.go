@@ -156,6 +156,7 @@ func FuzzSASL(f *testing.F) {
 	f.Add("LOGIN", "", "bmF2\r\nc2VjcmV0")
 	f.Add("LOGIN", "=", "*")
 	f.Add("PLAIN", "=", "=")
+	f.Add("LOGIN", "bmF2", "c2\rVjcmV0")
 	h := open(f, func(o *Options, _ *house) { o.LoginTimeout = time.Millisecond })
 	f.Fuzz(func(t *testing.T, mech, initial, responses string) {
 		in := "HELO x\r\nAUTH " + mech + " " + initial + "\r\n" + responses + "\r\nMAIL FROM:<a@b.test>\r\n"
