@@ -37,7 +37,6 @@ type program struct {
 type job struct {
 	host, port string
 	dir        string // for its files
-	file       string // to attach, where a program cannot do without
 }
 
 const shortMail = "From: nav@contoso.test\nTo: b@fabrikam.test\nSubject: x\n\none\n.\n.two\n"
