@@ -2,11 +2,14 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/netip"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"postern/bridge/config"
@@ -72,7 +75,18 @@ func (b *Bridge) newServer(cfg *config.Config, i int) (*smtpd.Server, smtpd.Opti
 func listen(address string) (net.Listener, error) {
 	socket, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("listener %s cannot listen: %w; is another mail server running there?", address, listenReason(err))
+		return nil, fmt.Errorf("listener %s cannot listen: %w; %s", address, listenReason(err), portRemedy(err))
 	}
 	return socket, nil
+}
+
+// portRemedy says what to do about a port that cannot be bound.
+func portRemedy(err error) string {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return "ports below 1024 are for root, and for the service (postern service install); or take one above"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return "this machine has no such address"
+	}
+	return "is another mail server running there?"
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"slices"
@@ -163,7 +164,10 @@ func (b *Bridge) explainPort(address string, err error) error {
 			return fmt.Errorf("listener %s takes the port of listener %s, which is open; restart postern for this", address, d.address)
 		}
 	}
-	return fmt.Errorf("%w; where the port is below 1024, restart postern for this", err)
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w; where postern was started by root, restart it for this", err)
+	}
+	return err
 }
 
 // commit puts the configuration in force. New mailboxes are known to relay and queue before the desk names them in a plan,

@@ -28,7 +28,7 @@ type Dir struct {
 // with the process, however that ends.
 func Open(path string) (*Dir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
-		return nil, fmt.Errorf("data_dir %s cannot be made: %w", path, reason(err))
+		return nil, fmt.Errorf("data_dir %s cannot be made: %w; make it for the user that postern runs as, or name another", path, reason(err))
 	}
 	lock, err := os.OpenFile(filepath.Join(path, lockName), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
