@@ -12,6 +12,7 @@
 //	datadir      the folder: lock, rights, identity, free room
 //	expiry       what ends by time, and when to say so
 //	incident     the latest errors
+//	leftover     what attempts left of mail that is over
 //	logbook      where the log goes, and that nobody waits for it
 //	notice       who is told what: reports and notices
 //	origin       whether a store has a copy elsewhere

@@ -24,10 +24,11 @@ var (
 var household = map[string][]string{
 	"bridge/envelope": {"-"}, "bridge/reply": {"-"}, "bridge/event": {"-"}, "auth/token": {"-"}, "auth/diagnosis": {"-"},
 
-	"bridge": {"auth", "auth/entra", "auth/vault", "bridge/backup", "bridge/certificate", "bridge/check", "bridge/config", "bridge/contents", "bridge/control", "bridge/datadir", "bridge/expiry", "bridge/incident", "bridge/leftover", "bridge/logbook", "bridge/notice", "bridge/origin",
-		"bridge/queue", "bridge/queue/sqlite", "bridge/quota",
-		"bridge/relay", "bridge/sample", "bridge/service", "bridge/smtpd", "bridge/stationery", "bridge/submission", "bridge/transport/graph",
-		"bridge/transport/smarthost", "bridge/users", "bridge/webclient"},
+	"bridge": {"auth", "auth/entra", "auth/vault", "bridge/backup", "bridge/certificate", "bridge/check", "bridge/config",
+		"bridge/contents", "bridge/control", "bridge/datadir", "bridge/expiry", "bridge/incident", "bridge/leftover",
+		"bridge/logbook", "bridge/notice", "bridge/origin", "bridge/queue", "bridge/queue/sqlite", "bridge/quota",
+		"bridge/relay", "bridge/sample", "bridge/service", "bridge/smtpd", "bridge/stationery", "bridge/submission",
+		"bridge/transport/graph", "bridge/transport/smarthost", "bridge/users", "bridge/webclient"},
 	// The door opens the hall, and reads the words of the file and of the socket to say what is wrong.
 	// The person who signs in is at the door.
 	"cmd/postern": {"auth/signin", "bridge", "bridge/config", "bridge/control", "bridge/peers", "bridge/sandbox", "bridge/service", "bridge/users", "demo"},
@@ -152,6 +153,34 @@ func refuseOurs(room, ours string) string {
 		return ""
 	}
 	return "rooms do not import rooms: declare an interface and let the hall hand it over"
+}
+
+// mapped are the hall's rooms that design.md section 3 has.
+var mapped = []string{"bridge/config", "bridge/control", "bridge/queue", "bridge/queue/sqlite", "bridge/relay", "bridge/service", "bridge/smtpd",
+	"bridge/submission", "bridge/transport/graph", "bridge/transport/smarthost", "bridge/users"}
+
+// TestTheCardNamesEveryRoom: a room that the map lacks stands in the hall's card, and one that is gone does not.
+func TestTheCardNamesEveryRoom(t *testing.T) {
+	f, err := parser.ParseFile(token.NewFileSet(), "bridge.go", nil, parser.ParseComments|parser.PackageClauseOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var named []string
+	for line := range strings.Lines(f.Doc.Text()) {
+		if room, ok := strings.CutPrefix(line, "\t"); ok {
+			named = append(named, "bridge/"+strings.Fields(room)[0])
+		}
+	}
+	for _, room := range household["bridge"] {
+		if strings.HasPrefix(room, "bridge/") && !slices.Contains(mapped, room) && !slices.Contains(named, room) {
+			t.Errorf("the card of bridge.go does not name %s", room)
+		}
+	}
+	for _, room := range named {
+		if _, err := os.Stat(path.Join("..", room)); err != nil {
+			t.Errorf("the card of bridge.go names %s: %v", room, err)
+		}
+	}
 }
 
 // TestHouseRefuses proves that TestHouse can fail.
