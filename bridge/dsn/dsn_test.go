@@ -235,8 +235,6 @@ func TestStatus(t *testing.T) {
 	}
 }
 
-// FuzzBuild: whatever an application put into its header and a server into its answer, the report can be sent and taken
-// apart, and no text of theirs becomes a field.
 // TestAHostileHeaderCostsNoMoreThanItsLength counts what is allocated: four times the header may allocate little more than
 // four times as much.
 func TestAHostileHeaderCostsNoMoreThanItsLength(t *testing.T) {
@@ -260,6 +258,8 @@ func TestAHostileHeaderCostsNoMoreThanItsLength(t *testing.T) {
 	}
 }
 
+// FuzzBuild: whatever an application put into its header and a server into its answer, the report can be sent and taken
+// apart, and no text of theirs becomes a field.
 func FuzzBuild(f *testing.F) {
 	f.Add([]byte("Subject: x\r\n\r\n"), "550 no", "run: postern queue retry", "nav")
 	f.Add([]byte("Subject: =?utf-8?q?=0D=0ABcc:_evil@example.test?=\r\n\r\n"), "a\r\nb: c", "\u2028x", "n\x00v")

@@ -26,7 +26,8 @@ type tx struct {
 	updatePlan                                                        *sql.Stmt
 }
 
-// itemColumns are those of a queue.Item; entryColumns those of a queue.Entry, in the order of scanEntry.
+// itemColumns are those of a queue.Item, in the order of scanStored; entryColumns those of a queue.Entry, in the order of
+// scanLoaded.
 const (
 	itemColumns  = "seq, id, account, accepted, attempts, lease, intent, sender, via, parked, watch, owed, warned, suspect, deaths, finished, retried"
 	entryColumns = itemColumns + ", header_size, body_size, has_body, session, envelope, plan"
