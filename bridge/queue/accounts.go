@@ -56,6 +56,10 @@ func (q *Queue) SetAccounts(list []Account) {
 		}
 	}
 	for _, l := range lanes {
+		if len(active[l])+len(retired[l]) == 0 {
+			close(l.over) // nobody finds it any more: another configuration begins with the set's lanes
+			continue
+		}
 		l.poke()
 	}
 }

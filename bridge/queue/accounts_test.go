@@ -2,6 +2,8 @@ package queue_test
 
 import (
 	"context"
+	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -123,3 +125,22 @@ type relaysAll struct{}
 func (relaysAll) Gate(string, time.Time) queue.Gate { return queue.Gate{Limit: 1} }
 
 func (relaysAll) Relay(context.Context, message.Outgoing) reply.Outcome { return relayed }
+
+// TestLanesEnd: a mailbox that nobody uses any more keeps nothing running, however often the configuration changes.
+func TestLanesEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, queue.Options{Accounts: []queue.Account{{Name: "erp", Mailbox: "m0"}}})
+		before := runtime.NumGoroutine()
+		for n := range 20 {
+			w.SetAccounts([]queue.Account{{Name: "erp", Mailbox: fmt.Sprint("m", n%3)}})
+		}
+		synctest.Wait()
+		if after := runtime.NumGoroutine(); after > before {
+			t.Errorf("%d goroutines, %d before", after, before)
+		}
+		id := w.enqueue("erp")
+		if s := w.show(id).State; s != queue.Relayed {
+			t.Errorf("mail is %s; want relayed", s)
+		}
+	})
+}

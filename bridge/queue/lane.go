@@ -22,6 +22,7 @@ type lane struct {
 	q    *Queue
 	key  string        // the mailbox
 	wake chan struct{} // holds one token: something changed since the lane last looked
+	over chan struct{} // closed when its last account has gone to another mailbox: it is never used again
 	turn int           // whose turn it is; only run touches it
 
 	moved atomic.Pointer[time.Time] // when it last made a step, for Alive
@@ -36,7 +37,7 @@ type lane struct {
 }
 
 func newLane(q *Queue, key string) *lane {
-	return &lane{q: q, key: key, wake: make(chan struct{}, 1), senders: make(map[pairKey]*sender)}
+	return &lane{q: q, key: key, wake: make(chan struct{}, 1), over: make(chan struct{}), senders: make(map[pairKey]*sender)}
 }
 
 // assign makes these the accounts of the mailbox. Where they differ the stricter limit is the mailbox's. Retired ones have
@@ -70,7 +71,7 @@ func (l *lane) poke() {
 	}
 }
 
-// run begins attempts, which live by work, until ctx ends.
+// run begins attempts, which live by work, until ctx ends or the lane is over. Those that are begun end by themselves.
 func (l *lane) run(ctx, work context.Context) {
 	for ctx.Err() == nil {
 		l.move()
@@ -84,6 +85,9 @@ func (l *lane) run(ctx, work context.Context) {
 		case <-ctx.Done():
 		case <-l.wake:
 		case <-t.C:
+		case <-l.over:
+			t.Stop()
+			return
 		}
 		t.Stop()
 	}

@@ -54,7 +54,7 @@ func (r *Relay) recall(remembered map[string]string) {
 		at := place{login: k.Login, key: k.Key, transport: k.Transport}
 		r.rounds++
 		t := &trouble{parked: k.Parked, since: k.Since, until: k.Until, failures: max(k.Failures, 1), round: r.rounds, account: k.Account,
-			outcome: reply.Outcome{Owner: k.Owner, Reply: k.Reply, Remedy: k.Remedy}, recalled: k.Parked}
+			outcome: reply.Outcome{Owner: k.Owner, Reply: k.Reply, Remedy: k.Remedy}}
 		if k.Err != "" {
 			t.outcome.Err = errors.New(k.Err)
 		}

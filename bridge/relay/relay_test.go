@@ -194,8 +194,21 @@ func TestTroubleOfOneTransport(t *testing.T) {
 			{0, open, down, closed(30*time.Second, "pause")},
 			{30 * time.Second, probe("pause"), full, closed(30*time.Second+15*time.Minute, "parked")},
 		}},
-		{"a login that a person must renew is parked without an end", []step{
-			{0, open, noSignIn, Gate{Waiting: "parked"}},
+		{"a login that a person must renew is parked, and probed in case that he did it elsewhere", []step{
+			{0, open, noSignIn, closed(15*time.Minute, "parked")},
+			{15 * time.Minute, probe("parked"), noSignIn, closed(45*time.Minute, "parked")},
+			{30 * time.Minute, probe("parked"), noSignIn, closed(105*time.Minute, "parked")},
+			{time.Hour, probe("parked"), noSignIn, closed(165*time.Minute, "parked")},
+			{time.Hour, probe("parked"), sent, open},
+			{0, open, noSignIn, closed(180*time.Minute, "parked")},
+		}},
+		{"a probe of a login that does not get as far comes again soon, and does not make the next wait longer", []step{
+			{0, open, noSignIn, closed(15*time.Minute, "parked")},
+			{15 * time.Minute, probe("parked"), down, closed(15*time.Minute+30*time.Second, "parked")},
+			{30 * time.Second, probe("parked"), noSignIn, closed(45*time.Minute+30*time.Second, "parked")},
+			{30 * time.Minute, probe("parked"), stopping, closed(46*time.Minute, "parked")},
+			{30 * time.Second, probe("parked"), badMIME, probe("pause")}, // the pause of the one that was down
+			{0, probe("pause"), sent, open},
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -341,12 +354,12 @@ func TestUnpark(t *testing.T) {
 	h := newHouse(t, erp(ModeAuto), info)
 	h.graph.answers, h.smtp.answers = []reply.Outcome{noSignIn}, []reply.Outcome{noSignIn}
 	h.send()
-	if g := h.gate("info"); g != (Gate{Waiting: "parked"}) {
+	if g := h.gate("info"); g != (Gate{Again: h.now.Add(15 * time.Minute), Waiting: "parked"}) {
 		t.Fatalf("Gate of the login's other account = %+v", g)
 	}
 	h.now = h.now.Add(48 * time.Hour)
-	if g := h.gate("erp"); g != (Gate{Waiting: "parked"}) {
-		t.Fatalf("Gate after two days = %+v; want it parked until a person acts", g)
+	if g := h.gate("erp"); g != (Gate{Limit: 1, Waiting: "parked"}) {
+		t.Fatalf("Gate after two days = %+v; want it parked but for a probe", g)
 	}
 	h.relay.Unpark("info")
 	for _, name := range []string{"erp", "info"} {

@@ -7,7 +7,8 @@ var (
 	// pauses are for trouble of a route that passes by itself, where the server named no time of its own.
 	pauses = []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 15 * time.Minute}
 
-	// probes are for a parked account whose trouble only the vendor sees end: full, disabled, SMTP AUTH off.
+	// probes are for a parked account whose trouble only the vendor sees end: full, disabled, SMTP AUTH off, a consent that
+	// was granted; or that was mended behind our back, such as a secret's file.
 	probes = []time.Duration{15 * time.Minute, 30 * time.Minute, time.Hour}
 )
 

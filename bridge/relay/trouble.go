@@ -37,11 +37,10 @@ func (a Account) places(transport string) (login, route place) {
 type trouble struct {
 	parked   bool // a person must act; else it is paused and passes by itself
 	since    time.Time
-	until    time.Time // when one message may probe; zero: when Unpark is called
+	until    time.Time // when one message may probe; zero: at once
 	failures int       // in a row, of the probes; picks the next wait
 	round    int       // unique; changes with each failure: an attempt that began in another round proves nothing
 	probing  bool      // one message is on its way to find out
-	recalled bool      // a park of the former process: one message probes before it counts
 	account  string    // whose message met it first; it is told of once, and once when it is over
 	outcome  reply.Outcome
 }
@@ -99,13 +98,10 @@ const (
 // none. r.mu is held.
 func (r *Relay) state(a Account, transport string, now time.Time) (*trouble, status) {
 	login, route := a.places(transport)
-	if t := r.troubles[login]; t != nil {
-		if t.recalled {
-			return t, due
-		}
-		return t, stopped // only a person ends it
+	t := r.troubles[login]
+	if t == nil {
+		t = r.troubles[route]
 	}
-	t := r.troubles[route]
 	switch {
 	case t == nil:
 		return nil, open
@@ -132,7 +128,7 @@ func (r *Relay) end(ctx context.Context, a Account, transport string, round int,
 		t.probing = false
 	}
 	var all []told
-	if over := r.recalledOver(login, round, o); over != nil {
+	if over := r.probedLogin(login, round, o); over != nil {
 		all = append(all, told{event.AccountResumed, *over})
 	}
 	var tell event.Kind
@@ -171,33 +167,39 @@ type told struct {
 	trouble
 }
 
-// recalledOver ends a park of a login that the former process saw, and returns it, where the probe got past the login.
+// probedLogin learns from an attempt that probed a parked login, and returns the park where it is over: the probe got past
+// the login, so the cause is gone although nobody told us (a secret's file was changed, a consent was granted in Entra).
 // r.mu is held.
-func (r *Relay) recalledOver(login place, round int, o reply.Outcome) *trouble {
+func (r *Relay) probedLogin(login place, round int, o reply.Outcome) *trouble {
 	t := r.troubles[login]
-	if t == nil || !t.recalled || t.round != round {
+	if t == nil || t.round != round {
 		return nil
 	}
 	t.probing = false
-	switch o.Owner {
-	case reply.Login:
-		if needsPerson(o) {
-			t.recalled, t.outcome = false, o
-		}
+	switch {
+	case o.Owner == reply.Login && needsPerson(o):
+		t.outcome = o
+		t.failures++
+		t.until = r.now().Add(t.wait(o.RetryAfter))
+		r.rounds++
+		t.round = r.rounds
 		return nil
-	case reply.Route, reply.Process:
+	case o.Owner == reply.Login, o.Owner == reply.Route, o.Owner == reply.Process:
+		t.until = r.now().Add(max(pauses[0], min(o.RetryAfter, maxPause))) // it did not get that far
 		return nil
 	}
 	delete(r.troubles, login)
 	return t
 }
 
-// park stops a login at a transport until Unpark. Only the first message tells.
+// park stops a login at a transport until Unpark, or until a probe gets past it. Only the first message tells.
 func (r *Relay) park(at place, account string, o reply.Outcome) (*trouble, event.Kind) {
 	if t := r.troubles[at]; t != nil {
 		return t, ""
 	}
-	t := &trouble{parked: true, since: r.now(), account: account, outcome: o}
+	r.rounds++
+	t := &trouble{parked: true, since: r.now(), account: account, outcome: o, failures: 1, round: r.rounds}
+	t.until = t.since.Add(t.wait(o.RetryAfter))
 	r.troubles[at] = t
 	return t, event.AccountParked
 }
