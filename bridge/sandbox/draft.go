@@ -193,7 +193,7 @@ func (c *graphCall) create(mailbox, own Mailbox) {
 	c.s.drafts[d.id] = d
 	shown := d.json(true)
 	c.s.mu.Unlock()
-	if fault != nil && fault.Late && !c.strike(fault) {
+	if fault != nil && fault.Late && !c.strikeLate(fault) {
 		return
 	}
 	if d.immutable {

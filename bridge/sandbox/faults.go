@@ -56,7 +56,7 @@ type Fault struct {
 	Reply      string   `json:"reply"`       // smtp-*: the reply, without the line end; a 421 ends the connection
 	Drop       bool     `json:"drop"`        // cut the connection
 	Late       bool     `json:"late"`        // draft, attach, send, upload: only after it was done, instead of the answer
-	Delay      Duration `json:"delay"`       // wait first; alone, the thing itself then goes on
+	Delay      Duration `json:"delay"`       // wait first; alone, the thing itself then goes on. With Late at draft and send alone
 }
 
 // Fault orders trouble. An error says that the fault could never do anything.
@@ -119,7 +119,7 @@ func (f *Fault) check() error {
 	return nil
 }
 
-// takeFault uses up one strike at a place and waits its delay; nil when nothing was ordered.
+// takeFault uses up one strike at a place and waits its delay, unless that comes late; nil when nothing was ordered.
 func (s *Sandbox) takeFault(at Where, login string) *Fault {
 	s.step(at)
 	s.mu.Lock()
@@ -136,7 +136,9 @@ func (s *Sandbox) takeFault(at Where, login string) *Fault {
 	}
 	s.mu.Unlock()
 	s.logf("fault at %s", at)
-	s.pause(f.Delay.Duration)
+	if !f.Late {
+		s.pause(f.Delay.Duration)
+	}
 	return &f
 }
 

@@ -98,6 +98,12 @@ func (c *graphCall) strike(f *Fault) bool {
 	return false
 }
 
+// strikeLate is strike after the thing was done.
+func (c *graphCall) strikeLate(f *Fault) bool {
+	c.s.pause(f.Delay.Duration)
+	return c.strike(f)
+}
+
 // sendFault strikes a request to send; what is ordered Late waits for the answer.
 func (c *graphCall) sendFault(own Mailbox) (struck bool) {
 	f := c.s.takeFault(AtSend, own.Address)
@@ -348,7 +354,7 @@ func headerRecipients(m mailText) (out []string, err error) {
 
 // answer writes an outcome; l is nil before there is a message.
 func (c *graphCall) answer(o outcome, l *letter) {
-	if c.late != nil && !c.strike(c.late) {
+	if c.late != nil && !c.strikeLate(c.late) {
 		return
 	}
 	if o.retryAfter {

@@ -138,8 +138,13 @@ func (t *Transport) judge(a answer, out message.Outgoing) reply.Outcome {
 }
 
 // isNoPermission reports an answer that a permission is missing.
-func isNoPermission(a answer) bool {
-	return kindOf(readFault(a.body).code(func(c string) bool { return kindOf(c) != unknown })) == noPermission
+func isNoPermission(a answer) bool { return kindOfAnswer(a) == noPermission }
+
+// isNoMailbox reports an answer that says nothing about a message: the mailbox itself is not there.
+func isNoMailbox(a answer) bool { return kindOfAnswer(a) == noMailbox }
+
+func kindOfAnswer(a answer) kind {
+	return kindOf(readFault(a.body).code(func(c string) bool { return kindOf(c) != unknown }))
 }
 
 // foreign reports a From that is neither the account's mailbox nor who signed in. ErrorAccessDenied then speaks of that

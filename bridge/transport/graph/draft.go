@@ -303,7 +303,7 @@ func (l *letter) send(ctx context.Context) reply.Outcome {
 	switch {
 	case done:
 		return reply.Outcome{Verdict: reply.Relayed, Transport: name, Reply: reply.Reply{Code: http.StatusAccepted, Text: "accepted by Microsoft Graph"}}
-	case a.status == http.StatusNotFound:
+	case a.status == http.StatusNotFound && !isNoMailbox(a):
 		return l.gone(ctx, id, o)
 	case o.Verdict == reply.InDoubt:
 		o.CanLook = true
