@@ -115,6 +115,7 @@ func strictHelp(root *cobra.Command) {
 	for _, cmd := range root.Commands() {
 		switch cmd.Name() {
 		case "help":
+			cmd.Example = "  postern help queue retry"
 			cmd.Run, cmd.RunE = nil, func(_ *cobra.Command, args []string) error {
 				of, rest, err := root.Find(args)
 				if err != nil || len(rest) > 0 {

@@ -31,6 +31,9 @@ func (c *cli) queue() *cobra.Command {
 Each verb takes queue IDs, or --all, --account NAME and --state STATE for many
 at once. It asks the running daemon; where none runs it opens the queue itself.
 Every change is a line in the log with the name of who asked for it.`,
+		Example: `  postern queue list
+  postern queue show 06ab3c9d0e1f2g3h
+  postern queue retry --state failed`,
 		Args: verbArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return needVerb(cmd) },
 	}

@@ -20,6 +20,8 @@ func (c *cli) secret() *cobra.Command {
 		Short: "Client secrets in the vault",
 		Long: `Client secrets are kept sealed in data_dir, and named in the file:
 client_secret = "vault:contoso". They are never shown again.`,
+		Example: `  postern secret set contoso
+  postern secret list`,
 		Args: verbArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return needVerb(cmd) },
 	}

@@ -77,7 +77,7 @@ func narrow(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// TestHelpFits: the help of every verb fits a terminal.
+// TestHelpFits: the help of every verb fits a terminal and has an example.
 func TestHelpFits(t *testing.T) {
 	var walk func(path []string, cmd *cobra.Command)
 	walk = func(path []string, cmd *cobra.Command) {
@@ -87,6 +87,9 @@ func TestHelpFits(t *testing.T) {
 		var out bytes.Buffer
 		if status := run(append(path, "--help"), strings.NewReader(""), &out, &out); status != exitDone {
 			t.Errorf("%v --help = %d", path, status)
+		}
+		if !strings.Contains(out.String(), "\nExamples:\n") {
+			t.Errorf("%v --help has no example", path)
 		}
 		for line := range strings.Lines(out.String()) {
 			if n := len([]rune(strings.TrimRight(line, "\n"))); n > 80 {

@@ -15,8 +15,9 @@ func (c *cli) vault() *cobra.Command {
 		Short: "The file that keeps secrets and sign-ins",
 		Long: `Secrets and sign-ins are kept in one sealed file in data_dir. Its key comes from
 the systemd credential vault.key, or from the file vault.key beside it.`,
-		Args: verbArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return needVerb(cmd) },
+		Example: "  postern vault rekey",
+		Args:    verbArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return needVerb(cmd) },
 	}
 	vault.AddCommand(c.vaultRekey())
 	return vault
