@@ -125,3 +125,13 @@ func TestDataDirOfAnotherDaemon(t *testing.T) {
 		t.Errorf("%s was made", other)
 	}
 }
+
+// TestDataDirOf: a daemon is looked for at the platform's place only where the platform's file is meant.
+func TestDataDirOf(t *testing.T) {
+	if dir, ok := dataDirOf(systemConfig()); !ok || dir == "" { // whether or not this machine has one
+		t.Errorf("of the platform's file: %q, %v", dir, ok)
+	}
+	if dir, ok := dataDirOf(filepath.Join(t.TempDir(), "postern.toml")); ok {
+		t.Errorf("of another file that is gone: %q", dir)
+	}
+}

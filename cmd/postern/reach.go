@@ -71,7 +71,7 @@ func (c *cli) despite(ctx context.Context, err error) (*control.Client, *config.
 	if !errors.As(err, &mistakes) {
 		return nil, nil, err
 	}
-	dir, ok := config.DataDir(c.config)
+	dir, ok := dataDirOf(c.config)
 	if !ok {
 		return nil, nil, err
 	}
@@ -83,6 +83,15 @@ func (c *cli) despite(ctx context.Context, err error) (*control.Client, *config.
 		return nil, nil, dialErr
 	}
 	return client, mistakes, nil
+}
+
+// dataDirOf is what the file says of data_dir, whatever else is wrong with it. Where that cannot be read, or the file is
+// gone, the platform's own file means the platform's own folder; another file means nothing.
+func dataDirOf(file string) (dir string, ok bool) {
+	if dir, ok = config.DataDir(file); !ok && file == systemConfig() {
+		return config.Default().Bridge.DataDir, true
+	}
+	return dir, ok
 }
 
 // dial reaches the running daemon alone.
