@@ -76,6 +76,19 @@ var clients = []client{
 		cmd.Stdin = strings.NewReader("Grüße aus der Buchhaltung.\n.\nEine Zeile mit Punkt steht darüber.\n")
 		return cmd
 	}},
+	{name: "mutt", needs: "mutt", command: func(t *testing.T, j job) *exec.Cmd {
+		rc := filepath.Join(t.TempDir(), "muttrc") // as an administrator has it: the password is in the file
+		text := "set smtp_url=smtp://" + j.user + "@" + j.server() + "/ smtp_pass='" + j.password + "' smtp_authenticators=plain\n" +
+			"set ssl_starttls=no ssl_force_tls=no copy=no charset=utf-8 realname='Buchhaltung Größe' from=" + j.from + "\n" +
+			"set use_from=yes use_envelope_from=yes envelope_from_address=" + j.from + "\n"
+		if err := os.WriteFile(rc, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command("mutt", "-n", "-F", rc, "-s", j.subject, "-a", j.file, "--", j.to)
+		cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
+		cmd.Stdin = strings.NewReader("Grüße aus der Buchhaltung.\n.\nEine Zeile mit Punkt steht darüber.\n")
+		return cmd
+	}},
 	{name: "curl", needs: "curl", command: func(_ *testing.T, j job) *exec.Cmd {
 		return exec.Command("curl", "--silent", "--show-error", "smtp://"+j.server()+"/client.test", "--user", j.user+":"+j.password,
 			"--mail-from", j.from, "--mail-rcpt", j.to,

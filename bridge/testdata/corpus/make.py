@@ -1,5 +1,5 @@
 # Makes the corpus: messages of real SMTP clients, captured as they come in DATA, and oddities made by hand. Run it in this
-# folder; it needs swaks, msmtp, s-nail, curl, node with nodemailer (NODE_PATH), php with PHPMailer, openssl and gpg.
+# folder; it needs swaks, msmtp, s-nail, mutt, curl, node with nodemailer (NODE_PATH), php with PHPMailer, openssl and gpg.
 # envelopes.txt then says for each file to whom it goes. Dates and Message-IDs differ with each run; the tests do not mind.
 import base64, os, smtplib, socket, socketserver, subprocess, sys, tempfile, threading
 from email.message import EmailMessage
@@ -239,6 +239,17 @@ odd("report", H + "MIME-Version: 1.0\r\nContent-Type: multipart/report; report-t
 odd("digest", H + "MIME-Version: 1.0\r\nContent-Type: multipart/digest; boundary=b\r\n\r\n--b\r\n\r\nSubject: one\r\n\r\nx\r\n--b\r\n\r\nSubject: two\r\n\r\ny\r\n--b--\r\n")
 odd("bcc-in-inner-part", H + "MIME-Version: 1.0\r\nContent-Type: message/rfc822\r\n\r\nFrom: a@b\r\nBcc: inner@example.test\r\n\r\nx\r\n")
 odd("tabs", "From:\t%s\r\nTo:\t%s\r\nSubject:\tone\r\n\ttwo\r\n\r\n\tx\r\n" % (F, A))
+
+# mutt; last, because the names of the others have their numbers
+muttrc = os.path.join(work, "muttrc"); open(muttrc, "w").write(
+    "set smtp_url=smtp://%s:%d/ ssl_starttls=no ssl_force_tls=no copy=no use_from=yes envelope_from_address=%s use_envelope_from=yes\n"
+    "set from=%s realname='Buchhaltung Größe' charset=utf-8 send_charset=us-ascii:iso-8859-1:utf-8 folder=%s\n" % (host, port, F, F, work))
+M = ["mutt", "-n", "-F", muttrc]
+client("mutt-plain", M + ["-s", "plain", "--", A], b"hello\n")
+client("mutt-umlaut", M + ["-s", "Größe", "--", A], "Grüße\n.\nFrom here\n".encode())
+client("mutt-euro", M + ["-s", "5 €", "--", A], ("5 € " + "x" * 1200 + "\n").encode())
+client("mutt-attach", M + ["-s", "attach", "-a", pdf, pngfile, "--", A], b"two files\n")
+client("mutt-cc-bcc", M + ["-s", "cc", "-c", B, "-b", C, "--", A], b"x\n")
 
 with open("envelopes.txt", "w") as f:
     for file, rcpts in names:
