@@ -507,6 +507,19 @@ func TestShutdown(t *testing.T) {
 			}
 		})
 	})
+	t.Run("who is being refused and says nothing holds nothing up", func(t *testing.T) {
+		inBubble(t, func(o *Options, _ *house) { o.TLS, o.TLSConfig = Implicit, serverTLS() }, func(t *testing.T, b *bubble) {
+			b.connectFrom("203.0.113.7:1")
+			synctest.Wait()
+			start := time.Now()
+			if err := b.s.Shutdown(t.Context()); err != nil {
+				t.Errorf("Shutdown = %v", err)
+			}
+			if d := time.Since(start); d != 0 {
+				t.Errorf("Shutdown took %v", d)
+			}
+		})
+	})
 	t.Run("what comes later is not served", func(t *testing.T) {
 		inBubble(t, nil, func(t *testing.T, b *bubble) {
 			b.s.Shutdown(t.Context())

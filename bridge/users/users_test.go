@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/alexedwards/argon2id"
@@ -178,6 +179,18 @@ func TestOneHashAtATimeAndOneForAllWhoWait(t *testing.T) {
 	if cap(u.hashing) != 1 || len(u.hashing) != 0 {
 		t.Errorf("semaphore: %d of %d taken; want 0 of 1", len(u.hashing), cap(u.hashing))
 	}
+}
+
+func TestWhoWaitsForHisTurnWaitsNoLongerThanHisContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := open(t, nil, User{Name: "nav", Hashes: []string{cheap(t, "pw", 1)}})
+		u.hashing <- struct{}{} // somebody's hash is being computed, for ever
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := u.Login(ctx, "nav", "pw"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Login = %v; want the context's error", err)
+		}
+	})
 }
 
 func TestMemoryIsGivenBackAtMostEveryFewSeconds(t *testing.T) {
