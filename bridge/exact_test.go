@@ -3,11 +3,15 @@ package bridge
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"net/smtp"
+	"net/textproto"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -286,6 +290,110 @@ func TestRefusedAtTheEndOfData(t *testing.T) {
 	for _, r := range w.wait(3) {
 		if len(r.Raw) < 3_000_000 || len(r.Recipients) != 1 {
 			t.Errorf("%d octets to %v", len(r.Raw), r.Recipients)
+		}
+	}
+}
+
+// TestSizeAtTheListener: SIZE is the largest that any route of the listener carries, as the mailboxes have shown it, and
+// what is larger hears so at MAIL FROM.
+func TestSizeAtTheListener(t *testing.T) {
+	one := func(more string) string {
+		head, _, _ := strings.Cut(exactConfig, "[[account]]")
+		return head + "[[account]]\nname = \"erp\"\nprovider = \"contoso\"\nmailbox = \"erp@contoso.test\"\nrate_per_minute = 0\n" + more +
+			"\n[[user]]\nname = \"drafts\"\npassword = '{HASH}'\nsender = { mode = \"account\" }\n"
+	}
+	for _, tc := range []struct {
+		name, config string
+		size         int64
+		refuses      int64 // messages of that size are refused by the mailbox, twice; 0: none
+		then         int64 // what SIZE is at least afterwards, and under 1 kB more
+	}{
+		{"the largest of four accounts", exactConfig, 150 << 20, 0, 0},
+		{"an account that has SMTP", one(`transport = "auto"`), 35_000_000, 0, 0},
+		{"one that has sendMail alone", one("transport = \"graph\"\ndrafts = \"never\""), 3_000_000, 0, 0},
+		{"one that has drafts", one("transport = \"graph\"\nmax_message = \"100MB\""), 100_000_000, 0, 0},
+		{"a mailbox that refused two of 12 MB", one(`transport = "smtp"`), 35_000_000, 12_000_000, 12_000_000},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := newWorld(t, worldOptions{config: tc.config})
+			w.checkSize(tc.size, tc.size)
+			if tc.refuses == 0 {
+				return
+			}
+			if err := w.box.Fault(sandbox.Fault{Where: sandbox.AtDot, Outcome: "toolarge", Times: 2}); err != nil {
+				t.Fatal(err)
+			}
+			text := "From: a@erp.local\r\nTo: one@example.test\r\n\r\n" + strings.Repeat(strings.Repeat("0123456789", 9)+"\r\n", int(tc.refuses/92))
+			for i := range 2 {
+				if err := w.hand("drafts", []string{"one@example.test"}, []byte(text)); err != nil {
+					t.Fatal(err)
+				}
+				if err := w.events.await(t.Context(), event.MessageFailed, i+1); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := w.events.await(t.Context(), event.AccountLimited, 1); err != nil {
+				t.Fatal(err)
+			}
+			for w.carries() == tc.size { // EHLO asks at most once a second
+				runtime.Gosched()
+			}
+			w.checkSize(tc.then-1000, tc.then+1000)
+			if _, err := w.b.Reload(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			for w.carries() != tc.size {
+				runtime.Gosched()
+			}
+		})
+	}
+}
+
+// carries is what EHLO says of SIZE.
+func (w *world) carries() int64 {
+	w.t.Helper()
+	c, err := smtp.Dial(w.addr)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer c.Close()
+	_, text := c.Extension("SIZE")
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		w.t.Fatalf("SIZE %q", text)
+	}
+	return n
+}
+
+// checkSize compares what EHLO says with what MAIL FROM is answered.
+func (w *world) checkSize(least, most int64) {
+	w.t.Helper()
+	size := w.carries()
+	if size < least || size > most {
+		w.t.Errorf("SIZE %d; want between %d and %d", size, least, most)
+	}
+	for n, want := range map[int64]string{size: "250 ", size + 1: "552 5.3.4 "} {
+		c, err := textproto.Dial("tcp", w.addr)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		defer c.Close()
+		credentials := base64.StdEncoding.EncodeToString([]byte("\x00drafts\x00" + w.password))
+		reply := ""
+		for _, say := range []string{"", "EHLO x", "AUTH PLAIN " + credentials, fmt.Sprintf("MAIL FROM:<app@erp.local> SIZE=%d", n)} {
+			if say != "" {
+				if err := c.PrintfLine("%s", say); err != nil {
+					w.t.Fatal(err)
+				}
+			}
+			code, text, err := c.ReadResponse(0)
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			reply = fmt.Sprintf("%d %s", code, text)
+		}
+		if !strings.HasPrefix(reply, want) {
+			w.t.Errorf("MAIL FROM with SIZE=%d: %q; want %s", n, reply, want)
 		}
 	}
 }

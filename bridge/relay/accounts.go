@@ -20,7 +20,6 @@ func (r *Relay) SetAccounts(list []Account) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.accounts, r.names = accounts, names
-	r.lessons = nil
 	return nil
 }
 

@@ -79,6 +79,13 @@ func (r *Relay) learned(a Account) int64 {
 	return r.lessons[route.key].limit
 }
 
+// ForgetSizes forgets what refusals have taught: the configuration was applied again, and its max_message counts.
+func (r *Relay) ForgetSizes() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lessons = nil
+}
+
 // learnSize takes a refusal for size (ErrorMessageSizeExceeded). One may be the recipient's limit; a second message that
 // is no smaller makes it the mailbox's, until the configuration is applied again.
 func (r *Relay) learnSize(ctx context.Context, a Account, out message.Outgoing, o reply.Outcome) {

@@ -265,8 +265,11 @@ func TestSizeIsLearned(t *testing.T) {
 	if n := strings.Count(strings.Join(h.events, "\n"), "account limited"); n != 1 {
 		t.Errorf("it was told %d times", n)
 	}
-	if err := h.relay.SetAccounts([]Account{{Name: "erp", Mode: ModeSMTP, SMTP: c}}); err != nil || limit() != 0 {
-		t.Errorf("after a reload the limit is %d, %v", limit(), err)
+	if err := h.relay.SetAccounts([]Account{{Name: "erp", Mode: ModeSMTP, SMTP: c}, {Name: "new", Mode: ModeSMTP, SMTP: c}}); err != nil || limit() == 0 {
+		t.Errorf("with another account beside it the limit is %d, %v", limit(), err)
+	}
+	if h.relay.ForgetSizes(); limit() != 0 {
+		t.Errorf("after a reload the limit is %d", limit())
 	}
 }
 
