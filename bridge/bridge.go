@@ -16,13 +16,17 @@
 //	logbook      where the log goes, and that nobody waits for it
 //	notice       who is told what: reports and notices
 //	origin       whether a store has a copy elsewhere
-//	peers        other programs' configurations, for import
 //	quota        recipients per mailbox and day
 //	sample       a message that is only asked about
 //	stationery   the files of footers and attachments
 //	webclient    HTTP to a provider
 //
-// and, beside cmd, demo, which runs a bridge beside a sandbox; auth/diagnosis is a word: what a refusal of Microsoft's means.
+// cmd calls two that the hall does not know:
+//
+//	peers        other programs' configurations, for import
+//	sendmail     what sendmail(8) makes of its command line and its input
+//
+// Beside cmd stands demo, which runs a bridge beside a sandbox; auth/diagnosis is a word: what a refusal of Microsoft's means.
 // What is left here is wiring: a file for each room or verb that makes Options of a Config, or shows one room to another.
 package bridge
 

@@ -93,27 +93,3 @@ func TestSendAndSendmail(t *testing.T) {
 		})
 	}
 }
-
-func TestParseSendmail(t *testing.T) {
-	for _, tc := range []struct {
-		name, args string
-		f          sendmailFlags
-		to         []string
-		wrong      bool
-	}{
-		{"cron", "-FCronDaemon -i -B8BITMIME -oem root", sendmailFlags{dotsAreText: true, name: "CronDaemon"}, []string{"root"}, false},
-		{"PHP", "-t -i -fwww@contoso.test", sendmailFlags{fromHeader: true, dotsAreText: true, sender: "www@contoso.test"}, nil, false},
-		{"flags together", "-ti", sendmailFlags{fromHeader: true, dotsAreText: true}, nil, false},
-		{"values after a blank", "-f a@contoso.test -F Name -N never -- -odd@example.test", sendmailFlags{sender: "a@contoso.test", name: "Name"}, []string{"-odd@example.test"}, false},
-		{"a value that is missing", "-f", sendmailFlags{}, nil, true},
-		{"a daemon", "-bd -q15m", sendmailFlags{}, nil, true},
-		{"the mode that is the default", "-bm a@example.test", sendmailFlags{}, []string{"a@example.test"}, false},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			f, to, err := parseSendmail(strings.Fields(tc.args))
-			if (err != nil) != tc.wrong || !tc.wrong && (f != tc.f || !slices.Equal(to, tc.to)) {
-				t.Errorf("parseSendmail(%q) = %+v, %q, %v; want %+v, %q", tc.args, f, to, err, tc.f, tc.to)
-			}
-		})
-	}
-}
