@@ -28,6 +28,8 @@
 //
 // Beside cmd stands demo, which runs a bridge beside a sandbox; auth/diagnosis is a word: what a refusal of Microsoft's means.
 // What is left here is wiring: a file for each room or verb that makes Options of a Config, or shows one room to another.
+// Two files still know something of their own, because both speak relay's and queue's words: many.go, which mailboxes of a
+// domain have an account, and outlets.go, when a transport that a reload replaced may be closed.
 package bridge
 
 import (
