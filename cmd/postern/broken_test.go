@@ -118,7 +118,7 @@ func TestDataDirOfAnotherDaemon(t *testing.T) {
 	if out, status := outcome(t, "", "health", "--config", file); status != healthCritical || !strings.Contains(out, "there is no queue in "+other) {
 		t.Errorf("health = %d\n%s", status, out)
 	}
-	if out, status := outcome(t, "", "reload", "--config", file); status != exitFailed || !strings.Contains(out, "where the file has a new data_dir: postern service restart") {
+	if out, status := outcome(t, "", "reload", "--config", file); status != exitFailed || !strings.Contains(out, "where the file has a new data_dir, stop the service, move the old folder there, and start") {
 		t.Errorf("reload = %d\n%s", status, out)
 	}
 	if _, err := os.Stat(other); err == nil {

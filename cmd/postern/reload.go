@@ -28,7 +28,7 @@ can change is said. SIGHUP, and "systemctl reload postern", do the same.`,
 			}
 			client, err := control.Dial(cmd.Context(), cfg.Bridge.DataDir)
 			if errors.Is(err, control.ErrNotRunning) {
-				return fmt.Errorf("%w; run: postern service start, or, where the file has a new data_dir: postern service restart", err)
+				return fmt.Errorf("%w; run: postern service start; where the file has a new data_dir, stop the service, move the old folder there, and start", err)
 			}
 			if err != nil {
 				return err
