@@ -53,7 +53,8 @@ func (b *Bridge) newDesk(cfg *config.Config) (*submission.Desk, error) {
 	if err != nil {
 		return nil, err
 	}
-	return openDesk(cfg, submission.Options{Scenarios: list, Queue: enqueuer{b.queue, b.mailboxes}, Carrier: carrier{b.relay}, Events: b.events, Pacer: b.pacer, SpoolDir: spoolDir(cfg)})
+	return openDesk(cfg, submission.Options{Scenarios: list, Queue: enqueuer{b.queue, b.mailboxes}, Carrier: carrier{b.relay},
+		Events: b.events, Pacer: b.pacer, SpoolDir: spoolDir(cfg)})
 }
 
 // openSpool makes an empty folder for messages whose scenario depends on their size; what a process left there was

@@ -151,7 +151,7 @@ func TestThousandRecipientsAreOneReport(t *testing.T) {
 		r.Recipients = append(r.Recipients, Recipient{Address: address(t, fmt.Sprintf("r%d@example.test", i)), Action: Failed,
 			Reply: reply.Reply{Code: 550, Enhanced: "5.1.1", Text: "no such user"}})
 	}
-	parts := check2(t, &r)
+	parts := checkReport(t, &r)
 	if n := strings.Count(parts[1], "Final-Recipient:"); n != 1000 {
 		t.Errorf("the part for programs names %d recipients; want 1000", n)
 	}
@@ -163,7 +163,8 @@ func TestThousandRecipientsAreOneReport(t *testing.T) {
 	}
 }
 
-func check2(t testing.TB, r *Report) []string {
+// checkReport builds the report and returns its parts.
+func checkReport(t testing.TB, r *Report) []string {
 	t.Helper()
 	header, body := r.Build()
 	parts := check(t, header, body)
@@ -177,7 +178,7 @@ func TestLongHeaderIsCutAtALine(t *testing.T) {
 	r := base(t)
 	r.Recipients = []Recipient{{Address: address(t, "a@example.test"), Action: Failed}}
 	r.Original.Header = []byte(strings.Repeat("X-Trace: "+strings.Repeat("t", 60)+"\r\n", 2000) + "\r\n")
-	parts := check2(t, &r)
+	parts := checkReport(t, &r)
 	if n := len(parts[2]); n > maxHeader+100 {
 		t.Errorf("the third part has %d octets", n)
 	}
@@ -273,7 +274,7 @@ func FuzzBuild(f *testing.F) {
 		if bytes.Contains(header, []byte("--=_")) {
 			t.Skip("the boundary is not for the application to know")
 		}
-		parts := check2(t, &r)
+		parts := checkReport(t, &r)
 		if n := strings.Count(parts[1], "\nFinal-Recipient:"); n != 2 {
 			t.Errorf("the part for programs has %d recipients; want 2:\n%s", n, parts[1])
 		}

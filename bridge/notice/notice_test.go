@@ -31,12 +31,12 @@ var address = envelopetest.Address
 
 func newOffice(t testing.TB, notify ...string) *office {
 	o := &office{up: map[string]bool{"erp": true, "hr": true}}
-	o.open2(t, notify)
+	o.start(t, notify)
 	return o
 }
 
-// open2 makes the desk, as a start of the program does.
-func (o *office) open2(t testing.TB, notify []string) {
+// start makes the desk, as a start of the program does.
+func (o *office) start(t testing.TB, notify []string) {
 	opts := Options{Hostname: "bridge.contoso.test", DefaultDomain: "corp.test", Outbox: o, Memory: o,
 		Accounts: []Account{{"erp", address(t, "erp@contoso.test")}, {"hr", address(t, "hr@fabrikam.test")}},
 		Up:       func(a string) bool { o.mu.Lock(); defer o.mu.Unlock(); return o.up[a] }}
@@ -299,7 +299,7 @@ func TestRestartRepeatsNothing(t *testing.T) {
 		}
 		stop()
 		o.mail() // the report
-		o.open2(t, []string{"it@contoso.test"})
+		o.start(t, []string{"it@contoso.test"})
 		o.happen(event.AccountParked, slog.LevelError, parkedERP...) // met again by the first message
 		work(t, o)
 		time.Sleep(time.Hour)

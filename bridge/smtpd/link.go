@@ -37,10 +37,11 @@ const tlsHandshake = 0x16 // the first octet of a client that speaks TLS
 
 // Why a line cannot be had. Those that end the connection say so.
 var (
-	errTooLong  = errors.New("a command line is too long")
-	errEndless  = errors.New("a command line does not end")
-	errBareLF   = errors.New("a command line ends in a bare line feed")
-	errHello    = errors.New("the client speaks TLS to a listener that does not expect it; set the client to no encryption or STARTTLS, or this listener to tls = \"implicit\"")
+	errTooLong = errors.New("a command line is too long")
+	errEndless = errors.New("a command line does not end")
+	errBareLF  = errors.New("a command line ends in a bare line feed")
+	errHello   = errors.New("the client speaks TLS to a listener that does not expect it; " +
+		"set the client to no encryption or STARTTLS, or this listener to tls = \"implicit\"")
 	errStopping = errors.New("the service is stopping")
 	errTimeout  = errors.New("the client was silent for too long")
 	errNoEnd    = errors.New("the client sends a message without end")

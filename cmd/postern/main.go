@@ -101,7 +101,9 @@ POSTERN_CONFIG names, else ` + systemConfig() + `.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see: %s --help", err, cmd.CommandPath())}
 	})
-	root.AddCommand(c.demo(), c.run(), c.reload(), c.serviceVerb(), c.healthVerb(), c.send(), c.sendmail(), c.importVerb(), c.check(), c.signin(), c.signout(), c.accounts(), c.secret(), c.queue(), c.backup(), c.vault(), c.passwd(), c.route(), c.sandbox(), c.version(), c.docs())
+	root.AddCommand(c.demo(), c.run(), c.reload(), c.serviceVerb(), c.healthVerb(), c.send(), c.sendmail(), c.importVerb(),
+		c.check(), c.signin(), c.signout(), c.accounts(), c.secret(), c.queue(), c.backup(), c.vault(), c.passwd(), c.route(),
+		c.sandbox(), c.version(), c.docs())
 	strictHelp(root)
 	c.completions(root)
 	return root
