@@ -152,6 +152,21 @@ func (endless) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
+func TestAHeloIsSafeToPrint(t *testing.T) {
+	for _, tc := range []struct{ name, in, want string }{
+		{"a Windows machine", "OFFICE_PC", "OFFICE_PC"},
+		{"an address", "[IPv6:2001:db8::1]", "[IPv6:2001:db8::1]"},
+		{"what would end a comment or a field", "a)(b;c\r\n\x00\u00fc", "a??b?c????"},
+		{"a name without end", strings.Repeat("x", 2000), strings.Repeat("x", 255)},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if got := safeHelo(tc.in); got != tc.want {
+				t.Errorf("safeHelo(%q) = %q; want %q", tc.in, got, tc.want)
+			}
+		})
+	}
+}
+
 func TestTooManyErrorsClose(t *testing.T) {
 	h := open(t)
 	c := h.dial()

@@ -124,6 +124,32 @@ func TestOneOctetAMinuteGainsNothing(t *testing.T) {
 	})
 }
 
+func TestAHandshakeThatDoesNotComeEnds(t *testing.T) {
+	for _, tc := range []struct {
+		name, remote string
+		mode         Mode
+	}{
+		{"TLS from the first octet", "127.0.0.1:9", Implicit},
+		{"TLS after STARTTLS", "127.0.0.1:9", StartTLS},
+		{"of a client that is to be told that it is refused", "203.0.113.7:1", Implicit},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			inBubble(t, func(o *Options, _ *house) { o.TLS, o.TLSConfig = tc.mode, serverTLS() }, func(t *testing.T, b *bubble) {
+				c := b.connectFrom(tc.remote)
+				if tc.mode == StartTLS {
+					c.want("", "220")
+					c.want("STARTTLS", "220")
+				}
+				start := time.Now()
+				c.closed()
+				if d := time.Since(start); d != 30*time.Second {
+					t.Errorf("after %v; want HandshakeTimeout", d)
+				}
+			})
+		})
+	}
+}
+
 // A client that says NOOP for ever holds a connection for an hour, and one that sends as long as it likes.
 func TestAClientThatSendsNothingIsClosed(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, b *bubble) {
