@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime/debug"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"sync"
@@ -163,28 +164,37 @@ func (l *load) attack(size loadSize) {
 func (l *load) idleClients(size loadSize, before int) (all []net.Conn) {
 	l.t.Helper()
 	all = l.fill(1, size.idle, "127.0.0.1")
-	with := l.rest("in clear text", size.idle, before, 12_000)
+	l.untilResting(size.idle)
+	with := l.each("in clear text", size.idle, before, 12_000)
 	all = append(all, l.fillTLS(size.tlsIdle)...)
-	l.rest("under TLS", size.tlsIdle, with, 20_000)
-	return append(all, l.fill(1, size.connections-size.idle, "127.0.0.1")...)
+	l.untilResting(size.idle + size.tlsIdle)
+	l.each("under TLS", size.tlsIdle, with, 20_000)
+	all = append(all, l.fill(1, size.connections-size.idle, "127.0.0.1")...)
+	l.untilResting(size.connections + size.tlsIdle)
+	return all
 }
 
-// rest waits until n clients that are idle cost no more than most octets each, and returns the resident memory then. A
-// client rests after a second.
-func (l *load) rest(how string, n, before, most int) (with int) {
+// untilResting waits until the bridge has let the library go for that many clients.
+func (l *load) untilResting(clients int) {
 	l.t.Helper()
-	for end := time.Now().Add(20 * time.Second); ; {
-		with = l.collect()
-		each := (with - before) / n
-		switch {
-		case each <= most || raceEnabled:
-			l.t.Logf("RSS %d KB with %d idle clients %s, %d octets for each", with/1000, n, how, each)
-			return with
-		case time.Now().After(end):
-			l.t.Errorf("%d octets for each of %d idle clients %s; want %d at most", each, n, how, most)
-			return with
+	end := time.Now().Add(time.Minute)
+	for l.collect(); l.resting < clients; l.collect() {
+		if time.Now().After(end) {
+			l.t.Fatalf("%d clients rest; want %d", l.resting, clients)
 		}
 	}
+}
+
+// each says what each of n clients that came since costs, and returns the resident memory with them.
+func (l *load) each(how string, n, before, most int) (with int) {
+	l.t.Helper()
+	with = l.collect()
+	each := (with - before) / n
+	l.t.Logf("RSS %d KB with %d idle clients %s, %d octets for each", with/1000, n, how, each)
+	if each > most && !raceEnabled {
+		l.t.Errorf("%d octets for each idle client %s; want %d at most", each, how, most)
+	}
+	return with
 }
 
 // load is a bridge in another process and the sandbox in this one.
@@ -196,6 +206,8 @@ type load struct {
 	out   *bufio.Scanner
 	addrs []string
 	sent  atomic.Int64
+
+	resting int // clients, at the last collection
 }
 
 const loadChild = "POSTERN_LOAD_CHILD"
@@ -265,13 +277,29 @@ func TestLoadServer(t *testing.T) {
 	}
 	fmt.Println()
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		n := resting()
 		debug.FreeOSMemory()
-		fmt.Println("\ncollected ")
+		fmt.Printf("\ncollected %d\n", n)
 	}
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
+}
+
+// resting counts the goroutines that wait for a client that rests.
+func resting() (clients int) {
+	var stacks bytes.Buffer
+	pprof.Lookup("goroutine").WriteTo(&stacks, 1)
+	alike := 0 // goroutines whose stack follows
+	for line := range strings.Lines(stacks.String()) {
+		if strings.Contains(line, " @ ") {
+			fmt.Sscan(line, &alike)
+		} else if strings.Contains(line, "smtpd.(*guard).rest+") {
+			clients += alike
+		}
+	}
+	return clients
 }
 
 // answer reads lines of the other process up to one that begins so.
@@ -297,7 +325,7 @@ func (l *load) rss(when string) int {
 func (l *load) collect() int {
 	l.t.Helper()
 	fmt.Fprintln(l.in, "collect")
-	l.answer("collected ")
+	fmt.Sscan(l.answer("collected "), &l.resting)
 	return l.resident()
 }
 
