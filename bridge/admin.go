@@ -216,8 +216,15 @@ func (a *admin) known(account string) error {
 		}
 		names = append(names, c.Name)
 	}
-	return &control.Error{Text: fmt.Sprintf("there is no account %.60q; accounts: %s", account, strings.Join(names, ", ")), Usage: true}
+	text := fmt.Sprintf("there is no account %.60q; accounts: %s", account, strings.Join(names, ", "))
+	if a.reload != nil {
+		text += notYet
+	}
+	return &control.Error{Text: text, Usage: true}
 }
+
+// notYet is for a name that the daemon does not know: it goes by the file as it was last put in force.
+const notYet = "; where the file has it by now, run: postern reload"
 
 // Secrets implements control.Service.
 func (a *admin) Secrets(context.Context) ([]control.Secret, error) {

@@ -73,7 +73,7 @@ func (b *Bridge) pass(cfg *config.Config, name string) (control.Pass, error) {
 		for _, u := range cfg.Users {
 			names = append(names, u.Name)
 		}
-		return control.Pass{}, &control.Error{Text: fmt.Sprintf("there is no user %.60q; users: %s", name, strings.Join(names, ", ")), Usage: true}
+		return control.Pass{}, &control.Error{Text: fmt.Sprintf("there is no user %.60q; users: %s", name, strings.Join(names, ", ")) + notYet, Usage: true}
 	}
 	p := control.Pass{User: cfg.Users[i].Name, Hostname: cfg.Bridge.Hostname}
 	for _, a := range cfg.Accounts {

@@ -28,6 +28,11 @@ func TestReloadVerb(t *testing.T) {
 		}
 	}
 	rewrite(string(text) + "\n[[user]]\nname = \"second\"\n[queue]\ngive_up_after = \"1d\"\n")
+	for _, args := range [][]string{{"send", "--user", "second", "--to", "a@example.test"}, {"signout", "second", "--yes"}} {
+		if out, status := outcome(t, "", append(args, "--config", file)...); status != exitUsage || !strings.Contains(out, "where the file has it by now, run: postern reload") {
+			t.Errorf("%v before the reload = %d\n%s", args, status, out)
+		}
+	}
 	out, status := outcome(t, "", "reload", "--config", file)
 	if status != 0 || !strings.Contains(out, "user second added") || !strings.Contains(out, "after a restart only: [queue]") {
 		t.Errorf("reload = %d\n%s", status, out)
