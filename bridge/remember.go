@@ -12,6 +12,7 @@ import (
 	"postern/bridge/queue"
 	"postern/bridge/queue/sqlite"
 	"postern/bridge/relay"
+	"postern/bridge/transport/graph"
 )
 
 // ErrNewer is wrapped by New's error where a later version of Postern wrote the queue. A person must run that one.
@@ -84,6 +85,6 @@ func tellSalvage(ctx context.Context, events *event.Bus, r *sqlite.Salvage) {
 // share its troubles.
 func (b *Bridge) relayOptions(ctx context.Context, routes []relay.Account) (relay.Options, error) {
 	all, err := remembered(ctx, b.store)
-	return relay.Options{Accounts: routes, Events: b.events, Memory: memory{b.store}, Remembered: all,
+	return relay.Options{Accounts: routes, Events: b.events, Memory: memory{b.store}, Remembered: all, GraphMaxMIME: graph.MaxMIME,
 		Resumed: func() { b.queue.Wake("") }}, err
 }

@@ -17,6 +17,7 @@ import (
 	"postern/bridge/reply"
 	"postern/bridge/sample"
 	"postern/bridge/submission"
+	"postern/bridge/transport/graph"
 )
 
 // RouteQuery is a message that is only asked about.
@@ -142,7 +143,7 @@ func texts(list []envelope.Address) []string {
 
 // waysOf asks a relay whose transports send nothing.
 func waysOf(cfg *config.Config, e submission.Explanation) ([]string, error) {
-	room, err := relay.New(relay.Options{Accounts: routesNowhere(cfg)})
+	room, err := relay.New(relay.Options{Accounts: routesNowhere(cfg), GraphMaxMIME: graph.MaxMIME})
 	if err != nil {
 		return nil, err
 	}

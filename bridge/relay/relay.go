@@ -59,7 +59,7 @@ type Options struct {
 	Accounts     []Account
 	Events       *event.Bus       // nil: dropped
 	Now          func() time.Time // nil: time.Now
-	GraphMaxMIME int64            // octets of header and body that Graph takes as they are; 0: 3,000,000
+	GraphMaxMIME int64            // octets of header and body that Graph takes as they are; 0: all
 
 	Memory     Memory            // nil: a restart forgets all troubles
 	Remembered map[string]string // what Memory was given by the former process, by key
@@ -93,9 +93,6 @@ func New(o Options) (*Relay, error) {
 		troubles: make(map[place]*trouble), doors: make(map[envelope.ID]*door)}
 	if r.now == nil {
 		r.now = time.Now
-	}
-	if r.graphMaxMIME <= 0 {
-		r.graphMaxMIME = 3_000_000
 	}
 	if err := r.SetAccounts(o.Accounts); err != nil {
 		return nil, err
@@ -230,7 +227,7 @@ func (r *Relay) order(a Account, out message.Outgoing) []way {
 	}
 	graph, smtp := ways[0], ways[1]
 	switch {
-	case int64(len(out.Final))+out.BodySize > r.graphMaxMIME:
+	case r.graphMaxMIME > 0 && int64(len(out.Final))+out.BodySize > r.graphMaxMIME:
 		if s, ok := graph.Transport.(Splitter); ok && s.Splits() && r.parked(a, smtp.name) {
 			return []way{smtp, graph} // rebuilt at Graph rather than waiting for a person
 		}

@@ -89,7 +89,7 @@ func newHouse(t *testing.T, accounts ...Account) *house {
 			a.SMTP = &h.smtp
 		}
 	}
-	r, err := New(Options{Accounts: accounts, Events: event.NewBus(h), Now: func() time.Time { return h.now }})
+	r, err := New(Options{Accounts: accounts, Events: event.NewBus(h), Now: func() time.Time { return h.now }, GraphMaxMIME: 3_000_000})
 	if err != nil {
 		t.Fatal(err)
 	}

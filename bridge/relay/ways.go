@@ -6,7 +6,7 @@ import "postern/bridge/message"
 // or "smtp". It reads out.Final, out.BodySize and out.Recipients, and sends nothing. An account that is not configured
 // has none.
 func (r *Relay) Ways(account string, out message.Outgoing) []string {
-	a, ok := r.accounts[account]
+	a, ok := r.account(account)
 	if !ok {
 		return nil
 	}

@@ -31,9 +31,9 @@ import (
 	"postern/bridge/reply"
 )
 
-// maxMIME is the largest message, header and body in octets, that Graph takes as MIME: a write request may have 4 MB,
+// MaxMIME is the largest message, header and body in octets, that Graph takes as MIME: a write request may have 4 MB,
 // and base64 makes four octets of three ("Send Outlook messages using MIME format", November 2026).
-const maxMIME = 3_000_000
+const MaxMIME = 3_000_000
 
 // defaultTimeout bounds one request, from the dial to the head of the answer. 4 MB in it need 180 kbit/s.
 const defaultTimeout = 3 * time.Minute
@@ -159,7 +159,7 @@ func (t *Transport) Send(ctx context.Context, out message.Outgoing) reply.Outcom
 	if err := t.learnGrants(ctx); err != nil {
 		return t.noToken(ctx, err)
 	}
-	large := int64(len(out.Final))+out.BodySize > maxMIME
+	large := int64(len(out.Final))+out.BodySize > MaxMIME
 	// A draft in doubt is asked about also where the permission is gone meanwhile: sendMail could make a copy of it.
 	doubted := out.Resend && readMemo(out.Notes[noteKey(out)]).Draft != ""
 	if t.usesDrafts() || doubted {
@@ -189,7 +189,7 @@ func (t *Transport) sendMIME(ctx context.Context, out message.Outgoing) reply.Ou
 	if err != nil {
 		return t.ours("the recipients could not be written into the header", err)
 	}
-	if size := int64(len(header)) + out.BodySize; size > maxMIME {
+	if size := int64(len(header)) + out.BodySize; size > MaxMIME {
 		return t.tooLarge(size)
 	}
 	intent := &once{commit: out.Intent}
@@ -226,7 +226,7 @@ func (t *Transport) tooLarge(size int64) reply.Outcome {
 	return reply.Outcome{
 		Verdict: reply.Failed, Owner: reply.Message, Transport: name, Size: reply.OverRequest,
 		Reply: reply.Reply{Code: 552, Enhanced: "5.3.4",
-			Text: fmt.Sprintf("larger than Graph takes as MIME: %d octets, at most %d", size, maxMIME)},
+			Text: fmt.Sprintf("larger than Graph takes as MIME: %d octets, at most %d", size, MaxMIME)},
 		Remedy: fmt.Sprintf(`let large mail go by SMTP: transport = "auto" for account %q`, t.o.Account),
 	}
 }

@@ -133,7 +133,7 @@ func TestSendGivesGraphTheExactMessage(t *testing.T) {
 	}{
 		{"an empty body", 0}, {"one octet", 1}, {"two octets", 2}, {"three octets", 3},
 		{"one chunk exactly", rawChunk - len(header)}, {"a chunk and an octet", rawChunk - len(header) + 1},
-		{"many chunks", 10*rawChunk + 7}, {"the largest message", maxMIME - len(header)},
+		{"many chunks", 10*rawChunk + 7}, {"the largest message", MaxMIME - len(header)},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			body := strings.Repeat("0123456789abcdef\r\n\xff\x00", tc.size/20+1)[:tc.size]
@@ -218,7 +218,7 @@ func TestRecipientsOfTheHeaderAreThoseOfTheEnvelope(t *testing.T) {
 func TestMessageOverTheLimitIsRefusedUnsent(t *testing.T) {
 	s := graphtest.New(t)
 	m := mail(t, "")
-	m.BodySize = maxMIME
+	m.BodySize = MaxMIME
 	o := newBench(t, s.URL, nil).Send(context.Background(), m.Outgoing)
 	if o.Verdict != reply.Failed || o.Owner != reply.Message || o.Reply.Code != 552 || o.Reply.Enhanced != "5.3.4" {
 		t.Errorf("Send = %+v; want 552 5.3.4", o)
@@ -405,7 +405,7 @@ func TestMemoryDoesNotGrowWithTheMessage(t *testing.T) {
 	}))
 	defer s.Close()
 	b := newBench(t, s.URL, nil)
-	size := maxMIME - len(header)
+	size := MaxMIME - len(header)
 	m := mail(t, "")
 	m.BodySize = int64(size)
 	m.Open = func(context.Context) (io.ReadCloser, error) {

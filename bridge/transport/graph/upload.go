@@ -53,7 +53,7 @@ func (t *Transport) cannotCarry(size int64, why *message.CannotRebuild) reply.Ou
 	return reply.Outcome{
 		Verdict: reply.Failed, Owner: reply.Message, Transport: name, Size: reply.OverRequest,
 		Reply: reply.Reply{Code: 554, Enhanced: "5.6.1",
-			Text: fmt.Sprintf("larger than Graph takes as MIME (%d octets, at most %d), and it cannot be sent in parts: %v", size, maxMIME, why)},
+			Text: fmt.Sprintf("larger than Graph takes as MIME (%d octets, at most %d), and it cannot be sent in parts: %v", size, MaxMIME, why)},
 		Remedy: fmt.Sprintf(`let large mail go by SMTP: transport = "auto" for account %q`, t.o.Account),
 	}
 }
@@ -483,10 +483,10 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// Splits reports whether messages over maxMIME go in parts, as far as it is known what was granted.
+// Splits reports whether messages over MaxMIME go in parts, as far as it is known what was granted.
 func (t *Transport) Splits() bool { return t.usesDrafts() }
 
-// CheckCarry says before a message over maxMIME is accepted whether Graph can carry it in parts. header is the one that
+// CheckCarry says before a message over MaxMIME is accepted whether Graph can carry it in parts. header is the one that
 // leaves; body is read to its end. The error is a *message.CannotRebuild, nil, or what body gave.
 func (t *Transport) CheckCarry(header []byte, body io.Reader) error {
 	return message.CheckRebuild(header, body)
