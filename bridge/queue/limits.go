@@ -88,9 +88,9 @@ func (s *space) isShort() bool {
 	return s.short
 }
 
-// usageAge is how old the count of the store may be. Between two it is kept up as messages come and go; a person's
-// changes are seen with the next.
-const usageAge = 30 * time.Second
+// usageAge is how old the count of the store may be: a long queue takes a while to count. Between two it is kept up as
+// messages come and go, and a message that comes in during a count may be in it twice.
+const usageAge = 5 * time.Minute
 
 // usage knows what each user has waiting, where that is limited.
 type usage struct {
@@ -122,7 +122,16 @@ func (u *usage) of(ctx context.Context, user string) (held, most Usage, err erro
 
 func (u *usage) entered(user string, octets int64) { u.add(user, Usage{1, octets}) }
 
-func (u *usage) left(e Entry) { u.add(e.Message.Session.User, Usage{-1, -e.HeaderSize - e.BodySize}) }
+// moved takes up that a message became final, or is not any more.
+func (u *usage) moved(e Entry, before, after State) {
+	switch size := e.HeaderSize + e.BodySize; {
+	case before.Final() == after.Final():
+	case after.Final():
+		u.add(e.Message.Session.User, Usage{-1, -size})
+	default:
+		u.entered(e.Message.Session.User, size)
+	}
+}
 
 func (u *usage) add(user string, d Usage) {
 	if u.limit(user) == (Usage{}) {

@@ -402,6 +402,7 @@ func (q *Queue) holdForeign(it *Item, why string) error {
 // carriedOut lets the pair of a message that is tried again probe at once, and writes the line that says who did what.
 func (q *Queue) carriedOut(ctx context.Context, o Order, e Entry, before, after Item) {
 	q.end(ctx, before, after, true)
+	q.usage.moved(e, before.State(), after.State())
 	if l := q.set.Load().lanes[after.Account]; l != nil && o.Action == Retry {
 		now := q.clock()
 		l.mu.Lock()

@@ -330,6 +330,16 @@ func TestShareOfOctets(t *testing.T) {
 		try(401, "one octet more than there is room for", false)
 		try(400, "what there is room for", true)
 		try(100, "beyond it", false)
+		rows, err := w.List(t.Context(), queue.Filter{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := slices.IndexFunc(rows, func(r queue.Row) bool { return r.HeaderSize+r.BodySize == 600 })
+		if err := w.Change(t.Context(), rows[first].Item.ID, queue.Order{Action: queue.Drop, By: "eva"}); err != nil {
+			t.Fatal(err)
+		}
+		try(600, "what a person has made room for", true)
+		try(100, "beyond that", false)
 		w.setGate("erp", openGate)
 		w.Wake("")
 		synctest.Wait()
@@ -338,8 +348,8 @@ func TestShareOfOctets(t *testing.T) {
 		try(100, "one behind it", false)
 		w.SetMaxQueued(map[string]queue.Usage{"nav": {Bytes: 10_000}})
 		try(100, "under another limit", true)
-		if rows, err := w.List(t.Context(), queue.Filter{}); err != nil || len(rows) != 4 {
-			t.Errorf("%d messages are there, %v; want the four that were taken", len(rows), err)
+		if rows, err := w.List(t.Context(), queue.Filter{}); err != nil || len(rows) != 5 {
+			t.Errorf("%d messages are there, %v; want the five that were taken", len(rows), err)
 		}
 	})
 }

@@ -122,9 +122,7 @@ func (q *Queue) tell(ctx context.Context, e Entry, after Item) {
 	if after.Owed != OwedNothing {
 		q.owe()
 	}
-	if after.State().Final() {
-		q.usage.left(e)
-	}
+	q.usage.moved(e, e.Item.State(), after.State())
 	q.end(ctx, e.Item, after, false)
 	if after.Damage != nil && after.Lease == "" {
 		q.tellDamaged(ctx, e, after)
