@@ -24,6 +24,8 @@ import (
 //	T:                               the client brings TLS up
 //	X:                               the server has closed
 //	M: <a@b> -> <c@d> user=u ...     the desk has taken this message
+//
+// Each is played twice: the second time the client rests before each command.
 func TestDialogues(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.dialogue")
 	if err != nil || len(files) == 0 {
@@ -35,7 +37,9 @@ func TestDialogues(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			play(t, f, strings.Split(strings.ReplaceAll(string(b), "\r\n", "\n"), "\n"))
+			lines := strings.Split(strings.ReplaceAll(string(b), "\r\n", "\n"), "\n")
+			play(t, f, lines, restAfter)
+			play(t, f, lines, time.Nanosecond)
 		})
 	}
 }
@@ -56,7 +60,7 @@ func TestOldClientsAreNamed(t *testing.T) {
 	}
 }
 
-func play(t *testing.T, file string, lines []string) {
+func play(t *testing.T, file string, lines []string, rest time.Duration) {
 	var h *house
 	var c *client
 	taken := 0
@@ -72,6 +76,7 @@ func play(t *testing.T, file string, lines []string) {
 				opts = arg
 			}
 			h = open(t, dialogueOptions(t, opts))
+			h.s.restAfter = rest
 			c = h.dial()
 			if kind == "O" {
 				continue

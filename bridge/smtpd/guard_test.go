@@ -30,6 +30,7 @@ func TestAPanicEndsOneConnection(t *testing.T) {
 			c.closed()
 			h.untilLinks(1)
 			other.sure()
+			h.close() // the library tells the log after it has closed
 			if !strings.Contains(h.events.String(), "broke") {
 				t.Errorf("the log does not say so:\n%s", h.events)
 			}

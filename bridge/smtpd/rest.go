@@ -35,7 +35,7 @@ func (g *guard) rests() bool {
 		return false
 	}
 	g.narrow()
-	if !g.await(restAfter) {
+	if !g.await(g.s.restAfter) {
 		return false
 	}
 	_, err := g.in.Peek(1)
