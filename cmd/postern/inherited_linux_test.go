@@ -11,18 +11,18 @@ import (
 	"time"
 )
 
-// activated starts the daemon as systemd does for a socket: the socket is descriptor 3, and LISTEN_PID is its own number.
-func activated(t *testing.T, file string, socket *net.TCPListener) *daemon {
+// activated is the daemon as systemd starts it for a socket: the socket is descriptor 3, and LISTEN_PID is its own number.
+func activated(t *testing.T, file string, socket interface{ File() (*os.File, error) }) *exec.Cmd {
 	t.Helper()
 	f, err := socket.File()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	t.Cleanup(func() { f.Close() })
 	p := program("run", "--config", file)
 	cmd := exec.Command("/bin/sh", append([]string{"-c", `LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" "$@"`}, p.Args...)...)
 	cmd.Env, cmd.ExtraFiles = p.Env, []*os.File{f}
-	return startCommand(t, cmd)
+	return cmd
 }
 
 // greeting connects and returns the first line.
@@ -76,7 +76,7 @@ func TestInheritedSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer early.Close()
-	d := activated(t, file, l.(*net.TCPListener))
+	d := startCommand(t, activated(t, file, l.(*net.TCPListener)))
 	if line := firstLine(t, early); !strings.HasPrefix(line, "220 ") {
 		t.Errorf("who connected before the daemon was there gets %q", line)
 	}
@@ -98,6 +98,20 @@ func TestInheritedSocket(t *testing.T) {
 	}
 	if status := d.terminate(); status != 0 {
 		t.Errorf("exit status %d\n%s", status, d.text())
+	}
+}
+
+// TestForeignSocket: what is no listening TCP socket is refused in words.
+func TestForeignSocket(t *testing.T) {
+	file := install(t, startSandbox(t), "graph")
+	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer udp.Close()
+	out, err := activated(t, file, udp.(*net.UDPConn)).CombinedOutput()
+	if err == nil || !strings.HasPrefix(string(out), "postern: socket 1 of the service manager: ") || !strings.Contains(string(out), "ListenStream") {
+		t.Errorf("the daemon ended with %v\n%s", err, out)
 	}
 }
 
