@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"slices"
-	"strings"
 
 	"postern/bridge/config"
 	"postern/bridge/event"
@@ -17,8 +15,8 @@ import (
 // stays open until the end: a reload that takes the listener out and back finds it again, and nobody else could bind it
 // as long as the manager has it.
 func (b *Bridge) listen(address string) (net.Listener, error) {
-	key := socketKey(address)
-	i := slices.IndexFunc(b.options.Sockets, func(s *net.TCPListener) bool { return socketKey(s.Addr().String()) == key })
+	key := config.SocketKey(address)
+	i := slices.IndexFunc(b.options.Sockets, func(s *net.TCPListener) bool { return config.SocketKey(s.Addr().String()) == key })
 	if i < 0 {
 		return listen(address)
 	}
@@ -34,27 +32,11 @@ func (b *Bridge) listen(address string) (net.Listener, error) {
 	return socket, nil
 }
 
-// socketKey is equal for an address as configured and as a bound socket has it; "" where the system chooses the port.
-func socketKey(address string) string {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil || port == "0" {
-		return ""
-	}
-	if strings.EqualFold(host, "localhost") {
-		host = "127.0.0.1"
-	}
-	ip, err := netip.ParseAddr(host)
-	if err != nil {
-		ip = netip.IPv6Unspecified() // no host: every address
-	}
-	return net.JoinHostPort(ip.Unmap().String(), port)
-}
-
 // tellIdle warns of a socket of the service manager's that no listener names: who connects there waits in vain.
 func (b *Bridge) tellIdle(ctx context.Context, cfg *config.Config) {
 	for _, s := range b.options.Sockets {
 		address := s.Addr().String()
-		if !slices.ContainsFunc(cfg.Listeners, func(l config.Listener) bool { return socketKey(l.Address) == socketKey(address) }) {
+		if !slices.ContainsFunc(cfg.Listeners, func(l config.Listener) bool { return config.SocketKey(l.Address) == config.SocketKey(address) }) {
 			b.events.Emit(ctx, slog.LevelWarn, event.ConfigurationWarning,
 				slog.String("err", fmt.Sprintf("the service manager has opened %s, and no [[listener]] has this address: who connects there waits in vain", address)),
 				slog.String("remedy", "give a [[listener]] this address, or take it out of the unit postern.socket and restart that"))

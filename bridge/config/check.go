@@ -83,7 +83,7 @@ func unique[T any](list []entry[T], key, text string, same func(T) string) {
 // checkSets checks what must not be there twice, and what must be there at all.
 func (l *loader) checkSets() {
 	const sameName = "the same name (upper and lower case do not differ) as"
-	unique(l.listeners, "address", "the same address as", listenKey)
+	unique(l.listeners, "address", "the same address as", func(l Listener) string { return SocketKey(l.Address) })
 	unique(l.providers, "name", sameName, func(p Provider) string { return strings.ToLower(p.Name) })
 	unique(l.accounts, "name", sameName, func(a Account) string { return strings.ToLower(a.Name) })
 	unique(l.users, "name", sameName, func(u User) string { return strings.ToLower(u.Name) })
@@ -119,9 +119,10 @@ func checkListenAddress(s string) error {
 	return nil
 }
 
-// listenKey is equal for addresses that are one socket; "" where the system chooses the port.
-func listenKey(l Listener) string {
-	host, port, err := splitHostPort(l.Address, 0)
+// SocketKey is equal for addresses of listeners that are one socket, as configured or as a bound socket has it; "" where
+// the system chooses the port, and for what is no address.
+func SocketKey(address string) string {
+	host, port, err := splitHostPort(address, 0)
 	if err != nil || port == 0 {
 		return ""
 	}
@@ -132,7 +133,7 @@ func listenKey(l Listener) string {
 	if err != nil {
 		a = netip.IPv6Unspecified() // an empty host
 	}
-	return netip.AddrPortFrom(a, uint16(port)).String()
+	return netip.AddrPortFrom(a.Unmap(), uint16(port)).String()
 }
 
 func checkListener(t *table, l Listener) {

@@ -227,3 +227,24 @@ password = '`+someHash+`'
 		t.Errorf("MaySendTo = %q, want none as the file says", got)
 	}
 }
+
+func TestSocketKey(t *testing.T) {
+	for _, tc := range []struct{ name, a, b string }{
+		{"a name and its address", "localhost:25", "127.0.0.1:25"},
+		{"no host, and every address as the system writes it", ":25", "[::]:25"},
+		{"an address of version 4 in one of version 6", "[::ffff:127.0.0.1]:25", "127.0.0.1:25"},
+		{"zeros that may be left out", "[0:0::1]:25", "[::1]:25"},
+	} {
+		if a, b := SocketKey(tc.a), SocketKey(tc.b); a != b || a == "" {
+			t.Errorf("%s: %q and %q", tc.name, a, b)
+		}
+	}
+	for _, address := range []string{"127.0.0.1:0", "", "127.0.0.1"} {
+		if key := SocketKey(address); key != "" {
+			t.Errorf("SocketKey(%q) = %q; want none", address, key)
+		}
+	}
+	if SocketKey("127.0.0.1:25") == SocketKey("127.0.0.1:587") || SocketKey("127.0.0.1:25") == SocketKey("127.0.0.2:25") {
+		t.Error("two sockets have one key")
+	}
+}
