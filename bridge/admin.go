@@ -154,6 +154,9 @@ func (a *admin) Accounts(ctx context.Context) ([]control.Account, error) {
 		if s.Trouble != nil {
 			acc.Trouble, acc.Remedy = s.Trouble.Text, s.Trouble.Remedy
 		}
+		if ref := a.missingSecret(c); ref != "" { // first of all: signing in needs it too
+			acc.Trouble, acc.Remedy = "the client secret "+ref+" is not set", auth.SecretRemedy(ref)
+		}
 		for _, r := range s.Resources {
 			acc.Transports = append(acc.Transports, transportState(c.Name, r, routes))
 		}
@@ -161,6 +164,20 @@ func (a *admin) Accounts(ctx context.Context) ([]control.Account, error) {
 		list = append(list, acc)
 	}
 	return list, nil
+}
+
+// missingSecret returns what the account's provider refers to and the vault has not; "" where nothing is missing. It is
+// known before a token is asked for.
+func (a *admin) missingSecret(c config.Account) string {
+	i := slices.IndexFunc(a.cfg.Providers, func(p config.Provider) bool { return p.Name == c.Provider })
+	if i < 0 || a.cfg.Providers[i].ClientSecret.Kind != "vault" {
+		return ""
+	}
+	name := a.cfg.Providers[i].ClientSecret.Name
+	if slices.ContainsFunc(a.accounts.ListSecrets(), func(s auth.SecretInfo) bool { return s.Name == name }) {
+		return ""
+	}
+	return "vault:" + name
 }
 
 func transportState(account string, r auth.ResourceState, routes []relay.State) control.Transport {
