@@ -163,6 +163,8 @@ func checkListener(t *table, l Listener) {
 			`auth = "required", or name in networks who may connect, or listen on 127.0.0.1`)
 	case !t.set("networks"):
 		t.warn("address", "only this machine can connect, because networks is not set; name there who may connect")
+	case !slices.ContainsFunc(l.Networks, func(p netip.Prefix) bool { return !isLoopbackNetwork(p) }):
+		t.warn("networks", "only this machine can connect, though others can reach the address; name who may connect, or listen on 127.0.0.1")
 	case l.TLS == "none" && l.Auth == "required" && !slices.Contains(l.Tolerate, "plaintext-auth"):
 		t.warn("auth", `other machines cannot log in, because that is not offered without TLS; `+
 			`set tls, or write tolerate = ["plaintext-auth"]`)

@@ -47,7 +47,7 @@ func TestWhoCanReachAListener(t *testing.T) {
 	} {
 		for _, tls := range []string{"none", "starttls", "implicit"} {
 			for _, auth := range []string{"required", "optional", "none"} {
-				for _, networks := range []string{"", `networks = ["192.0.2.0/24"]`, `networks = ["0.0.0.0/0", "::/0"]`} {
+				for _, networks := range []string{"", "networks = []", `networks = ["127.0.0.1", "::1"]`, `networks = ["192.0.2.0/24"]`, `networks = ["0.0.0.0/0", "::/0"]`} {
 					for _, tolerate := range []string{"", `tolerate = ["plaintext-auth"]`} {
 						listener := fmt.Sprintf("address = %q\ntls = %q\nauth = %q\n%s\n%s\n", host+":25", tls, auth, networks, tolerate)
 						if tls != "none" {
@@ -58,11 +58,12 @@ func TestWhoCanReachAListener(t *testing.T) {
 						if got := strings.Contains(mistakes, remedy); got != stops || !stops && mistakes != "" {
 							t.Errorf("%s\nstops the start: %v; want %v\n%s", listener, got, stops, mistakes)
 						}
-						unreachable := others && networks == "" && !stops
-						if got := strings.Contains(warnings, "only this machine can connect, because networks is not set"); got != unreachable {
+						named := strings.Contains(networks, "0/")
+						unreachable := others && !named && !stops
+						if got := strings.Contains(warnings, "only this machine can connect"); got != unreachable {
 							t.Errorf("%s\nsays that nobody can reach it: %v; want %v", listener, got, unreachable)
 						}
-						noLogin := others && networks != "" && tls == "none" && auth == "required" && tolerate == ""
+						noLogin := others && named && tls == "none" && auth == "required" && tolerate == ""
 						if got := strings.Contains(warnings, "other machines cannot log in"); got != noLogin {
 							t.Errorf("%s\nsays that nobody can log in: %v; want %v", listener, got, noLogin)
 						}

@@ -111,6 +111,11 @@ func holdsLoopback(p netip.Prefix) bool {
 	return p.Overlaps(loopback4) || p.Contains(netip.IPv6Loopback())
 }
 
+// isLoopbackNetwork reports whether all addresses of p are this machine's own.
+func isLoopbackNetwork(p netip.Prefix) bool {
+	return p.Addr().IsLoopback() && (p.Addr().Is6() || p.Bits() >= loopback4.Bits())
+}
+
 // splitHostPort reads host:port with a port of least to 65535.
 func splitHostPort(s string, least int) (host string, port int, err error) {
 	host, p, err := net.SplitHostPort(s)
