@@ -14,6 +14,7 @@
 //	incident     the latest errors
 //	leftover     what attempts left of mail that is over
 //	logbook      where the log goes, and that nobody waits for it
+//	mailboxes    which mailboxes of a domain have an account
 //	notice       who is told what: reports and notices
 //	origin       whether a store has a copy elsewhere
 //	quota        recipients per mailbox and day
@@ -28,8 +29,8 @@
 //
 // Beside cmd stands demo, which runs a bridge beside a sandbox; auth/diagnosis is a word: what a refusal of Microsoft's means.
 // What is left here is wiring: a file for each room or verb that makes Options of a Config, or shows one room to another.
-// Two files still know something of their own, because both speak relay's and queue's words: many.go, which mailboxes of a
-// domain have an account, and outlets.go, when a transport that a reload replaced may be closed.
+// One file still knows something of its own, because it speaks relay's words: outlets.go, when a transport that a reload
+// replaced may be closed.
 package bridge
 
 import (
@@ -54,6 +55,7 @@ import (
 	"postern/bridge/incident"
 	"postern/bridge/leftover"
 	"postern/bridge/logbook"
+	"postern/bridge/mailboxes"
 	"postern/bridge/notice"
 	"postern/bridge/queue"
 	"postern/bridge/queue/sqlite"
@@ -105,7 +107,7 @@ type Bridge struct {
 	accounts  *auth.Accounts
 	contents  *contents.Store
 	pacer     *submission.Pacer
-	mailboxes *mailboxes
+	mailboxes *mailboxes.Mailboxes
 	leftovers *leftover.Sweeper
 	quota     *quota.Counter
 	admin     atomic.Pointer[admin] // another configuration is another admin
@@ -248,11 +250,11 @@ func (b *Bridge) openBack(ctx context.Context, key token.Secret) (err error) {
 	qo.Ended = b.ended
 	b.leftovers = leftover.New(leftover.Options{Store: b.store, Remove: b.removeLeft, Events: b.events})
 	b.queue = queue.New(qo)
-	b.mailboxes = &mailboxes{relay: b.relay, queue: b.queue, now: time.Now}
-	if err := b.mailboxes.set(b.cfg, b.outlets.routes(b.cfg), qo.Accounts); err != nil {
+	b.mailboxes = b.openMailboxes()
+	if err := b.setMailboxes(b.cfg, b.outlets.routes(b.cfg), qo.Accounts); err != nil {
 		return err
 	}
-	if err := b.mailboxes.recall(ctx); err != nil {
+	if err := b.mailboxes.Recall(ctx); err != nil {
 		return err
 	}
 	if err := b.quota.Recall(ctx, b.store); err != nil {

@@ -26,7 +26,7 @@ var household = map[string][]string{
 
 	"bridge": {"auth", "auth/entra", "auth/vault", "bridge/backup", "bridge/certificate", "bridge/check", "bridge/config",
 		"bridge/contents", "bridge/control", "bridge/datadir", "bridge/expiry", "bridge/incident", "bridge/leftover",
-		"bridge/logbook", "bridge/notice", "bridge/origin", "bridge/queue", "bridge/queue/sqlite", "bridge/quota",
+		"bridge/logbook", "bridge/mailboxes", "bridge/notice", "bridge/origin", "bridge/queue", "bridge/queue/sqlite", "bridge/quota",
 		"bridge/relay", "bridge/sample", "bridge/service", "bridge/smtpd", "bridge/stationery", "bridge/submission",
 		"bridge/transport/graph", "bridge/transport/smarthost", "bridge/users", "bridge/webclient"},
 	// The door opens the hall, and reads the words of the file and of the socket to say what is wrong.

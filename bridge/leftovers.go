@@ -69,7 +69,7 @@ func (b *Bridge) removeLeft(ctx context.Context, l leftover.Left) error {
 			out.Attempt = 2
 		}
 		// A single mailbox of an account of many is only known while it has mail.
-		out.Plan.Account, err = b.mailboxes.admit(ctx, accountOf(out.Plan.Account), out.Plan.HeaderFrom)
+		out.Plan.Account, err = b.mailboxes.Admit(ctx, accountOf(out.Plan.Account), out.Plan.HeaderFrom)
 		return out, true, err
 	})
 }

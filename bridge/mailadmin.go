@@ -32,7 +32,7 @@ type mailAdmin struct {
 
 // mailAdmin is the daemon's.
 func (b *Bridge) mailAdmin() *mailAdmin {
-	return &mailAdmin{cfg: b.live.Load, by: systemUser(), admit: b.mailboxes.admit, sealed: b.accounts.Snapshot,
+	return &mailAdmin{cfg: b.live.Load, by: systemUser(), admit: b.mailboxes.Admit, sealed: b.accounts.Snapshot,
 		open: func(context.Context) (*queue.Queue, backupStore, error) { return b.queue, b.store, nil },
 		desk: func(submission.Enqueuer) (*submission.Desk, error) { return b.newDesk(b.live.Load()) }}
 }

@@ -1,18 +1,16 @@
 package bridge
 
 import (
-	"fmt"
 	"net/mail"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"postern/bridge/config"
 	"postern/bridge/control"
-	"postern/bridge/envelope"
 	"postern/bridge/event"
 	"postern/bridge/quota"
+	"postern/bridge/relay"
 )
 
 // peopleConfig has one account for every mailbox of the domain.
@@ -98,38 +96,11 @@ func TestEveryoneFromHisOwnMailbox(t *testing.T) {
 			w.stop()
 			w.start()
 			for _, name := range []string{"people/erp@contoso.test", "people/ghost@contoso.test"} {
-				if _, ok := w.b.mailboxes.seen[name]; !ok {
-					t.Errorf("after the restart it knows %v, and not %s", w.b.mailboxes.seen, name)
+				if all := w.b.relay.States(); !slices.ContainsFunc(all, func(s relay.State) bool { return s.Account == name }) {
+					t.Errorf("after the restart relay knows %v, and not %s", all, name)
 				}
 			}
 		})
-	}
-}
-
-func TestMailboxesHaveABound(t *testing.T) {
-	w := newWorld(t, worldOptions{config: strings.Replace(peopleConfig, "{VIA}", "graph", 1)})
-	m := w.b.mailboxes
-	m.mu.Lock()
-	for i := range maxMailboxes {
-		m.see(fmt.Sprintf("people/p%d@contoso.test", i))
-	}
-	m.mu.Unlock()
-	from, err := envelope.ParseAddress("erp@contoso.test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := m.admit(t.Context(), "people", from); err == nil {
-		t.Error("admit = nil; want an error")
-	}
-	// An hour later those that have no mail are forgotten.
-	m.mu.Lock()
-	m.now = func() time.Time { return time.Now().Add(keepMailbox + time.Minute) }
-	m.mu.Unlock()
-	if name, err := m.admit(t.Context(), "people", from); err != nil || name != "people/erp@contoso.test" || len(m.seen) != 1 {
-		t.Errorf("admit = %q, %v, and %d are known; want one", name, err, len(m.seen))
-	}
-	if name, err := m.admit(t.Context(), "other", from); err != nil || name != "other" {
-		t.Errorf("admit of another account = %q, %v", name, err)
 	}
 }
 

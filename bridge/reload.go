@@ -189,7 +189,7 @@ func (b *Bridge) commit(ctx context.Context, n *next, was *config.Config) {
 	}
 	b.clients, b.outlets = n.clients, n.outlets
 	q := queueOptions(n.cfg, b.store, b.relay, b.events)
-	err := b.mailboxes.set(n.cfg, n.outlets.routes(n.cfg), q.Accounts)
+	err := b.setMailboxes(n.cfg, n.outlets.routes(n.cfg), q.Accounts)
 	b.relay.ForgetSizes()
 	b.queue.SetMaxQueued(q.MaxQueued)
 	b.front.users.Store(n.front.users)
