@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -101,7 +102,7 @@ func TestEndedAfterADeath(t *testing.T) {
 // bringNoted is bring, and each attempt leaves a note.
 func (w *world) bringNoted(outcomes ...reply.Outcome) (id envelope.ID) {
 	w.t.Helper()
-	n := 0
+	var n atomic.Int64
 	noted := func(o reply.Outcome) func(context.Context, message.Outgoing) reply.Outcome {
 		return func(ctx context.Context, out message.Outgoing) reply.Outcome {
 			if err := out.Remember(ctx, out.Recipients, "n"); err != nil {
@@ -111,11 +112,10 @@ func (w *world) bringNoted(outcomes ...reply.Outcome) (id envelope.ID) {
 		}
 	}
 	w.setRelay(func(ctx context.Context, out message.Outgoing) reply.Outcome {
-		n++
-		return noted(outcomes[min(n, len(outcomes))-1])(ctx, out)
+		return noted(outcomes[min(int(n.Add(1)), len(outcomes))-1])(ctx, out)
 	})
 	id = w.enqueue("erp")
-	for n < len(outcomes) {
+	for int(n.Load()) < len(outcomes) {
 		w.pass(10 * mins)
 	}
 	w.setRelay(noted(greylist))
