@@ -69,8 +69,8 @@ func TestBrokenFileBesideARunningDaemon(t *testing.T) {
 	if out, status := outcome(t, box.RefreshToken("erp@contoso.test").Reveal(), "signin", "erp", "--refresh-token", "-", "--config", file); status != 0 {
 		t.Fatal(out)
 	}
-	if out, status := outcome(t, "", "health", "--config", file); status != healthWarning || !strings.HasPrefix(out, "warning: the configuration has mistakes, and the next start fails: postern.toml:") {
-		t.Errorf("health = %d; want a warning\n%s", status, out)
+	if out, status := outcome(t, "", "health", "--config", file); status != healthUnknown || !strings.HasPrefix(out, "unknown: the configuration has mistakes, and the next start fails: postern.toml:") {
+		t.Errorf("health = %d; want unknown\n%s", status, out)
 	}
 	for _, args := range [][]string{{"check"}, {"check", "--live"}, {"reload"}, {"run"}, {"route", "--user", "nav", "--to", "a@example.test"}} {
 		if out, status := outcome(t, "", append(args, "--config", file)...); status != exitConfig || strings.Contains(out, "the running daemon was asked") {

@@ -37,6 +37,14 @@ type finding struct {
 	Remedy string `json:"remedy,omitempty"`
 }
 
+// gravity orders findings: what is known to be broken is worse than what nobody can tell.
+func (f finding) gravity() int {
+	if f.Status == healthCritical {
+		return healthUnknown + 1
+	}
+	return f.Status
+}
+
 // exitWith ends the program with that status; what there is to say has been said.
 type exitWith int
 
@@ -49,8 +57,8 @@ func (c *cli) healthVerb() *cobra.Command {
 		Short: "Say in one line what is worst, and what to do",
 		Long: `Says in one line what is worst with Postern, and what to do. Exit status 0 ok,
 1 warning, 2 critical, 3 unknown; so Nagios, Icinga, Checkmk, PRTG and Zabbix
-can run it as it is. A wrong configuration is a warning while the service runs
-on with the former one, and unknown where it does not run.`,
+can run it as it is. A wrong configuration is unknown, also while the service
+runs on with the former one, unless something else is critical.`,
 		Example: `  postern health
   postern health --format nagios
   postern health --format prtg`,
@@ -104,7 +112,7 @@ func judge(h control.Health, broken *config.Mistakes, now time.Time) []finding {
 	var list []finding
 	add := func(status int, text, remedy string) { list = append(list, finding{status, text, remedy}) }
 	if broken != nil {
-		add(healthWarning, "the configuration has mistakes, and the next start fails: "+broken.List[0].String(), "run: postern check")
+		add(healthUnknown, "the configuration has mistakes, and the next start fails: "+broken.List[0].String(), "run: postern check")
 	}
 	if !h.Running {
 		add(healthCritical, "postern is not running", "run: postern service start")
@@ -132,7 +140,7 @@ func judge(h control.Health, broken *config.Mistakes, now time.Time) []finding {
 			break
 		}
 	}
-	slices.SortStableFunc(list, func(a, b finding) int { return b.Status - a.Status })
+	slices.SortStableFunc(list, func(a, b finding) int { return b.gravity() - a.gravity() })
 	if len(list) == 0 {
 		add(healthOK, fmt.Sprintf("%d %s in order, %s", len(h.Accounts), plural(len(h.Accounts), "account"), queueLine(h.Queue)), "")
 	}
