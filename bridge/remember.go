@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"strings"
@@ -75,9 +76,15 @@ func tellSalvage(ctx context.Context, events *event.Bus, r *sqlite.Salvage) {
 	events.Emit(ctx, slog.LevelError, event.QueueSalvaged, slog.Int("saved", r.Saved), slog.Int("held", len(r.Held)), slog.Int("lost", len(r.Lost)),
 		slog.String("file", r.Aside), slog.Any("err", r.Why),
 		slog.String("remedy", "check the disk; the damaged file is kept beside the queue, delete it when it is not needed"))
-	for _, l := range append(append([]sqlite.Loss(nil), r.Held...), r.Lost...) {
+	tell := func(l sqlite.Loss, state, remedy string) {
 		events.Emit(ctx, slog.LevelError, event.QueueFailed, slog.String("queue_id", l.ID), slog.Int64("number", l.Number), slog.String("user", l.User),
-			slog.String("account", l.Account), slog.Any("err", l.Err))
+			slog.String("account", l.Account), slog.String("state", state), slog.Any("err", l.Err), slog.String("remedy", remedy))
+	}
+	for _, l := range r.Held {
+		tell(l, "held", fmt.Sprintf("see what is left of it: postern queue show %s; then release it, or drop it", l.ID))
+	}
+	for _, l := range r.Lost {
+		tell(l, "lost", "its sender has to send it again")
 	}
 }
 

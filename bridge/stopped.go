@@ -49,6 +49,7 @@ func (s *stoppedQueue) open(ctx context.Context) (*queue.Queue, backupStore, err
 		return nil, nil, err
 	}
 	events := event.NewBus(logbook.Sink{Log: s.log.Logger})
+	tellSalvage(ctx, events, store.Salvaged()) // the next start finds a store in order
 	o := queueOptions(s.cfg, store, nil, events)
 	o.Relayer = nobodyRelays{}
 	o.Ended = endedWhileStopped(s.cfg, store, events)
