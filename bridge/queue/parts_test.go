@@ -138,3 +138,23 @@ func TestPartsAreToldOnce(t *testing.T) {
 		w.enqueue("erp") // the first has left: there is room
 	})
 }
+
+// TestPanicBetweenParts: only the part that was under way is in doubt.
+func TestPanicBetweenParts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorldOf(t, queue.Options{}, func(w *world) {
+			w.relay = func(ctx context.Context, out message.Outgoing) reply.Outcome {
+				for _, s := range []string{"intend 0", "relayed 0", "intend 1"} {
+					walk(t, ctx, out, s)
+				}
+				panic("a nil map")
+			}
+		})
+		row := w.show(w.enqueue("erp", "a@x.test", "b@x.test", "c@x.test"))
+		for i, want := range []queue.State{queue.Relayed, queue.InDoubt, queue.Queued} {
+			if got := row.Item.Recipients[i].State; got != want {
+				t.Errorf("part %d is %s; want %s", i, got, want)
+			}
+		}
+	})
+}

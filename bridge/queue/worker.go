@@ -25,7 +25,7 @@ func (l *lane) attempt(work context.Context, a Account, e Entry) (freed bool) {
 		return false
 	}
 	v := verdict{lease: q.lease, schedule: q.schedule, doubtWait: a.DoubtWait, onDoubt: a.OnDoubt, jitter: q.jitter}
-	v.outcome = q.relay(work, e)
+	v.outcome, v.cut = q.relay(work, e)
 	v.ended = q.now()
 	gate := q.relayer.Gate(a.Name, q.clock())
 	v.gateOpen = gate.Limit > 0
@@ -41,11 +41,12 @@ func (l *lane) attempt(work context.Context, a Account, e Entry) (freed bool) {
 }
 
 // relay hands one attempt to the Relayer. A panic in there is its own failure: after the intent was committed nobody can
-// tell whether the message went out, before it nothing did.
-func (q *Queue) relay(work context.Context, e Entry) (o reply.Outcome) {
+// tell whether the message went out, before it nothing did. cut says that there was one.
+func (q *Queue) relay(work context.Context, e Entry) (o reply.Outcome, cut bool) {
 	var intended atomic.Bool
 	defer func() {
 		if p := recover(); p != nil {
+			cut = true
 			o = reply.Outcome{Verdict: reply.Deferred, Owner: reply.Process, Err: fmt.Errorf("panic in relay: %v\n%s", p, debug.Stack())}
 			if intended.Load() {
 				o.Verdict = reply.InDoubt
@@ -82,7 +83,7 @@ func (q *Queue) relay(work context.Context, e Entry) (o reply.Outcome) {
 	out.Remember = func(ctx context.Context, recipients []envelope.Address, note string) error {
 		return q.store.Update(ctx, id, func(it *Item) error { return it.remember(q.lease, recipients, note) })
 	}
-	return q.relayer.Relay(work, out)
+	return q.relayer.Relay(work, out), false
 }
 
 // write changes the item at the end of its attempt, and tells. While the store cannot be written the attempt keeps its
