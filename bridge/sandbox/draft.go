@@ -193,6 +193,7 @@ func (c *graphCall) create(mailbox, own Mailbox) {
 	c.s.drafts[d.id] = d
 	shown := d.json(true)
 	c.s.mu.Unlock()
+	c.s.step(Made)
 	if fault != nil && fault.Late && !c.strikeLate(fault) {
 		return
 	}

@@ -36,6 +36,7 @@ const (
 	InBody Where = "smtp-body" // after the first line of the text
 	AtEnd  Where = "smtp-end"  // the last line of a text that ends in EndOfText was read; the final dot was not
 	Kept   Where = "kept"      // the message was taken, and the client has no answer yet
+	Made   Where = "made"      // a draft was made, and the client has no answer yet
 )
 
 // EndOfText is the line by which AtEnd knows the end of a text.

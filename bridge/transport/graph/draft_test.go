@@ -69,7 +69,14 @@ type draftBench struct {
 
 func newDraftBench(t *testing.T, set sandbox.Switches, change func(*Options)) *draftBench {
 	t.Helper()
-	box, err := sandbox.Start(sandbox.Options{Switches: set, Logf: t.Logf})
+	return newDraftBenchAt(t, sandbox.Options{Switches: set}, change)
+}
+
+// newDraftBenchAt is newDraftBench with a sandbox of those options.
+func newDraftBenchAt(t *testing.T, so sandbox.Options, change func(*Options)) *draftBench {
+	t.Helper()
+	so.Logf = t.Logf
+	box, err := sandbox.Start(so)
 	if err != nil {
 		t.Fatal(err)
 	}

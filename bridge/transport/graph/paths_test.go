@@ -2,11 +2,14 @@ package graph
 
 import (
 	"bytes"
+	"context"
 	"flag"
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,9 +30,9 @@ type faultRow struct {
 	name    string
 	faults  []sandbox.Fault
 	set     sandbox.Switches
-	hang    bool // no answer comes until the client gives up
-	big     bool // the message is larger than a socket takes unread
-	session bool // it has a file that needs an upload session
+	hang    sandbox.Where // no answer comes: the client gives up there
+	big     bool          // the message is larger than a socket takes unread
+	session bool          // it has a file that needs an upload session
 	paths   []string
 }
 
@@ -86,13 +89,18 @@ var largeBody = sync.OnceValue(func() string { return large(100, 3_200_000) })
 
 // run sends one message by that path and returns its outcomes and copies, and how many drafts are left.
 func (r faultRow) run(t *testing.T, path string) (outcomes string, copies, drafts int) {
-	b := newDraftBench(t, r.set, func(o *Options) {
+	giveUp := make(chan struct{}, 1)
+	var once sync.Once
+	step := func(at sandbox.Where) {
+		if at == r.hang {
+			once.Do(func() { giveUp <- struct{}{} })
+		}
+	}
+	b := newDraftBenchAt(t, sandbox.Options{Switches: r.set, Step: step}, func(o *Options) {
 		if path == byMail {
 			o.Drafts = DraftsNever
 		}
-		if r.hang {
-			o.Timeout = 1500 * time.Millisecond
-		}
+		o.HTTP = &http.Client{Transport: impatient{&http.Transport{}, giveUp}}
 	})
 	for _, f := range r.faults {
 		if err := b.box.Fault(f); err != nil {
@@ -124,6 +132,30 @@ func (r faultRow) run(t *testing.T, path string) (outcomes string, copies, draft
 	return outcomes, len(b.box.Received()), len(b.box.Drafts())
 }
 
+// impatient is a client whose time is over when it is told so, and not by a clock.
+type impatient struct {
+	*http.Transport
+	giveUp <-chan struct{}
+}
+
+func (i impatient) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithCancel(req.Context())
+	var over atomic.Bool
+	go func() {
+		defer cancel()
+		select {
+		case <-i.giveUp:
+			over.Store(true)
+		case <-ctx.Done(): // whoever asked ends the request's context
+		}
+	}()
+	resp, err := i.Transport.RoundTrip(req.WithContext(ctx))
+	if err != nil && over.Load() {
+		err = context.DeadlineExceeded
+	}
+	return resp, err
+}
+
 func faultRows() []faultRow {
 	drafts := []string{byDraft, byUpload}
 	all := []string{byMail, byDraft, byUpload}
@@ -134,9 +166,9 @@ func faultRows() []faultRow {
 		{name: "nothing breaks", paths: all},
 
 		{name: "the sending: the connection is reset before the body is read", faults: send(sandbox.Fault{Drop: true}), paths: all},
-		{name: "the sending: no answer before the body is read", faults: send(sandbox.Fault{Delay: sandbox.Duration{Duration: time.Hour}, Drop: true}), hang: true, paths: all},
+		{name: "the sending: no answer before the body is read", faults: send(sandbox.Fault{Delay: sandbox.Duration{Duration: time.Hour}, Drop: true}), hang: sandbox.AtSend, paths: all},
 		{name: "the sending: the connection is reset after the body", faults: verdict("drop-before"), paths: all},
-		{name: "the sending: no answer, and the mail was sent", faults: send(sandbox.Fault{Delay: sandbox.Duration{Duration: time.Hour}, Drop: true, Late: true}), hang: true, paths: all},
+		{name: "the sending: no answer, and the mail was sent", faults: send(sandbox.Fault{Delay: sandbox.Duration{Duration: time.Hour}, Drop: true, Late: true}), hang: sandbox.Kept, paths: all},
 		{name: "the sending: a lost 202", faults: verdict("drop-after"), paths: all},
 		{name: "the sending: 200 with nothing sent", faults: verdict("ok200"), paths: all},
 		{name: "the sending: 401", faults: send(sandbox.Fault{Status: 401, Code: "InvalidAuthenticationToken"}), paths: all},
@@ -166,10 +198,10 @@ func creationRows(create func(sandbox.Fault) []sandbox.Fault, drafts []string) [
 	hour := sandbox.Duration{Duration: time.Hour}
 	return []faultRow{
 		{name: "the creation: the connection is reset before the body is read", faults: create(sandbox.Fault{Drop: true}), paths: drafts},
-		{name: "the creation: no answer before the body is read", faults: create(sandbox.Fault{Delay: hour, Drop: true}), hang: true, paths: drafts},
+		{name: "the creation: no answer before the body is read", faults: create(sandbox.Fault{Delay: hour, Drop: true}), hang: sandbox.AtCreate, paths: drafts},
 		{name: "the creation: the connection is reset during the body", faults: create(sandbox.Fault{Drop: true}), big: true, paths: drafts},
 		{name: "the creation: the answer is lost", faults: create(sandbox.Fault{Drop: true, Late: true}), paths: drafts},
-		{name: "the creation: no answer, and the draft is there", faults: create(sandbox.Fault{Delay: hour, Drop: true, Late: true}), hang: true, paths: drafts},
+		{name: "the creation: no answer, and the draft is there", faults: create(sandbox.Fault{Delay: hour, Drop: true, Late: true}), hang: sandbox.Made, paths: drafts},
 		{name: "the creation: 200", faults: create(sandbox.Fault{Status: 200}), paths: drafts},
 		{name: "the creation: 401", faults: create(sandbox.Fault{Status: 401, Code: "InvalidAuthenticationToken"}), paths: drafts},
 		{name: "the creation: 403", faults: create(sandbox.Fault{Status: 403, Code: "ErrorAccessDenied"}), paths: drafts},
