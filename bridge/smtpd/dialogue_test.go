@@ -75,8 +75,7 @@ func play(t *testing.T, file string, lines []string, rest time.Duration) {
 			if kind == "O" {
 				opts = arg
 			}
-			h = open(t, dialogueOptions(t, opts))
-			h.s.restAfter = rest
+			h = open(t, dialogueOptions(t, opts), func(o *Options, _ *house) { o.restAfter = rest })
 			c = h.dial()
 			if kind == "O" {
 				continue

@@ -79,8 +79,8 @@ func FuzzConnection(f *testing.F) {
 	strict := open(f, small)
 	tolerant := open(f, small, func(o *Options, _ *house) {
 		o.BareCR, o.CRCRLFEnd, o.PlaintextAuth, o.TLS, o.TLSConfig = true, true, true, StartTLS, serverTLS()
+		o.restAfter = time.Nanosecond // before each command
 	})
-	tolerant.s.restAfter = time.Nanosecond // before each command
 	f.Fuzz(func(t *testing.T, in string, tolerate bool) {
 		if strings.Contains(in, "wait") {
 			return // the desk would

@@ -83,6 +83,7 @@ type Options struct {
 	LoginTimeout     time.Duration // for Users.LoginFrom; default 1 min
 	SessionTimeout   time.Duration // without a message that was taken, whatever else is said; default 1 h
 	EarlyWait        time.Duration // before the greeting, for clients off loopback that talk first; default 50 ms
+	restAfter        time.Duration // see rests; tests have every client rest
 
 	// Carries returns the largest message that any route carries now, for SIZE; 0, or a nil function, is MaxMessage.
 	Carries func() int64
@@ -119,6 +120,7 @@ func (o Options) withDefaults() (Options, error) {
 	atLeast(&o.LoginTimeout, time.Minute)
 	atLeast(&o.SessionTimeout, time.Hour)
 	atLeast(&o.EarlyWait, 50*time.Millisecond)
+	atLeast(&o.restAfter, restAfter)
 	return o, nil
 }
 

@@ -35,7 +35,7 @@ func (g *guard) rests() bool {
 		return false
 	}
 	g.narrow()
-	if !g.await(g.s.restAfter) {
+	if !g.await(g.o.restAfter) {
 		return false
 	}
 	_, err := g.in.Peek(1)

@@ -39,8 +39,6 @@ type Server struct {
 	drain chan struct{} // closed when Shutdown begins
 	wg    sync.WaitGroup
 
-	restAfter time.Duration // see rests; tests have everybody rest
-
 	refusals chan struct{} // one token for each refusal being written
 	buffers  sync.Pool     // of *normalizer: a connection holds one during DATA only
 	readers  sync.Pool     // of *bufio.Reader, likewise
@@ -68,7 +66,6 @@ func New(o Options) (*Server, error) {
 	s := &Server{
 		feed:      newFeed(),
 		drain:     make(chan struct{}),
-		restAfter: restAfter,
 		refusals:  make(chan struct{}, maxRefusals),
 		listeners: map[net.Listener]bool{},
 		links:     map[*link]bool{},
