@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"bytes"
-	"context"
 	"database/sql"
 )
 
@@ -31,11 +30,4 @@ func ReadRemains(file, log []byte) (messages, recipients, chunks int) {
 		_, _ = r.body(at>>chunkBits, 1<<20, sql.NullInt64{})
 	}
 	return messages, recipients, chunks
-}
-
-// Log returns how many pages the write-ahead log has, and how many of them are in the file.
-func (s *Store) Log(ctx context.Context) (pages, copied int, err error) {
-	var busy int
-	err = s.read.QueryRowContext(ctx, "PRAGMA wal_checkpoint(NOOP)").Scan(&busy, &pages, &copied)
-	return pages, copied, err
 }

@@ -26,8 +26,6 @@ type change struct {
 // transaction (group commit), so that the fsync is shared and nobody waits for a timer.
 type writer struct {
 	conn    *sql.Conn
-	folder  *folder
-	written int // pages since the folder was woken, about
 	tx      tx
 	changes chan *change
 	chores  chan chore
@@ -36,8 +34,8 @@ type writer struct {
 	once    sync.Once
 }
 
-func newWriter(ctx context.Context, conn *sql.Conn, f *folder) (*writer, error) {
-	w := &writer{conn: conn, folder: f, changes: make(chan *change, maxBatch), chores: make(chan chore), closing: make(chan struct{}), closed: make(chan struct{})}
+func newWriter(ctx context.Context, conn *sql.Conn) (*writer, error) {
+	w := &writer{conn: conn, changes: make(chan *change, maxBatch), chores: make(chan chore), closing: make(chan struct{}), closed: make(chan struct{})}
 	if err := w.tx.prepare(ctx, conn); err != nil {
 		return nil, err
 	}
@@ -154,11 +152,6 @@ func (w *writer) commit(batch []*change) {
 			results[i] = err
 		}
 		c.done <- results[i]
-		w.written += changePages + c.bytes/4096
-	}
-	if w.written >= foldPages {
-		w.written = 0
-		w.folder.wake()
 	}
 }
 

@@ -2,11 +2,9 @@ package sqlite_test
 
 import (
 	"bytes"
-	"context"
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"postern/bridge/queue/queuetest"
 	"postern/bridge/queue/sqlite"
@@ -20,24 +18,6 @@ func addOneByOne(t *testing.T, s *sqlite.Store, n int) {
 		item, m := queuetest.NewMessage("erp", accepted)
 		if err := s.Add(t.Context(), item, m, bytes.NewReader(body)); err != nil {
 			t.Fatal(err)
-		}
-	}
-}
-
-func TestTheLogIsCopiedBesideTheCommits(t *testing.T) {
-	s := open(t, filepath.Join(t.TempDir(), "queue.db"))
-	defer s.Close()
-	addOneByOne(t, s, 150) // not so many that SQLite copies as part of a commit
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	for {
-		pages, copied, err := s.Log(ctx)
-		if err != nil {
-			t.Fatalf("nothing is copied: %v", err)
-		}
-		if copied > 0 {
-			t.Logf("%d of %d pages are copied", copied, pages)
-			return
 		}
 	}
 }
