@@ -4,7 +4,9 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
+	"strings"
 
 	"postern/bridge/backup"
 	"postern/bridge/config"
@@ -49,5 +51,15 @@ func (c *counter) Write(p []byte) (int, error) {
 
 // placeOf is where the configuration keeps the store.
 func placeOf(cfg *config.Config, store origin.Store, events *event.Bus) origin.Place {
-	return origin.Place{DataDir: cfg.Bridge.DataDir, Machine: origin.Machine(), Store: store, Events: events}
+	return origin.Place{DataDir: cfg.Bridge.DataDir, Machine: origin.Machine(), Store: store, Events: events, Elsewhere: elsewhere(cfg)}
+}
+
+// elsewhere is a folder outside of data_dir that Postern may write: that of a log file, else the cache folder that systemd
+// gives to the service (systemd.exec(5)). "" where there is none.
+func elsewhere(cfg *config.Config) string {
+	folder := filepath.Dir(cfg.Log.File)
+	if cfg.Log.To != "file" || folder == filepath.Clean(cfg.Bridge.DataDir) {
+		folder, _, _ = strings.Cut(os.Getenv("CACHE_DIRECTORY"), ":")
+	}
+	return folder
 }

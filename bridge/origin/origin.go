@@ -1,6 +1,6 @@
 // Package origin finds out whether a store may have a copy elsewhere that has sent its mail meanwhile: a restored backup,
-// a cloned machine, yesterday's file put back. It notes each start and each stop in the store and beside it, and where the
-// two do not fit it has all mail held, because yesterday's invoices must not go out again (design.md section 1). It must
+// a cloned machine, yesterday's file put back. It notes each start and each stop in the store, beside it and, where there is
+// such a place, outside of the folder that a person copies; where these do not fit it has all mail held, because yesterday's invoices must not go out again (design.md section 1). It must
 // not know what mail is. The hall calls it at each start and stop. Notes that cannot be read are an error, and then nothing
 // may be sent.
 package origin
@@ -45,6 +45,10 @@ type Place struct {
 	Machine string // from Machine
 	Store   Store
 	Events  *event.Bus
+
+	// Elsewhere is a folder outside of DataDir: a DataDir that is put back as a whole brings the note beside the store
+	// along. "" where there is none. What cannot be read or written there is passed over.
+	Elsewhere string
 }
 
 // BackupNotes are the notes of a copy that knows that it is one.
@@ -81,7 +85,12 @@ func (p Place) Claim(ctx context.Context, q Holder) error {
 	if err != nil && !missing {
 		return fmt.Errorf("the note of the last start, %s in data_dir, cannot be read: %w; remove it, and all mail is held until it is released", file, err)
 	}
-	if why := foreign(inside, beside, missing, p.Machine); why != "" {
+	outside := p.outside()
+	why := foreign(inside, beside, missing, p.Machine)
+	if why == "" && inside != (origin{}) && outside.Starts > inside.Starts {
+		why = older
+	}
+	if why != "" {
 		n, err := q.HoldEverything(ctx, why)
 		if err != nil {
 			return fmt.Errorf("hold all mail, because %s: %w", why, err)
@@ -91,8 +100,10 @@ func (p Place) Claim(ctx context.Context, q Holder) error {
 				slog.String("remedy", "see whether the mail was sent meanwhile (postern queue list --state held), then let it go: postern queue release --all"))
 		}
 	}
-	return p.note(ctx, origin{Machine: p.Machine, Starts: max(inside.Starts, beside.Starts) + 1})
+	return p.note(ctx, origin{Machine: p.Machine, Starts: max(inside.Starts, beside.Starts, outside.Starts) + 1})
 }
+
+const older = "this queue is older than the last start here: it was put back from a copy"
 
 // foreign says why nobody can know what has become of the store's mail, "" where all is as it was left.
 func foreign(inside, beside origin, missing bool, machine string) string {
@@ -106,7 +117,7 @@ func foreign(inside, beside origin, missing bool, machine string) string {
 	case missing:
 		return "this queue was put here without the note of its last start"
 	case beside.Starts > inside.Starts:
-		return "this queue is older than the last start here: it was put back from a copy"
+		return older
 	}
 	return ""
 }
@@ -124,7 +135,7 @@ func (p Place) NoteStop(ctx context.Context) error {
 	return p.note(ctx, origin{Machine: p.Machine, Starts: o.Starts + 1})
 }
 
-// note writes both notes, the store's first: one that is newer than the file is no old copy.
+// note writes the notes, the store's first: one that is newer than the files is no old copy.
 func (p Place) note(ctx context.Context, o origin) error {
 	text, err := json.Marshal(o)
 	if err != nil {
@@ -136,10 +147,36 @@ func (p Place) note(ctx context.Context, o origin) error {
 	if err := replaceFile(filepath.Join(p.DataDir, file), append(text, '\n')); err != nil {
 		return fmt.Errorf("note the start: %w", err)
 	}
+	if path := p.elsewhere(); path != "" {
+		if err := replaceFile(path, append(text, '\n')); err != nil {
+			p.Events.Emit(ctx, slog.LevelWarn, event.QueueFailed, slog.Any("err", fmt.Errorf("note the start outside of data_dir: %w", err)))
+		}
+	}
 	return nil
 }
 
-// replaceFile writes a small file of data_dir so that after a power cut it is the old one or the new one.
+// elsewhere is the file of the note outside of DataDir, "" where there is none. Other bridges may keep theirs there.
+func (p Place) elsewhere() string {
+	if p.Elsewhere == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(p.DataDir))
+	return filepath.Join(p.Elsewhere, "postern-"+file+"-"+hex.EncodeToString(sum[:4]))
+}
+
+// outside reads the note outside of DataDir.
+func (p Place) outside() (o origin) {
+	path := p.elsewhere()
+	if path == "" {
+		return o
+	}
+	if text, err := os.ReadFile(path); err != nil || json.Unmarshal(text, &o) != nil {
+		return origin{} // somebody cleaned up: the next start writes it again
+	}
+	return o
+}
+
+// replaceFile writes a small file so that after a power cut it is the old one or the new one.
 func replaceFile(path string, text []byte) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+"-*") // 0600
 	if err != nil {

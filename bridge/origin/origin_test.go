@@ -117,3 +117,65 @@ func TestStoreOnAnotherMachineIsHeld(t *testing.T) {
 		t.Errorf("Claim with a damaged note = %v", err)
 	}
 }
+
+// TestFolderPutBackAsAWhole: the note beside the store comes back with it; the one outside does not.
+func TestFolderPutBackAsAWhole(t *testing.T) {
+	for _, tc := range []struct {
+		name      string
+		elsewhere string
+		damage    bool // of the note outside
+		want      queue.State
+	}{
+		{"a note outside knows of a later start", t.TempDir(), false, queue.Held},
+		{"a note outside that cannot be read is none", t.TempDir(), true, queue.Queued},
+		{"a folder outside that is gone is none", filepath.Join(t.TempDir(), "gone"), false, queue.Queued},
+		{"no such place", "", false, queue.Queued},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			dir, store := t.TempDir(), queuetest.NewMemory()
+			p := Place{DataDir: dir, Machine: "m1", Store: store, Events: event.NewBus(), Elsewhere: tc.elsewhere}
+			item, m := queuetest.NewMessage("erp", time.Now())
+			if err := store.Add(t.Context(), item, m, strings.NewReader("x")); err != nil {
+				t.Fatal(err)
+			}
+			state := func() queue.State {
+				t.Helper()
+				q := queue.New(queue.Options{Store: store, Relayer: nobodyRelays{}, Accounts: []queue.Account{{Name: "erp"}}})
+				if err := p.Claim(t.Context(), q); err != nil {
+					t.Fatal(err)
+				}
+				r, err := q.Show(t.Context(), item.ID)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return r.State
+			}
+			state()
+			notes, err := store.Notes(t.Context(), key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			beside, err := os.ReadFile(filepath.Join(dir, file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := state(); got != queue.Queued {
+				t.Fatalf("at the next start it is %s", got)
+			}
+			if err := store.SetNote(t.Context(), key, notes[key]); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, file), beside, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if tc.damage {
+				if err := os.WriteFile(p.elsewhere(), []byte("{"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := state(); got != tc.want {
+				t.Errorf("put back as a whole it is %s; want %s", got, tc.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,28 @@
+package bridge
+
+import (
+	"path/filepath"
+	"testing"
+
+	"postern/bridge/config"
+)
+
+func TestFolderOutsideOfDataDir(t *testing.T) {
+	data := filepath.FromSlash("/var/lib/postern")
+	for _, tc := range []struct{ name, to, file, cache, want string }{
+		{"a log file elsewhere", "file", "/var/log/postern/postern.log", "", "/var/log/postern"},
+		{"a log file in data_dir is no such place", "file", "/var/lib/postern/postern.log", "", ""},
+		{"the unit's cache", "stderr", "/var/lib/postern/postern.log", "/var/cache/postern", "/var/cache/postern"},
+		{"the first of several caches", "auto", "/var/lib/postern/postern.log", "/var/cache/a:/var/cache/b", "/var/cache/a"},
+		{"a log file that is not written", "stderr", "/var/log/postern/postern.log", "", ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Setenv("CACHE_DIRECTORY", tc.cache)
+			var cfg config.Config
+			cfg.Bridge.DataDir, cfg.Log.To, cfg.Log.File = data, tc.to, filepath.FromSlash(tc.file)
+			if got := elsewhere(&cfg); got != filepath.FromSlash(tc.want) {
+				t.Errorf("elsewhere = %q; want %q", got, tc.want)
+			}
+		})
+	}
+}
