@@ -89,7 +89,11 @@ func (q *Queue) seedRates(ctx context.Context, now time.Time) error {
 func (q *Queue) tryAlone(ctx, work context.Context) {
 	until := time.NewTimer(aloneForAll)
 	defer until.Stop()
-	for _, id := range q.suspects(ctx) {
+	ids, err := q.suspects(ctx)
+	if err != nil {
+		q.tellSuspects(ctx, err) // keepTrying comes back to them
+	}
+	for _, id := range ids {
 		each := time.NewTimer(aloneFor)
 		ended := q.try(ctx, work, id)
 		over := false
@@ -112,7 +116,7 @@ func (q *Queue) tryAlone(ctx, work context.Context) {
 // time, beside other mail.
 func (q *Queue) keepTrying(ctx, work context.Context) {
 	for ctx.Err() == nil {
-		left := q.suspects(ctx)
+		left, err := q.suspects(ctx)
 		for _, id := range left {
 			select {
 			case <-q.try(ctx, work, id):
@@ -120,7 +124,10 @@ func (q *Queue) keepTrying(ctx, work context.Context) {
 				return
 			}
 		}
-		if len(left) == 0 {
+		switch {
+		case err != nil: // nobody else claims them
+			q.tellSuspects(ctx, err)
+		case len(left) == 0:
 			return // only a death makes new ones
 		}
 		t := time.NewTimer(aloneFor)
@@ -132,12 +139,15 @@ func (q *Queue) keepTrying(ctx, work context.Context) {
 	}
 }
 
-func (q *Queue) suspects(ctx context.Context) []envelope.ID {
-	ids, err := q.store.Find(ctx, Selection{Which: Suspects, Limit: math.MaxInt32})
-	if err != nil && ctx.Err() == nil {
-		q.events.Emit(ctx, slog.LevelError, event.QueueFailed, slog.Any("err", err))
+func (q *Queue) suspects(ctx context.Context) ([]envelope.ID, error) {
+	return q.store.Find(ctx, Selection{Which: Suspects, Limit: math.MaxInt32})
+}
+
+// tellSuspects tells that nobody knows now which the suspects are.
+func (q *Queue) tellSuspects(ctx context.Context, err error) {
+	if ctx.Err() == nil {
+		q.events.Emit(ctx, slog.LevelError, event.QueueFailed, slog.Any("err", fmt.Errorf("messages to be tried alone: %w", err)))
 	}
-	return ids
 }
 
 // tried is what try returns where nothing was begun.

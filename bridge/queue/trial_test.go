@@ -2,7 +2,9 @@ package queue_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -126,6 +128,44 @@ func TestSuspectsAreTriedAlone(t *testing.T) {
 			t.Errorf("attempts (-want +got):\n%s", d)
 		}
 	})
+}
+
+// blindStore cannot say which the suspects are, so often.
+type blindStore struct {
+	queue.Store
+	times int
+}
+
+func (b *blindStore) Find(ctx context.Context, s queue.Selection) ([]envelope.ID, error) {
+	if s.Which == queue.Suspects && b.times > 0 {
+		b.times--
+		return nil, errors.New("disk I/O error")
+	}
+	return b.Store.Find(ctx, s)
+}
+
+// TestSuspectsOutliveAReadError: a store that cannot be read for a while says nothing about whether there are any.
+func TestSuspectsOutliveAReadError(t *testing.T) {
+	for _, times := range []int{1, 2, 3} {
+		synctest.Test(t, func(t *testing.T) {
+			store := queuetest.NewMemory()
+			first := newWorld(t, queue.Options{Store: store})
+			first.setRelay(func(ctx context.Context, _ message.Outgoing) reply.Outcome { <-ctx.Done(); return reply.Outcome{} })
+			ids := []envelope.ID{first.enqueue("erp"), first.enqueue("erp")}
+			first.die(store)
+			second := newWorld(t, queue.Options{Store: &blindStore{store, times}})
+			second.pass(2 * mins)
+			for _, id := range ids {
+				if row := second.show(id); row.State != queue.Relayed {
+					t.Errorf("after %d errors: %s, suspect %v", times, row.State, row.Item.Suspect)
+				}
+			}
+			told := slices.DeleteFunc(second.told(), func(line string) bool { return line != "ERROR queue failed" })
+			if len(told) != times {
+				t.Errorf("after %d errors: %d were told", times, len(told))
+			}
+		})
+	}
 }
 
 // TestSuspectsHoldUpOthersForAWhile: one that hangs does not keep other mail back for long.
