@@ -202,6 +202,18 @@ func TestTroubleOfOneTransport(t *testing.T) {
 			{time.Hour, probe("parked"), sent, open},
 			{0, open, noSignIn, closed(180*time.Minute, "parked")},
 		}},
+		{"probes of a login that do not get as far come ever more seldom, until one does", []step{
+			{0, open, noSignIn, closed(15*time.Minute, "parked")},
+			{15 * time.Minute, probe("parked"), tokenDown, closed(930*time.Second, "parked")},
+			{30 * time.Second, probe("parked"), tokenDown, closed(990*time.Second, "parked")},
+			{time.Minute, probe("parked"), down, closed(1110*time.Second, "parked")},
+			{2 * time.Minute, probe("parked"), stopping, closed(1350*time.Second, "parked")},
+			{4 * time.Minute, probe("parked"), down, closed(1830*time.Second, "parked")},
+			{8 * time.Minute, probe("parked"), down, closed(2730*time.Second, "parked")},
+			{15 * time.Minute, probe("parked"), down, closed(3630*time.Second, "parked")},
+			{15 * time.Minute, probe("parked"), noSignIn, closed(5430*time.Second, "parked")},
+			{30 * time.Minute, probe("parked"), down, closed(5460*time.Second, "parked")},
+		}},
 		{"a probe of a login that does not get as far comes again soon, and does not make the next wait longer", []step{
 			{0, open, noSignIn, closed(15*time.Minute, "parked")},
 			{15 * time.Minute, probe("parked"), down, closed(15*time.Minute+30*time.Second, "parked")},

@@ -39,6 +39,7 @@ type trouble struct {
 	since    time.Time
 	until    time.Time // when one message may probe; zero: at once
 	failures int       // in a row, of the probes; picks the next wait
+	misses   int       // in a row, of the probes of a parked login that did not get as far as it
 	round    int       // unique; changes with each failure: an attempt that began in another round proves nothing
 	probing  bool      // one message is on its way to find out
 	account  string    // whose message met it first; it is told of once, and once when it is over
@@ -180,12 +181,14 @@ func (r *Relay) probedLogin(login place, round int, o reply.Outcome) *trouble {
 	case o.Owner == reply.Login && needsPerson(o):
 		t.outcome = o
 		t.failures++
+		t.misses = 0
 		t.until = r.now().Add(t.wait(o.RetryAfter))
 		r.rounds++
 		t.round = r.rounds
 		return nil
 	case o.Owner == reply.Login, o.Owner == reply.Route, o.Owner == reply.Process:
-		t.until = r.now().Add(max(pauses[0], min(o.RetryAfter, maxPause))) // it did not get that far
+		t.until = r.now().Add(max(wait(pauses, t.misses), min(o.RetryAfter, maxPause)))
+		t.misses++
 		return nil
 	}
 	delete(r.troubles, login)
