@@ -268,7 +268,7 @@ func (it *Item) hold(lease, why string) error {
 type verdict struct {
 	lease     string
 	outcome   reply.Outcome
-	cut       bool // by a panic: the outcome speaks of the part that was under way
+	cut       bool // by a panic: the outcome speaks of what the intent names
 	ended     time.Time
 	born      time.Time // of the message: see Queue.born
 	schedule  Schedule
@@ -291,12 +291,12 @@ func (it *Item) settle(v verdict) error {
 		return errLeaseLost
 	}
 	counted := it.doneBy(v.outcome)
-	named := v.cut && it.namesAny()
+	named := it.namesAny()
 	for i := range it.Recipients {
 		r := &it.Recipients[i]
 		if r.State == Sending {
 			v := v
-			if named && !r.Last.Intent {
+			if v.cut && (!it.Intent || named && !r.Last.Intent) {
 				v.outcome.Verdict = reply.Deferred // its part had not begun, or was not taken
 			}
 			c, err := r.settle(v)

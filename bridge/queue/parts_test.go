@@ -141,20 +141,36 @@ func TestPartsAreToldOnce(t *testing.T) {
 
 // TestPanicBetweenParts: only the part that was under way is in doubt.
 func TestPanicBetweenParts(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorldOf(t, queue.Options{}, func(w *world) {
-			w.relay = func(ctx context.Context, out message.Outgoing) reply.Outcome {
-				for _, s := range []string{"intend 0", "relayed 0", "intend 1"} {
-					walk(t, ctx, out, s)
+	const due, doubt, done = queue.Queued, queue.InDoubt, queue.Relayed
+	for _, tc := range []struct {
+		name  string
+		steps []string
+		want  [3]queue.State
+	}{
+		{"before the first", nil, [3]queue.State{due, due, due}},
+		{"in the second", []string{"intend 0", "relayed 0", "intend 1"}, [3]queue.State{done, doubt, due}},
+		{"before the second, and the first was not taken", []string{"intend 0", "deferred 0"}, [3]queue.State{due, due, due}},
+		{"before the second, and the first was taken", []string{"intend 0", "relayed 0"}, [3]queue.State{done, due, due}},
+		{"before the second, and the first got no answer", []string{"intend 0", "doubt 0"}, [3]queue.State{doubt, due, due}},
+		{"in an attempt that names nobody", []string{"intend all"}, [3]queue.State{doubt, doubt, doubt}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorldOf(t, queue.Options{}, func(w *world) {
+					w.relay = func(ctx context.Context, out message.Outgoing) reply.Outcome {
+						for _, s := range tc.steps {
+							walk(t, ctx, out, s)
+						}
+						panic("a nil map")
+					}
+				})
+				row := w.show(w.enqueue("erp", "a@x.test", "b@x.test", "c@x.test"))
+				for i, want := range tc.want {
+					if got := row.Item.Recipients[i].State; got != want {
+						t.Errorf("part %d is %s; want %s", i, got, want)
+					}
 				}
-				panic("a nil map")
-			}
+			})
 		})
-		row := w.show(w.enqueue("erp", "a@x.test", "b@x.test", "c@x.test"))
-		for i, want := range []queue.State{queue.Relayed, queue.InDoubt, queue.Queued} {
-			if got := row.Item.Recipients[i].State; got != want {
-				t.Errorf("part %d is %s; want %s", i, got, want)
-			}
-		}
-	})
+	}
 }

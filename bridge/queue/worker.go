@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"runtime/debug"
-	"sync/atomic"
 	"time"
 
 	"postern/bridge/envelope"
@@ -40,17 +39,12 @@ func (l *lane) attempt(work context.Context, a Account, e Entry) (freed bool) {
 	return freed
 }
 
-// relay hands one attempt to the Relayer. A panic in there is its own failure: after the intent was committed nobody can
-// tell whether the message went out, before it nothing did. cut says that there was one.
+// relay hands one attempt to the Relayer. A panic in there is its own failure: of whom the intent names nobody can tell
+// whether the message went out, to the others nothing did. cut says that there was one.
 func (q *Queue) relay(work context.Context, e Entry) (o reply.Outcome, cut bool) {
-	var intended atomic.Bool
 	defer func() {
 		if p := recover(); p != nil {
-			cut = true
-			o = reply.Outcome{Verdict: reply.Deferred, Owner: reply.Process, Err: fmt.Errorf("panic in relay: %v\n%s", p, debug.Stack())}
-			if intended.Load() {
-				o.Verdict = reply.InDoubt
-			}
+			o, cut = reply.Outcome{Verdict: reply.InDoubt, Owner: reply.Process, Err: fmt.Errorf("panic in relay: %v\n%s", p, debug.Stack())}, true
 		}
 	}()
 	id := e.Item.ID
@@ -73,7 +67,6 @@ func (q *Queue) relay(work context.Context, e Entry) (o reply.Outcome, cut bool)
 	}
 	out.Open = func(ctx context.Context) (io.ReadCloser, error) { return q.store.Open(ctx, id) }
 	out.IntentBy = func(ctx context.Context, transport string, recipients []envelope.Address) error {
-		intended.Store(true) // also where the commit fails: it may have been written
 		return q.store.Update(ctx, id, func(it *Item) error { return it.intend(q.lease, transport, recipients) })
 	}
 	out.Intent = func(ctx context.Context) error { return out.IntentBy(ctx, "", nil) }

@@ -111,6 +111,7 @@ func (r *Relay) relayPart(ctx context.Context, a Account, whole message.Outgoing
 		}
 		return r.relayPart(ctx, a, whole, p)
 	case o.Verdict == reply.Failed && o.Owner == reply.Recipient && len(o.Recipients) == 0 && len(p.recipients) > 1 && ctx.Err() == nil:
+		p.done(ctx, whole, reply.Outcome{Owner: reply.Recipient}) // or the intent would name the other half too while one is under way
 		return r.halves(ctx, a, whole, p)
 	case o.Verdict == reply.InDoubt && looker(a) != nil:
 		o.CanLook = true

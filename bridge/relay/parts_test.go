@@ -295,7 +295,7 @@ func TestTooLargeForOneRequest(t *testing.T) {
 }
 
 // TestIntentNamesThePart: before each part the intent names its recipients alone, and what became of it is committed before
-// the next one leaves.
+// the next one leaves; also that it was refused, before halves of it do.
 func TestIntentNamesThePart(t *testing.T) {
 	for _, tc := range []struct {
 		name string
@@ -306,8 +306,8 @@ func TestIntentNamesThePart(t *testing.T) {
 		{"a message that goes out whole names nobody", 500, "", []string{"intent 0", "send 500"}},
 		{"parts of 500", 1100, "", []string{"intent 500 from r0", "send 500", "done 500 from r0", "intent 500 from r500", "send 500", "done 500 from r500",
 			"intent 100 from r1000", "send 100"}},
-		{"halves, to find the invalid one", 4, "r1@example.test", []string{"intent 0", "send 4", "intent 2 from r0", "send 2", "intent 1 from r0", "send 1", "done 1 from r0",
-			"intent 1 from r1", "send 1", "done 2 from r0", "intent 2 from r2", "send 2"}},
+		{"halves, to find the invalid one", 4, "r1@example.test", []string{"intent 0", "send 4", "refused 4 from r0", "intent 2 from r0", "send 2", "refused 2 from r0", "intent 1 from r0", "send 1",
+			"done 1 from r0", "intent 1 from r1", "send 1", "done 2 from r0", "intent 2 from r2", "send 2"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var log []string
@@ -331,6 +331,10 @@ func TestIntentNamesThePart(t *testing.T) {
 			l := newLetter(t, tc.n)
 			l.IntentBy = func(_ context.Context, _ string, to []envelope.Address) error { note("intent", to); return nil }
 			l.PartDone = func(_ context.Context, to []envelope.Address, o reply.Outcome) {
+				if o.Verdict == reply.Deferred && o.Recipients == nil { // as a whole: nothing is final for anybody
+					note("refused", to)
+					return
+				}
 				note("done", to)
 				for _, a := range to {
 					if got := o.For(a.Key()).Verdict; (got == reply.Relayed) == (a.String() == tc.bad) {
