@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -72,6 +73,7 @@ func FuzzConnection(f *testing.F) {
 	for _, tc := range ends {
 		f.Add("HELO x\r\nMAIL FROM:<a@b.c>\r\nRCPT TO:<d@e.f>\r\nDATA\r\none"+tc.end+second+"two\r\n.\r\nQUIT\r\n", true)
 	}
+	f.Add("EHLO x\r\nSTARTTLS\r\n\x16\x03\x01\x00\x01\n", true)
 	small := func(o *Options, h *house) {
 		h.users.at = netip.MustParsePrefix("127.0.0.1/32")
 		o.MaxMessage, o.MaxRecipients, o.LoginTimeout = 500, 5, time.Millisecond
@@ -85,11 +87,19 @@ func FuzzConnection(f *testing.F) {
 		if strings.Contains(in, "wait") {
 			return // the desk would
 		}
-		h := strict
-		if tolerate {
-			h = tolerant
+		var out string
+		var kept []message
+		if lines := (&lineReader{left: in}); tolerate {
+			if out, kept = converseIn(tolerant, lines); !lines.rested {
+				t.Fatalf("%q: the client has not rested", in)
+			}
+			const ready = "220 2.0.0 Ready to start TLS\r\n"
+			if i := strings.Index(out, ready+"\x15\x03"); i >= 0 { // an alert, as the next line is no TLS
+				out = out[:i+len(ready)]
+			}
+		} else {
+			out, kept = converse(strict, in)
 		}
-		out, kept := converse(h, in)
 		if out == "" {
 			t.Fatalf("%q: no greeting", in)
 		}
@@ -105,6 +115,37 @@ func FuzzConnection(f *testing.F) {
 			checkMessage(t, in, m)
 		}
 	})
+}
+
+// lineReader is a client that waits for the answer to each line, and rests before it sends the next one.
+type lineReader struct {
+	left   string
+	rested bool // a guard has waited in rest
+}
+
+func (r *lineReader) Read(b []byte) (int, error) {
+	r.rested = r.rested || calledBy("smtpd.(*guard).rest")
+	if r.left == "" {
+		return 0, io.EOF
+	}
+	n := copy(b, r.left[:strings.IndexByte(r.left, '\n')+1])
+	if n == 0 { // no line end follows
+		n = copy(b, r.left)
+	}
+	r.left = r.left[n:]
+	return n, nil
+}
+
+// calledBy says whether the function whose name ends so is among the callers.
+func calledBy(name string) bool {
+	pcs := make([]uintptr, 16)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs)])
+	for {
+		f, more := frames.Next()
+		if strings.HasSuffix(f.Function, name) || !more {
+			return strings.HasSuffix(f.Function, name)
+		}
+	}
 }
 
 // checkMessage holds what is true of every message that the desk keeps.

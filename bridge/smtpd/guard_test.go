@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -417,23 +418,32 @@ func TestTenThousandRecipients(t *testing.T) {
 	}
 }
 
-// deadConn is a net.Conn whose writes fail unless it is alive.
+// deadConn is a net.Conn whose writes fail unless it is alive. Its client is silent until the deadline when it is past already.
 type deadConn struct {
 	in    io.Reader
 	out   strings.Builder
 	alive bool
+	until atomic.Pointer[time.Time] // the deadline for reading
 }
 
-func (c *deadConn) Read(b []byte) (int, error) { return c.in.Read(b) }
+func (c *deadConn) Read(b []byte) (int, error) {
+	if t := c.until.Load(); t != nil && !t.IsZero() && !time.Now().Before(*t) {
+		return 0, os.ErrDeadlineExceeded
+	}
+	return c.in.Read(b)
+}
 func (c *deadConn) Write(b []byte) (int, error) {
 	if !c.alive {
 		return 0, io.ErrClosedPipe
 	}
 	return c.out.Write(b)
 }
-func (c *deadConn) Close() error                     { return nil }
-func (c *deadConn) LocalAddr() net.Addr              { return &net.TCPAddr{} }
-func (c *deadConn) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
-func (c *deadConn) SetDeadline(time.Time) error      { return nil }
-func (c *deadConn) SetReadDeadline(time.Time) error  { return nil }
+func (c *deadConn) Close() error                  { return nil }
+func (c *deadConn) LocalAddr() net.Addr           { return &net.TCPAddr{} }
+func (c *deadConn) RemoteAddr() net.Addr          { return &net.TCPAddr{} }
+func (c *deadConn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
+func (c *deadConn) SetReadDeadline(t time.Time) error {
+	c.until.Store(&t)
+	return nil
+}
 func (c *deadConn) SetWriteDeadline(time.Time) error { return nil }
