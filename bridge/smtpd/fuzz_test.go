@@ -73,7 +73,7 @@ func FuzzConnection(f *testing.F) {
 	for _, tc := range ends {
 		f.Add("HELO x\r\nMAIL FROM:<a@b.c>\r\nRCPT TO:<d@e.f>\r\nDATA\r\none"+tc.end+second+"two\r\n.\r\nQUIT\r\n", true)
 	}
-	f.Add("EHLO x\r\nSTARTTLS\r\n\x16\x03\x01\x00\x01\n", true)
+	f.Add("EHLO x\r\nSTARTTLS\r\n\x80none\r\n", true)
 	small := func(o *Options, h *house) {
 		h.users.at = netip.MustParsePrefix("127.0.0.1/32")
 		o.MaxMessage, o.MaxRecipients, o.LoginTimeout = 500, 5, time.Millisecond
