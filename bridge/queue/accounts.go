@@ -15,7 +15,8 @@ type accountSet struct {
 
 // SetAccounts replaces the accounts, also while Run runs. What is in flight ends as it began, and no message is lost: mail
 // of an account that is not there any more waits as if the account were parked (the Relayer's Gate says so), until it is
-// configured again or a person makes a new plan. Relayer must know the new accounts before, and the old ones not any more.
+// configured again or a person makes a new plan. Relayer must know the new accounts before, and the old ones not any more;
+// where it opens the gate of one that stays as it was, Wake says so.
 func (q *Queue) SetAccounts(list []Account) {
 	q.changing.Lock()
 	defer q.changing.Unlock()
@@ -46,8 +47,12 @@ func (q *Queue) SetAccounts(list []Account) {
 			retired[l] = append(retired[l], l.account(name))
 		}
 	}
+	changed := map[*lane]bool{}
 	for _, l := range lanes {
-		l.assign(active[l], retired[l])
+		changed[l] = l.assign(active[l], retired[l])
+	}
+	for _, l := range fresh {
+		changed[l] = false // it looks when it begins
 	}
 	q.set.Store(set)
 	if q.begin != nil {
@@ -60,7 +65,9 @@ func (q *Queue) SetAccounts(list []Account) {
 			close(l.over) // nobody finds it any more: another configuration begins with the set's lanes
 			continue
 		}
-		l.poke()
+		if changed[l] { // one mailbox more must not wake thousands
+			l.poke()
+		}
 	}
 }
 

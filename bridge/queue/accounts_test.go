@@ -3,9 +3,11 @@ package queue_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -141,6 +143,87 @@ func TestLanesEnd(t *testing.T) {
 		id := w.enqueue("erp")
 		if s := w.show(id).State; s != queue.Relayed {
 			t.Errorf("mail is %s; want relayed", s)
+		}
+	})
+}
+
+// watchedStore notes whose mail is claimed, and lets something happen before a message is stored.
+type watchedStore struct {
+	queue.Store
+	mu        sync.Mutex // guards claimed
+	claimed   []string
+	beforeAdd func()
+}
+
+func (s *watchedStore) Claim(ctx context.Context, c queue.Claim) ([]queue.Entry, error) {
+	s.mu.Lock()
+	s.claimed = append(s.claimed, c.Account)
+	s.mu.Unlock()
+	return s.Store.Claim(ctx, c)
+}
+
+func (s *watchedStore) Add(ctx context.Context, item queue.Item, m message.Message, body io.Reader) error {
+	if s.beforeAdd != nil {
+		s.beforeAdd()
+	}
+	return s.Store.Add(ctx, item, m, body)
+}
+
+// claims returns whose mail was claimed since it was last asked, sorted.
+func (s *watchedStore) claims() []string {
+	synctest.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := s.claimed
+	s.claimed = nil
+	slices.Sort(list)
+	return list
+}
+
+// TestSetAccountsWakesWhatChanged: a mailbox that comes beside thousands of others must not have all of them look.
+func TestSetAccountsWakesWhatChanged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &watchedStore{Store: queuetest.NewMemory()}
+		a, b, shared, second := queue.Account{Name: "a"}, queue.Account{Name: "b"}, queue.Account{Name: "c", Mailbox: "m"}, queue.Account{Name: "d", Mailbox: "m"}
+		w := newWorld(t, queue.Options{Store: store, Accounts: []queue.Account{a}})
+		store.claims()
+		faster := b
+		faster.Concurrency = 3
+		for _, tc := range []struct {
+			name string
+			list []queue.Account
+			want []string
+		}{
+			{"nothing", []queue.Account{a}, nil},
+			{"one that comes", []queue.Account{a, b}, []string{"b"}},
+			{"another limit", []queue.Account{a, faster}, []string{"b"}},
+			{"one that goes", []queue.Account{a}, nil}, // it is looked at, and has no leave
+			{"one that comes back", []queue.Account{a, faster}, []string{"b"}},
+			{"two of one mailbox", []queue.Account{a, faster, shared, second}, []string{"c", "d"}},
+			{"one of them goes", []queue.Account{a, faster, shared}, []string{"c", "d"}},
+			{"and comes back", []queue.Account{a, faster, shared, second}, []string{"c", "d"}},
+			{"both go", []queue.Account{a, faster}, nil},
+			{"nothing again", []queue.Account{a, faster}, nil},
+		} {
+			w.SetAccounts(tc.list)
+			if got := store.claims(); !slices.Equal(got, tc.want) {
+				t.Errorf("%s: %q looked for mail; want %q", tc.name, got, tc.want)
+			}
+		}
+	})
+}
+
+// TestEnqueueWhileTheAccountMoves: a message that comes in while its account goes to another mailbox leaves at once.
+func TestEnqueueWhileTheAccountMoves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &watchedStore{Store: queuetest.NewMemory()}
+		w := newWorld(t, queue.Options{Store: store, Accounts: []queue.Account{{Name: "erp"}}})
+		store.beforeAdd = func() {
+			w.SetAccounts([]queue.Account{{Name: "erp", Mailbox: "another"}})
+			synctest.Wait() // the new lane has looked, and sleeps
+		}
+		if s := w.show(w.enqueue("erp")).State; s != queue.Relayed {
+			t.Errorf("it is %s; want relayed", s)
 		}
 	})
 }

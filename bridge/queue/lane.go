@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,7 +29,8 @@ type lane struct {
 	moved atomic.Pointer[time.Time] // when it last made a step, for Alive
 
 	mu          sync.Mutex // guards what follows
-	accounts    []Account  // a new slice with each change
+	accounts    []Account  // a new slice with each change; the retired ones come last
+	retired     int        // of these
 	concurrency int        // the least of the accounts'
 	inFlight    int        // also those about to be claimed
 	rate        rate
@@ -41,11 +43,16 @@ func newLane(q *Queue, key string) *lane {
 }
 
 // assign makes these the accounts of the mailbox. Where they differ the stricter limit is the mailbox's. Retired ones have
-// no say, and are looked at so that their mail is seen to be parked.
-func (l *lane) assign(accounts, retired []Account) {
+// no say, and are looked at so that their mail is seen to be parked. It reports whether anything has changed.
+func (l *lane) assign(accounts, retired []Account) (changed bool) {
+	slices.SortFunc(retired, func(a, b Account) int { return strings.Compare(a.Name, b.Name) })
+	all := append(slices.Clone(accounts), retired...)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.accounts, l.concurrency, l.rate.perMinute = append(slices.Clone(accounts), retired...), 0, 0
+	if slices.Equal(all, l.accounts) && len(retired) == l.retired {
+		return false
+	}
+	l.accounts, l.retired, l.concurrency, l.rate.perMinute = all, len(retired), 0, 0
 	for _, a := range accounts {
 		if l.concurrency == 0 || a.Concurrency < l.concurrency {
 			l.concurrency = a.Concurrency
@@ -54,6 +61,7 @@ func (l *lane) assign(accounts, retired []Account) {
 			l.rate.perMinute = a.RatePerMinute
 		}
 	}
+	return true
 }
 
 // list returns the accounts, which are not to be changed.

@@ -188,8 +188,7 @@ func (q *Queue) now() time.Time { return q.clock().UTC().Truncate(time.Microseco
 // the queue's: whatever becomes of the session. An error of the body's reader comes back wrapped; any other is a
 // *reply.Error. After an error nothing is kept.
 func (q *Queue) Enqueue(ctx context.Context, m message.Message, body io.Reader) error {
-	l := q.set.Load().lanes[m.Plan.Account]
-	if l == nil {
+	if q.set.Load().lanes[m.Plan.Account] == nil {
 		return &reply.Error{Code: 451, Enhanced: "4.3.5", Text: "the message cannot be relayed as configured; try again later",
 			Err: fmt.Errorf("queue %s: no account %q", m.ID, m.Plan.Account)}
 	}
@@ -202,7 +201,9 @@ func (q *Queue) Enqueue(ctx context.Context, m message.Message, body io.Reader) 
 	switch {
 	case err == nil:
 		q.usage.entered(m.Session.User, int64(len(m.Header))+read.n)
-		l.poke()
+		if l := q.set.Load().lanes[m.Plan.Account]; l != nil { // perhaps another one by now
+			l.poke()
+		}
 		return nil
 	case errors.Is(err, errShare):
 		return q.noShare(m, errShare)
