@@ -30,12 +30,8 @@ func Open(path string) (*Dir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("data_dir %s cannot be made: %w; make it for the user that postern runs as, or name another", path, reason(err))
 	}
-	lock, err := os.OpenFile(filepath.Join(path, lockName), os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := openLock(path)
 	if err != nil {
-		return nil, fmt.Errorf("data_dir %s cannot be written: %w; it must belong to the user that postern runs as", path, reason(err))
-	}
-	if err := giveToOwner(path, lock); err != nil {
-		lock.Close()
 		return nil, err
 	}
 	if err := lockFile(lock); err != nil {
@@ -60,6 +56,10 @@ func Open(path string) (*Dir, error) {
 func Used(path string) bool {
 	_, err := os.Stat(filepath.Join(path, lockName))
 	return !errors.Is(err, fs.ErrNotExist)
+}
+
+func notWritable(path string, err error) error {
+	return fmt.Errorf("data_dir %s cannot be written: %w; it must belong to the user that postern runs as", path, reason(err))
 }
 
 // tryWrite makes and removes a file: a read-only file system lets an existing lock file be opened by root.

@@ -5,7 +5,9 @@ package datadir
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"syscall"
 )
 
@@ -25,6 +27,56 @@ func owner(path string) (st *syscall.Stat_t, foreign bool, err error) {
 	}
 	st, ok := fi.Sys().(*syscall.Stat_t)
 	return st, ok && os.Geteuid() == 0 && st.Uid != 0, nil
+}
+
+// openLock opens the lock's file, or makes it, for the folder's owner. Whoever owns the folder may have put something else
+// there for root to open and to give away: nothing is followed, and only what was made here changes hands.
+func openLock(dir string) (*os.File, error) {
+	path := filepath.Join(dir, lockName)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	if err == nil {
+		if err = giveToOwner(dir, f); err != nil {
+			f.Close()
+			return nil, err
+		}
+		return f, nil
+	}
+	if !errors.Is(err, fs.ErrExist) {
+		return nil, notWritable(dir, err)
+	}
+	f, err = os.OpenFile(path, os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.EISDIR) {
+		return nil, notOurs(path)
+	}
+	if err != nil {
+		return nil, notWritable(dir, err)
+	}
+	if err := judge(dir, f); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// judge demands of a lock that was there already that somebody who may work in dir made it, and that it has no other name.
+func judge(dir string, f *os.File) error {
+	fi, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	folder, _, err := owner(dir)
+	if err != nil {
+		return err
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok || !fi.Mode().IsRegular() || st.Nlink != 1 || st.Uid != 0 && st.Uid != folder.Uid && int(st.Uid) != os.Geteuid() {
+		return notOurs(f.Name())
+	}
+	return nil
+}
+
+func notOurs(path string) error {
+	return fmt.Errorf("%s is a link, or no file that postern made; look at what put it there, then remove it", path)
 }
 
 func giveToOwner(path string, f *os.File) error {

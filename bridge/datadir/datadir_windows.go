@@ -3,6 +3,7 @@ package datadir
 import (
 	"errors"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/windows"
 )
@@ -16,9 +17,16 @@ func lockFile(f *os.File) error {
 	return err
 }
 
-// giveToOwner and becomeOwner do nothing: on Windows the folder's ACL lets administrators and the service in.
-func giveToOwner(string, *os.File) error { return nil }
+// openLock opens the lock's file, or makes it.
+func openLock(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, notWritable(dir, err)
+	}
+	return f, nil
+}
 
+// becomeOwner does nothing: on Windows the folder's ACL lets administrators and the service in.
 func becomeOwner(string) error { return nil }
 
 // narrow does nothing: service install sets the folder's ACL.
