@@ -107,7 +107,8 @@ func (l *link) await(most time.Duration) bool {
 		// A client that says NOOP for ever is idle too.
 		l.until = now.Add(min(l.o.CommandTimeout, l.useful.Add(l.o.SessionTimeout).Sub(now)))
 	}
-	l.raw.SetReadDeadline(now.Add(min(most, l.until.Sub(now))))
+	// For writing too: crypto/tls answers a KeyUpdate from inside Read, when the deadline of flush may be long past.
+	l.raw.SetDeadline(now.Add(min(most, l.until.Sub(now))))
 	return true
 }
 
@@ -231,7 +232,7 @@ func (l *link) fill(waited *time.Duration, received int64) ([]byte, error) {
 	if l.in.Buffered() == 0 {
 		left := min(l.o.DataGrace+time.Duration(received/l.o.MinDataRate)*time.Second, l.o.MessageTimeout) - *waited
 		start := time.Now()
-		l.raw.SetReadDeadline(start.Add(min(l.o.DataTimeout, left)))
+		l.raw.SetDeadline(start.Add(min(l.o.DataTimeout, left))) // for writing too, as in await
 		_, err := l.in.Peek(1)
 		*waited += time.Since(start)
 		switch {
