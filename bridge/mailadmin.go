@@ -25,6 +25,8 @@ type mailAdmin struct {
 	desk func(q submission.Enqueuer) (*submission.Desk, error) // today's policy
 	// admit returns the account that a plan is relayed as; nil where nobody relays, and then the next start does it.
 	admit func(ctx context.Context, account string, from envelope.Address) (string, error)
+	// recall has the mailboxes known of all mail that waits: of what is final nobody keeps them. nil like admit.
+	recall func(ctx context.Context) error
 	// sealed returns the vault's files as they belong together; nil where the lock of data_dir keeps them so.
 	sealed func() (map[string][]byte, error)
 	by     string // who asks where no request came through control
@@ -32,7 +34,7 @@ type mailAdmin struct {
 
 // mailAdmin is the daemon's.
 func (b *Bridge) mailAdmin() *mailAdmin {
-	return &mailAdmin{cfg: b.live.Load, by: systemUser(), admit: b.mailboxes.Admit, sealed: b.accounts.Snapshot,
+	return &mailAdmin{cfg: b.live.Load, by: systemUser(), admit: b.mailboxes.Admit, recall: b.mailboxes.Recall, sealed: b.accounts.Snapshot,
 		open: func(context.Context) (*queue.Queue, backupStore, error) { return b.queue, b.store, nil },
 		desk: func(submission.Enqueuer) (*submission.Desk, error) { return b.newDesk(b.live.Load()) }}
 }
@@ -180,6 +182,9 @@ func (a *mailAdmin) QueueChange(ctx context.Context, c control.QueueChange) (don
 			}
 			return plan, err
 		}
+	}
+	if a.recall != nil && o.Action == queue.Retry {
+		defer func() { err = errors.Join(err, a.recall(context.WithoutCancel(ctx))) }()
 	}
 	if len(c.IDs) == 0 {
 		return a.changeAll(ctx, q, c, o)

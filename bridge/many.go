@@ -38,7 +38,7 @@ func (b *Bridge) openMailboxes() *mailboxes.Mailboxes {
 		}
 		waiting := map[string]bool{}
 		for _, c := range counts {
-			if c.State != queue.Relayed { // what has failed may be tried again
+			if !c.State.Final() { // what has failed and is tried again has its mailbox recalled
 				waiting[c.Account] = true
 			}
 		}
@@ -129,9 +129,23 @@ var _ submission.Enqueuer = enqueuer{}
 type perMailbox struct {
 	open func(mailbox string) (closingTransport, error)
 
-	mu  sync.Mutex // guards all
-	all map[string]closingTransport
+	closing sync.WaitGroup // of those that were taken out
+
+	mu   sync.Mutex // guards what follows
+	all  map[string]*mailboxTransport
+	uses int // so far
 }
+
+// mailboxTransport is the transport of one mailbox.
+type mailboxTransport struct {
+	closingTransport
+	users int // attempts under way
+	last  int // the last use, of all of the account's
+}
+
+// mostTransports of one account stay open where nobody uses them: each may keep connections for a while, and an
+// application may write any name as From.
+const mostTransports = 200
 
 type closingTransport interface {
 	relay.Transport
@@ -140,32 +154,63 @@ type closingTransport interface {
 
 // Send implements relay.Transport.
 func (p *perMailbox) Send(ctx context.Context, out message.Outgoing) reply.Outcome {
-	t, err := p.transport(out.Plan.HeaderFrom.Key())
+	t, spare, err := p.enter(out.Plan.HeaderFrom.Key())
 	if err != nil {
 		return reply.Outcome{Owner: reply.Process, Err: err}
+	}
+	defer p.leave(t)
+	if spare != nil {
+		p.closing.Go(func() { spare.Close() }) // nobody uses it: what its goodbyes meet concerns no message
 	}
 	return t.Send(ctx, out)
 }
 
-func (p *perMailbox) transport(mailbox string) (closingTransport, error) {
+// enter returns the transport of a mailbox, which leave gives back, and one that has been taken out to be closed, nil
+// where there is room for all.
+func (p *perMailbox) enter(mailbox string) (t, spare *mailboxTransport, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if t := p.all[mailbox]; t != nil {
-		return t, nil
+	if t = p.all[mailbox]; t == nil {
+		opened, err := p.open(mailbox)
+		if err != nil {
+			return nil, nil, err
+		}
+		if p.all == nil {
+			p.all = map[string]*mailboxTransport{}
+		}
+		if len(p.all) >= mostTransports {
+			spare = p.takeOldest()
+		}
+		t = &mailboxTransport{closingTransport: opened}
+		p.all[mailbox] = t
 	}
-	t, err := p.open(mailbox)
-	if err != nil {
-		return nil, err
-	}
-	if p.all == nil {
-		p.all = map[string]closingTransport{}
-	}
-	p.all[mailbox] = t
-	return t, nil
+	p.uses++
+	t.users, t.last = t.users+1, p.uses
+	return t, spare, nil
 }
 
-// Close implements closingTransport.
+func (p *perMailbox) leave(t *mailboxTransport) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	t.users--
+}
+
+// takeOldest takes out the one that was not used for the longest, nil where all are in use. p.mu is held.
+func (p *perMailbox) takeOldest() *mailboxTransport {
+	oldest := ""
+	for name, t := range p.all {
+		if t.users == 0 && (oldest == "" || t.last < p.all[oldest].last) {
+			oldest = name
+		}
+	}
+	t := p.all[oldest]
+	delete(p.all, oldest)
+	return t
+}
+
+// Close implements closingTransport. Nothing is sent any more.
 func (p *perMailbox) Close() error {
+	p.closing.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var errs []error

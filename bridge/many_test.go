@@ -1,16 +1,23 @@
 package bridge
 
 import (
+	"context"
+	"fmt"
 	"net/mail"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"postern/bridge/config"
 	"postern/bridge/control"
+	"postern/bridge/envelope/envelopetest"
 	"postern/bridge/event"
+	"postern/bridge/message"
 	"postern/bridge/quota"
 	"postern/bridge/relay"
+	"postern/bridge/reply"
+	"postern/bridge/sandbox"
 )
 
 // peopleConfig has one account for every mailbox of the domain.
@@ -128,6 +135,104 @@ func TestANewPlanIsTheMailboxesToo(t *testing.T) {
 	}
 	if rows, err = w.b.admin.Load().QueueRows(t.Context(), ask); err != nil || len(rows) != 1 || rows[0].Account != "people/erp@contoso.test" {
 		t.Errorf("queue = %+v, %v", rows, err)
+	}
+}
+
+// TestAMailboxIsRecalled: nobody keeps the mailbox of mail that has failed, and when a person has it tried again it goes.
+func TestAMailboxIsRecalled(t *testing.T) {
+	w := newWorld(t, worldOptions{config: strings.Replace(peopleConfig, "{VIA}", "graph", 1)})
+	if err := w.box.Fault(sandbox.Fault{Where: sandbox.AtSend, Status: 400, Code: "ErrorMimeContentInvalid"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.submit("nav", []string{"customer@example.test"}, "From: erp@contoso.test\r\nTo: customer@example.test\r\nSubject: s\r\n\r\nx\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.events.await(t.Context(), event.MessageFailed, 1); err != nil {
+		t.Fatal(err)
+	}
+	w.stop()
+	w.start()
+	known := func() bool {
+		return slices.ContainsFunc(w.b.relay.States(), func(s relay.State) bool { return s.Account == "people/erp@contoso.test" })
+	}
+	if known() {
+		t.Error("after a restart the mailbox of the failed message is known; want it forgotten, or many of them keep others out")
+	}
+	rows, err := w.b.admin.Load().QueueRows(t.Context(), control.QueueQuery{State: "failed"})
+	if err != nil || len(rows) != 1 {
+		t.Fatalf("queue = %+v, %v", rows, err)
+	}
+	change := control.QueueChange{Action: "retry", QueueQuery: control.QueueQuery{IDs: []string{rows[0].ID}}}
+	if done, err := w.b.admin.Load().QueueChange(t.Context(), change); err != nil || done.Changed != 1 {
+		t.Fatalf("retry = %+v, %v", done, err)
+	}
+	if !known() {
+		t.Fatal("the mailbox of a message that is tried again is not known")
+	}
+	if r := w.wait(1)[0]; r.Mailbox != "erp@contoso.test" {
+		t.Errorf("it left through %q", r.Mailbox)
+	}
+}
+
+// mailboxFake is the transport of one mailbox, which counts those that are open.
+type mailboxFake struct {
+	send func(out message.Outgoing)
+	open *atomic.Int32
+}
+
+func (m mailboxFake) Send(_ context.Context, out message.Outgoing) reply.Outcome {
+	m.send(out)
+	return reply.Outcome{Verdict: reply.Relayed}
+}
+
+func (m mailboxFake) Close() error {
+	m.open.Add(-1)
+	return nil
+}
+
+// TestTransportsOfMailboxesHaveABound: those that nobody has used for the longest are closed, and none that is in use.
+func TestTransportsOfMailboxesHaveABound(t *testing.T) {
+	var open atomic.Int32
+	opened := map[string]int{}
+	during := func(message.Outgoing) {}
+	p := &perMailbox{open: func(mailbox string) (closingTransport, error) {
+		opened[mailbox]++
+		open.Add(1)
+		return mailboxFake{func(out message.Outgoing) { during(out) }, &open}, nil
+	}}
+	send := func(from string) {
+		out := message.Outgoing{}
+		out.Plan.HeaderFrom = envelopetest.Address(t, from)
+		if o := p.Send(t.Context(), out); o.Verdict != reply.Relayed {
+			t.Errorf("%s: %+v", from, o)
+		}
+	}
+	begun, end, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	during = func(message.Outgoing) { close(begun); <-end }
+	go func() { send("slow@contoso.test"); close(ended) }()
+	<-begun
+	during = func(message.Outgoing) {}
+	send("idle@contoso.test")
+	for i := range 2 * mostTransports {
+		send(fmt.Sprintf("p%d@contoso.test", i))
+		send("busy@contoso.test")
+	}
+	p.closing.Wait()
+	if n := open.Load(); n != mostTransports {
+		t.Errorf("%d are open; want %d", n, mostTransports)
+	}
+	close(end)
+	<-ended
+	for _, from := range []string{"slow@contoso.test", "busy@contoso.test", "idle@contoso.test"} {
+		send(from)
+	}
+	for from, want := range map[string]int{"slow@contoso.test": 1, "busy@contoso.test": 1, "idle@contoso.test": 2} {
+		if opened[from] != want {
+			t.Errorf("%s was opened %d times; want %d", from, opened[from], want)
+		}
+	}
+	if err := p.Close(); err != nil || open.Load() != 0 {
+		t.Errorf("Close = %v, and %d are open", err, open.Load())
 	}
 }
 

@@ -23,6 +23,9 @@ import (
 const (
 	most = 5000
 	keep = time.Hour
+
+	// askAgain is when the queue is asked again what waits: that takes a while, and everybody's mail waits for it.
+	askAgain = time.Minute
 )
 
 // Split returns the account in the file, and the mailbox where the name is that of a single one. A name in the file has no
@@ -31,7 +34,7 @@ func Split(name string) (account, mailbox string, single bool) { return strings.
 
 // Options are what Mailboxes need.
 type Options struct {
-	// Waiting returns the names of the accounts that have mail which may be sent yet.
+	// Waiting returns the names of the accounts that have mail which is to be sent yet.
 	Waiting func(ctx context.Context) (map[string]bool, error)
 	Now     func() time.Time // nil: time.Now
 }
@@ -44,6 +47,7 @@ type Mailboxes struct {
 	of    []string   // accounts in the file that stand for a domain
 	apply func(names []string) error
 	seen  map[string]time.Time // names of single mailboxes, and when mail last came for them
+	asked time.Time            // when Waiting was last asked for those to be forgotten
 }
 
 // New returns one that knows no mailbox.
@@ -64,7 +68,8 @@ func (m *Mailboxes) Set(of []string, apply func(names []string) error) error {
 	return m.tell()
 }
 
-// Recall makes those that have mail in the queue. Call it after the first Set.
+// Recall makes those that have mail in the queue. Call it after the first Set, and when a person has mail tried again that
+// nothing waited for any more.
 func (m *Mailboxes) Recall(ctx context.Context) error {
 	waiting, err := m.o.Waiting(ctx)
 	if err != nil {
@@ -92,7 +97,7 @@ func (m *Mailboxes) Admit(ctx context.Context, account string, from envelope.Add
 		m.seen[name] = m.o.Now()
 		return name, nil
 	}
-	if len(m.seen) >= most {
+	if len(m.seen) >= most && m.o.Now().Sub(m.asked) >= askAgain {
 		if err := m.forget(ctx); err != nil {
 			return "", err
 		}
@@ -111,6 +116,7 @@ func (m *Mailboxes) forget(ctx context.Context) error {
 		return err
 	}
 	now := m.o.Now()
+	m.asked = now
 	maps.DeleteFunc(m.seen, func(name string, last time.Time) bool { return !waiting[name] && now.Sub(last) > keep })
 	return nil
 }
