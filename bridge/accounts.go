@@ -34,6 +34,9 @@ func unitKey() (token.Secret, error) {
 	return key, err
 }
 
+// CheckKey says what is wrong with the text of a vault's key file.
+func CheckKey(text []byte) error { return vault.CheckKey(text) }
+
 // openAccounts opens the vault and the key cabinet. events may be nil.
 func openAccounts(cfg *config.Config, key token.Secret, events *event.Bus) (*auth.Accounts, error) {
 	accounts, _, err := openCabinet(cfg, key, events)

@@ -39,6 +39,12 @@ func ReadKey(path string) (token.Secret, error) {
 	return token.Secret(key), err
 }
 
+// CheckKey says what is wrong with the text of a key file, which it does not quote.
+func CheckKey(text []byte) error {
+	_, err := parseKey(text)
+	return err
+}
+
 func readKey(path string, t trust) ([]byte, error) {
 	text, err := readPrivate(path, t, maxKeyBytes)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {

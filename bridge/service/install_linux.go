@@ -129,7 +129,12 @@ func (s system) makeFolders(r *Result, o Options) error {
 	if err := os.MkdirAll(data, 0o700); err != nil {
 		return err
 	}
-	if err := errors.Join(os.Chown(data, uid, gid), os.Chmod(data, 0o700)); err != nil {
+	root, err := claim(data)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	if err := errors.Join(root.Chown(".", uid, gid), root.Chmod(".", 0o700)); err != nil {
 		return err
 	}
 	conf := filepath.Join(s.root, o.Config)
@@ -141,14 +146,14 @@ func (s system) makeFolders(r *Result, o Options) error {
 			return err
 		}
 	}
-	if err := s.makeKey(r, data); err != nil {
+	if err := s.makeKey(r, root, uid, o.CheckKey); err != nil {
 		return err
 	}
-	given, err := handOver(data, uid, gid)
+	h, err := handOver(root, made, uid, gid)
 	if err != nil {
 		return fmt.Errorf("what is in %s already: %w", o.DataDir, err)
 	}
-	if given > 0 {
+	if h.given > 0 {
 		r.did("gave what was in %s already to the user postern", o.DataDir)
 	}
 	return nil
@@ -156,7 +161,7 @@ func (s system) makeFolders(r *Result, o Options) error {
 
 // makeKey makes the vault's key where there is none, of the one in the data folder if there is one. The unit hands it to the
 // service; root alone reads it.
-func (s system) makeKey(r *Result, data string) error {
+func (s system) makeKey(r *Result, data *os.Root, uid int, check func([]byte) error) error {
 	path := filepath.Join(s.root, keyFile)
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return err
@@ -164,7 +169,7 @@ func (s system) makeKey(r *Result, data string) error {
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	moved, err := moveKey(filepath.Join(data, "vault.key"), path)
+	moved, err := moveKey(data, path, uid, check)
 	if err != nil {
 		return err
 	}

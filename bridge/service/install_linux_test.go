@@ -37,7 +37,13 @@ func newSystem(t *testing.T) (s system, calls *[]string) {
 	return s, calls
 }
 
-var usual = Options{Program: "/usr/local/bin/postern", Config: "/etc/postern/postern.toml", DataDir: "/var/lib/postern"}
+var usual = Options{Program: "/usr/local/bin/postern", Config: "/etc/postern/postern.toml", DataDir: "/var/lib/postern",
+	CheckKey: func(text []byte) error {
+		if string(text) != "the key" {
+			return errors.New("not a key")
+		}
+		return nil
+	}}
 
 func TestInstall(t *testing.T) {
 	if os.Getuid() != 0 {
@@ -123,7 +129,7 @@ func TestInstallOverATrial(t *testing.T) {
 	data, secret := filepath.Join(s.root, "/var/lib/postern"), filepath.Join(s.root, "secret")
 	err := errors.Join(os.MkdirAll(filepath.Join(data, "spool"), 0o700), os.WriteFile(filepath.Join(data, "vault"), nil, 0o600),
 		os.WriteFile(filepath.Join(data, "spool", "1"), nil, 0o600), os.WriteFile(filepath.Join(data, "vault.key"), []byte("the key"), 0o600),
-		os.WriteFile(secret, nil, 0o600), os.Symlink(secret, filepath.Join(data, "symbolic")), os.Link(secret, filepath.Join(data, "hard")))
+		os.WriteFile(secret, nil, 0o600), os.Symlink(secret, filepath.Join(data, "spool", "symbolic")), os.Link(secret, filepath.Join(data, "spool", "hard")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +137,7 @@ func TestInstallOverATrial(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]uint32{"": uid, "vault": uid, "spool": uid, "spool/1": uid, "symbolic": 0, "hard": 0, "../../../secret": 0} {
+	for name, want := range map[string]uint32{"": uid, "vault": uid, "spool": uid, "spool/1": uid, "spool/symbolic": 0, "spool/hard": 0, "../../../secret": 0} {
 		fi, err := os.Lstat(filepath.Join(data, name))
 		if err != nil {
 			t.Fatal(err)

@@ -25,6 +25,8 @@ type Options struct {
 	DataDir string // absolute path of the folder of queue and tokens
 	// LogFolder is where a log file goes outside of DataDir; "" for none.
 	LogFolder string
+	// CheckKey says what is wrong with the text of a vault's key file.
+	CheckKey func(text []byte) error
 }
 
 // Result says what an installation did.

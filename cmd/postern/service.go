@@ -85,6 +85,7 @@ func (c *cli) installation() (o service.Options, err error) {
 	if err != nil {
 		return o, err
 	}
+	o.CheckKey = bridge.CheckKey
 	if o.Program, err = os.Executable(); err != nil {
 		return o, err
 	}
