@@ -121,10 +121,3 @@ func (q *Queue) SetMaxQueued(most map[string]Usage) {
 	q.usage.most = most
 	q.usage.n = nil // counted again at the next message of a user with a limit
 }
-
-// limit returns what the user may have waiting; 0 is no limit.
-func (u *usage) limit(user string) Usage {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.most[user]
-}

@@ -13,31 +13,25 @@ import (
 	"postern/bridge/reply"
 )
 
-// errShare is why a body is not read on.
-var errShare = errors.New("more than the user may have waiting (max_queued_size)")
+// errShare is why a message, or the rest of its body, is not taken.
+var errShare = errors.New("more than the user may have waiting")
 
-// room refuses a message that the disk or its user's share has no room for; it may come again later. It returns for how
-// many octets of body the share has room, 0 for no limit: a message alone goes in whatever its size, or it could never
-// leave. Several at once may each find the same room.
-func (q *Queue) room(ctx context.Context, m message.Message) (octets int64, err error) {
+// room refuses a message that the disk or its user's share has no room for; it may come again later. Otherwise the message
+// has its place in the share until its end is called.
+func (q *Queue) room(ctx context.Context, m message.Message) (*coming, error) {
 	if err := q.space.enough(ctx); err != nil {
 		q.owe() // who looks after the queue gives back room that nobody needs
-		return 0, &reply.Error{Code: 452, Enhanced: "4.3.1", Text: "insufficient system storage; try again later",
+		return nil, &reply.Error{Code: 452, Enhanced: "4.3.1", Text: "insufficient system storage; try again later",
 			Err: fmt.Errorf("queue %s: %w", m.ID, err)}
 	}
-	held, most, err := q.usage.of(ctx, m.Session.User)
-	octets = most.Bytes - held.Bytes - int64(len(m.Header))
+	c, err := q.usage.enter(ctx, m.Session.User, int64(len(m.Header)))
 	switch {
-	case err != nil:
-		return 0, &reply.Error{Code: 451, Enhanced: "4.3.0", Text: "the message could not be stored; try again later", Err: fmt.Errorf("queue %s: %w", m.ID, err)}
-	case most.Messages > 0 && held.Messages >= most.Messages:
-		return 0, q.noShare(m, fmt.Errorf("%d messages are waiting of %d that may (max_queued)", held.Messages, most.Messages))
-	case most.Bytes == 0 || held.Messages == 0:
-		return 0, nil
-	case octets <= 0:
-		return 0, q.noShare(m, fmt.Errorf("%d octets are waiting of %d that may (max_queued_size)", held.Bytes, most.Bytes))
+	case err == nil:
+		return c, nil
+	case errors.Is(err, errShare):
+		return nil, q.noShare(m, err)
 	}
-	return octets, nil
+	return nil, &reply.Error{Code: 451, Enhanced: "4.3.0", Text: "the message could not be stored; try again later", Err: fmt.Errorf("queue %s: %w", m.ID, err)}
 }
 
 // noShare is the refusal of a message that its user's share has no room for.
@@ -96,51 +90,116 @@ const usageAge = 5 * time.Minute
 type usage struct {
 	q *Queue
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards what follows, and what coming points to
 	most    map[string]Usage
 	counted time.Time
 	n       map[string]Usage
+	coming  map[string]Usage // what is on its way in: no count of the store has it, and none takes it away
 }
 
-// of returns what of the user waits, and what may; 0 is no limit.
-func (u *usage) of(ctx context.Context, user string) (held, most Usage, err error) {
-	if most = u.limit(user); most == (Usage{}) {
-		return held, most, nil
-	}
-	now := u.q.clock()
+// coming is a message on its way in. Its place in its user's share is taken at the beginning, and that of its octets as they
+// come: or several at once would each find the same room.
+type coming struct {
+	u     *usage
+	user  string
+	takes Usage // zero once it has no place any more
+}
+
+// enter takes the place of one message with so many octets of header. An error that wraps errShare says that there is none.
+func (u *usage) enter(ctx context.Context, user string, header int64) (*coming, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.n == nil || now.Sub(u.counted) >= usageAge || now.Before(u.counted) {
-		all, err := u.q.store.Usage(ctx)
-		if err != nil {
-			return held, most, err
+	c := &coming{u: u, user: user, takes: Usage{1, header}}
+	if most := u.most[user]; most != (Usage{}) {
+		if err := u.count(ctx); err != nil {
+			return nil, err
 		}
-		u.n, u.counted = all, now
+		held := u.n[user].plus(u.coming[user])
+		switch {
+		case most.Messages > 0 && held.Messages >= most.Messages:
+			return nil, fmt.Errorf("%w: %d messages of %d (max_queued)", errShare, held.Messages, most.Messages)
+		case most.Bytes > 0 && held.Messages > 0 && held.Bytes+header >= most.Bytes:
+			return nil, fmt.Errorf("%w: %d octets of %d (max_queued_size)", errShare, held.Bytes, most.Bytes)
+		}
 	}
-	return u.n[user], most, nil
+	u.take(user, c.takes)
+	return c, nil
 }
 
-func (u *usage) entered(user string, octets int64) { u.add(user, Usage{1, octets}) }
+// count asks the store where nobody knows, or it was asked too long ago. u.mu is held.
+func (u *usage) count(ctx context.Context) error {
+	now := u.q.clock()
+	if u.n != nil && now.Sub(u.counted) < usageAge && !now.Before(u.counted) {
+		return nil
+	}
+	all, err := u.q.store.Usage(ctx)
+	if err == nil {
+		u.n, u.counted = all, now
+	}
+	return err
+}
+
+// take changes what is on its way in. u.mu is held.
+func (u *usage) take(user string, d Usage) {
+	now := u.coming[user].plus(d)
+	if now == (Usage{}) {
+		delete(u.coming, user)
+		return
+	}
+	u.coming[user] = now
+}
+
+// more takes room for octets of the body. An error that wraps errShare says that there is none, and the message has lost its
+// place: the others shall find the room. A message alone goes in whatever its size, or it could never leave.
+func (c *coming) more(octets int) error {
+	c.u.mu.Lock()
+	defer c.u.mu.Unlock()
+	d := Usage{0, int64(octets)}
+	c.takes = c.takes.plus(d)
+	c.u.take(c.user, d)
+	most := c.u.most[c.user].Bytes
+	if held := c.u.n[c.user].plus(c.u.coming[c.user]); most > 0 && held.Messages > 1 && held.Bytes > most {
+		c.leave()
+		return fmt.Errorf("%w: %d octets of %d (max_queued_size)", errShare, held.Bytes, most)
+	}
+	return nil
+}
+
+// end gives the places back, once, and where the message was kept counts it among those that wait.
+func (c *coming) end(kept bool) {
+	c.u.mu.Lock()
+	defer c.u.mu.Unlock()
+	if kept {
+		c.u.add(c.user, c.takes)
+	}
+	c.leave()
+}
+
+// leave gives the places back. u.mu is held.
+func (c *coming) leave() {
+	c.u.take(c.user, Usage{-c.takes.Messages, -c.takes.Bytes})
+	c.takes = Usage{}
+}
+
+func (a Usage) plus(b Usage) Usage { return Usage{a.Messages + b.Messages, a.Bytes + b.Bytes} }
 
 // moved takes up that a message became final, or is not any more.
 func (u *usage) moved(e Entry, before, after State) {
-	switch size := e.HeaderSize + e.BodySize; {
-	case before.Final() == after.Final():
-	case after.Final():
-		u.add(e.Message.Session.User, Usage{-1, -size})
-	default:
-		u.entered(e.Message.Session.User, size)
-	}
-}
-
-func (u *usage) add(user string, d Usage) {
-	if u.limit(user) == (Usage{}) {
+	if before.Final() == after.Final() {
 		return
+	}
+	d := Usage{1, e.HeaderSize + e.BodySize}
+	if after.Final() {
+		d = Usage{-d.Messages, -d.Bytes}
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.n != nil {
-		n := u.n[user]
-		u.n[user] = Usage{n.Messages + d.Messages, n.Bytes + d.Bytes}
+	u.add(e.Message.Session.User, d)
+}
+
+// add keeps up what waits of a user with a limit. u.mu is held.
+func (u *usage) add(user string, d Usage) {
+	if u.n != nil && u.most[user] != (Usage{}) {
+		u.n[user] = u.n[user].plus(d)
 	}
 }

@@ -154,7 +154,7 @@ func New(o Options) *Queue {
 		owes:        make(chan struct{}, 1),
 	}
 	q.parks = parks{q: q, of: make(map[string]*park)}
-	q.usage = usage{q: q, most: o.MaxQueued}
+	q.usage = usage{q: q, most: o.MaxQueued, coming: make(map[string]Usage)}
 	if q.clock == nil {
 		q.clock = time.Now
 	}
@@ -192,21 +192,22 @@ func (q *Queue) Enqueue(ctx context.Context, m message.Message, body io.Reader) 
 		return &reply.Error{Code: 451, Enhanced: "4.3.5", Text: "the message cannot be relayed as configured; try again later",
 			Err: fmt.Errorf("queue %s: no account %q", m.ID, m.Plan.Account)}
 	}
-	left, err := q.room(ctx, m)
+	place, err := q.room(ctx, m)
 	if err != nil {
 		return err
 	}
-	read := &watchedReader{r: body, left: left, full: func() error { return q.space.enough(ctx) }}
+	defer place.end(false)
+	read := &watchedReader{r: body, more: place.more, full: func() error { return q.space.enough(ctx) }}
 	err = q.store.Add(ctx, q.item(m), m, read)
 	switch {
 	case err == nil:
-		q.usage.entered(m.Session.User, int64(len(m.Header))+read.n)
+		place.end(true)
 		if l := q.set.Load().lanes[m.Plan.Account]; l != nil { // perhaps another one by now
 			l.poke()
 		}
 		return nil
 	case errors.Is(err, errShare):
-		return q.noShare(m, errShare)
+		return q.noShare(m, err)
 	case read.err != nil:
 		return fmt.Errorf("queue %s: read the body: %w", m.ID, read.err)
 	case errors.Is(err, ErrFull):
@@ -250,8 +251,7 @@ func (q *Queue) firstWatch(now time.Time) time.Time {
 type watchedReader struct {
 	r       io.Reader
 	full    func() error
-	left    int64 // octets that the user's share has room for; 0 is no limit
-	n       int64 // octets so far
+	more    func(octets int) error
 	err     error // but io.EOF
 	checked int   // octets since the disk was looked at
 }
@@ -268,8 +268,10 @@ func (w *watchedReader) Read(p []byte) (int, error) {
 	}
 	n, err := w.r.Read(p)
 	w.checked += n
-	if w.n += int64(n); w.left > 0 && w.n > w.left {
-		return 0, errShare
+	if n > 0 {
+		if err := w.more(n); err != nil {
+			return 0, err
+		}
 	}
 	if err != nil && err != io.EOF {
 		w.err = err

@@ -354,6 +354,98 @@ func TestShareOfOctets(t *testing.T) {
 	})
 }
 
+// TestShareOfManyAtOnce: whoever opens connections in parallel gets no larger share, and what was not kept takes none.
+func TestShareOfManyAtOnce(t *testing.T) {
+	const octets = 90_000
+	for _, tc := range []struct {
+		name        string
+		most        queue.Usage
+		least, more int // how many are taken
+	}{
+		{"so many messages", queue.Usage{Messages: 2}, 2, 2},
+		{"so many octets", queue.Usage{Bytes: octets + 1000}, 1, 1},
+		{"octets for some", queue.Usage{Bytes: 5 * (octets + 1000)}, 1, 5},
+		{"one that is larger than the share", queue.Usage{Bytes: 50_000}, 1, 1},
+		{"both", queue.Usage{Messages: 3, Bytes: octets + 1000}, 1, 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorldOf(t, queue.Options{MaxQueued: map[string]queue.Usage{"nav": tc.most}}, func(w *world) {
+					w.gates["erp"] = closedFor("pause")
+				})
+				results := make(chan error)
+				for range 200 {
+					_, m := queuetest.NewMessage("erp", time.Now())
+					r, to := io.Pipe()
+					go func() {
+						time.Sleep(sec)
+						io.WriteString(to, strings.Repeat("x", octets))
+						time.Sleep(sec) // all octets are there before the first is kept
+						to.Close()
+					}()
+					go func() {
+						defer r.Close()
+						results <- w.Enqueue(t.Context(), m, r)
+					}()
+				}
+				taken := 0
+				for range 200 {
+					if err := <-results; err == nil {
+						taken++
+					} else if r := (*reply.Error)(nil); !errors.As(err, &r) || r.Code != 452 {
+						t.Errorf("refused by %v; want 452", err)
+					}
+				}
+				if taken < tc.least || taken > tc.more {
+					t.Errorf("%d were taken; want %d to %d", taken, tc.least, tc.more)
+				}
+				w.setGate("erp", openGate)
+				w.Wake("")
+				synctest.Wait()
+				_, m := queuetest.NewMessage("erp", time.Now())
+				if err := w.Enqueue(t.Context(), m, strings.NewReader(strings.Repeat("x", octets))); err != nil {
+					t.Errorf("once they have left: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// TestShareOutlivesACount: what is on its way in keeps its place when the store is counted again, and gives it back when
+// it does not arrive.
+func TestShareOutlivesACount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, queue.Options{MaxQueued: map[string]queue.Usage{"nav": {Messages: 1}}})
+		try := func() error {
+			_, m := queuetest.NewMessage("erp", time.Now())
+			return w.Enqueue(t.Context(), m, emptyBody())
+		}
+		slow, to := io.Pipe()
+		ended := make(chan error)
+		go func() {
+			_, m := queuetest.NewMessage("erp", time.Now())
+			ended <- w.Enqueue(t.Context(), m, slow)
+		}()
+		for range 3 {
+			w.pass(10 * mins)
+			if try() == nil {
+				t.Error("a second message of one is taken while the first comes in")
+			}
+		}
+		w.SetMaxQueued(map[string]queue.Usage{"nav": {Messages: 1, Bytes: 1000}})
+		if try() == nil {
+			t.Error("it is taken under another configuration")
+		}
+		to.CloseWithError(io.ErrUnexpectedEOF)
+		if err := <-ended; !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("the first: %v", err)
+		}
+		if err := try(); err != nil {
+			t.Errorf("once the first is given up: %v", err)
+		}
+	})
+}
+
 // asking is a store whose notes are slow: mail comes in while one is written.
 type asking struct {
 	*queuetest.Memory
