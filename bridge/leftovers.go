@@ -18,14 +18,19 @@ import (
 // inFlight is how long a message in doubt may be on its way where no account says so: the default of doubt_wait.
 const inFlight = 10 * time.Minute
 
-// leavesSomething reports whether attempts may have left a draft that nobody sends any more, and how long it may be on its
-// way still.
+// sentByDraft reports that what the recipient's note names is what was sent, and no draft, whatever the mailbox shows: it
+// may take a while.
+func sentByDraft(r queue.Recipient) bool {
+	return r.State == queue.Relayed && r.Last.Transport == string(relay.ModeGraph) && !r.Last.ByPerson
+}
+
+// leavesSomething reports whether attempts may have left a draft that nobody sends any more, and how long something of the
+// message may be on its way still.
 func leavesSomething(cfg *config.Config, e queue.Ended) (after time.Duration, ok bool) {
 	ok = e.Broken || slices.ContainsFunc(e.Recipients, func(r queue.Recipient) bool {
-		sent := r.State == queue.Relayed && r.Last.Transport == string(relay.ModeGraph) && !e.ByPerson
-		return !sent && relay.Leaves(r.Last.Note) // its draft is what was sent
+		return !sentByDraft(r) && relay.Leaves(r.Last.Note)
 	})
-	if !ok || !e.InDoubt {
+	if !ok || !e.InDoubt && !slices.ContainsFunc(e.All, sentByDraft) {
 		return 0, ok
 	}
 	after = inFlight
@@ -61,7 +66,7 @@ func endedWhileStopped(cfg *config.Config, store leftover.Store, events *event.B
 // removeLeft has removed what was left of a message, unless it is sent again.
 func (b *Bridge) removeLeft(ctx context.Context, l leftover.Left) error {
 	return b.relay.Tidy(ctx, l.ID, func(ctx context.Context) (message.Outgoing, bool, error) {
-		out, ok, err := b.queue.Over(ctx, l.ID)
+		out, ok, err := b.queue.Over(ctx, l.ID, sentByDraft)
 		if err != nil || !ok {
 			return out, ok, err
 		}

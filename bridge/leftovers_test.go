@@ -9,6 +9,7 @@ import (
 
 	"postern/bridge/config"
 	"postern/bridge/control"
+	"postern/bridge/envelope"
 	"postern/bridge/event"
 	"postern/bridge/leftover"
 	"postern/bridge/queue"
@@ -122,6 +123,48 @@ func (w *world) sweep(user string, copies int) {
 	}
 }
 
+// TestWhatWasSentIsNotRemoved: Sent Items show it late, and until then it looks like a draft that a process has left which
+// died.
+func TestWhatWasSentIsNotRemoved(t *testing.T) {
+	w := newWorld(t, worldOptions{config: exactConfig, sandbox: sandbox.Switches{SentLag: 20}})
+	id := w.leaveDraft("drafts", event.MessageDeferred, sandbox.Fault{Where: sandbox.AtSend, Status: 503, Code: "ErrorServerBusy", RetryAfter: "1"})
+	if err := w.b.store.Update(t.Context(), envelope.ID(id), func(it *queue.Item) error { it.Deaths = 1; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := w.events.await(ctx, event.MessageRelayed, 1); err != nil {
+		t.Fatalf("%v\n%s", err, w.log())
+	}
+	now := time.Now()
+	sweeper := leftover.New(leftover.Options{Store: w.b.store, Remove: w.b.removeLeft, Now: func() time.Time { return now }})
+	if next := sweeper.Sweep(ctx); next.Before(now.Add(5 * time.Minute)) {
+		t.Errorf("what was left is looked for at %v; want it later than doubt_wait after %v", next, now)
+	}
+	now = now.Add(time.Hour)
+	if next := sweeper.Sweep(ctx); !next.IsZero() {
+		t.Errorf("something is left to do\n%s", w.log())
+	}
+	if log := w.log(); strings.Contains(log, "DELETE") {
+		t.Errorf("a message was removed that is on its way\n%s", log)
+	}
+}
+
+// TestOneCopyWhereGraphLeftADraft: what Graph did not send says nothing about what SMTP took afterwards.
+func TestOneCopyWhereGraphLeftADraft(t *testing.T) {
+	w := newWorld(t, worldOptions{config: strings.Replace(exactConfig, "mailbox = \"sales@contoso.test\"\n", "mailbox = \"sales@contoso.test\"\ndoubt_wait = \"1s\"\n", 1)})
+	w.leaveDraft("auto", event.MessageInDoubt, sandbox.Fault{Where: sandbox.AtDot, Outcome: "drop-after"},
+		sandbox.Fault{Where: sandbox.AtSend, Status: 503, Code: "ErrorServerBusy", RetryAfter: "1"})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := w.events.await(ctx, event.MessageRelayed, 1); err != nil {
+		t.Fatalf("%v\n%s", err, w.log())
+	}
+	if got := w.box.Received(); len(got) != 1 || got[0].Via != sandbox.ViaSMTP {
+		t.Errorf("%d copies arrived: %+v; want one by SMTP\n%s", len(got), got, w.log())
+	}
+}
+
 // TestDraftOfAMessageDroppedWhileStopped: the next start has it removed.
 func TestDraftOfAMessageDroppedWhileStopped(t *testing.T) {
 	w := newWorld(t, worldOptions{config: exactConfig})
@@ -184,6 +227,8 @@ func (emptyQueue) List(context.Context, queue.Filter) ([]queue.Entry, error) { r
 func TestHowLongADraftMayBeOnItsWay(t *testing.T) {
 	cfg := &config.Config{Accounts: []config.Account{{Name: "erp", DoubtWait: 3 * time.Minute}, {Name: "people", DoubtWait: 7 * time.Minute}}}
 	memo := queue.Last{Note: `{"memo":"{\"draft\":\"x\"}"}`, Transport: "graph"}
+	marked := memo
+	marked.ByPerson = true
 	one := func(s queue.State, l queue.Last) []queue.Recipient { return []queue.Recipient{{State: s, Last: l}} }
 	for _, tc := range []struct {
 		name  string
@@ -192,7 +237,10 @@ func TestHowLongADraftMayBeOnItsWay(t *testing.T) {
 		ok    bool
 	}{
 		{"the draft was sent", queue.Ended{Account: "erp", Recipients: one(queue.Relayed, memo)}, 0, false},
-		{"a person says that it was", queue.Ended{Account: "erp", Recipients: one(queue.Relayed, memo), ByPerson: true, InDoubt: true}, 3 * time.Minute, true},
+		{"the draft was sent, and an attempt before it died", queue.Ended{Account: "erp", Recipients: one(queue.Relayed, memo), All: one(queue.Relayed, memo), Broken: true}, 3 * time.Minute, true},
+		{"it failed, and another's was sent before", queue.Ended{Account: "erp", Recipients: one(queue.Failed, memo), All: append(one(queue.Relayed, memo), one(queue.Failed, memo)...)}, 3 * time.Minute, true},
+		{"it failed, and another's was sent by SMTP", queue.Ended{Account: "erp", Recipients: one(queue.Failed, memo), All: one(queue.Relayed, queue.Last{Transport: "smtp"})}, 0, true},
+		{"a person says that it was", queue.Ended{Account: "erp", Recipients: one(queue.Relayed, marked), ByPerson: true, InDoubt: true}, 3 * time.Minute, true},
 		{"it never had one", queue.Ended{Account: "erp", Recipients: one(queue.Failed, queue.Last{Note: `{"part":"2"}`})}, 0, false},
 		{"nobody knows whether it had one", queue.Ended{Account: "erp", Recipients: one(queue.Failed, queue.Last{}), Broken: true}, 0, true},
 		{"it failed", queue.Ended{Account: "erp", Recipients: one(queue.Failed, memo)}, 0, true},

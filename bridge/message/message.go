@@ -101,6 +101,10 @@ type Outgoing struct {
 	Notes    map[string]string
 	Remember func(ctx context.Context, recipients []envelope.Address, note string) error
 
+	// Others are notes of the message's other recipients, and for a Tidier those of recipients who got it. What they name may
+	// be on its way, and is not to be removed.
+	Others []string
+
 	// Open returns the body as it was accepted, CRLF lines; the caller closes it.
 	Open func(ctx context.Context) (io.ReadCloser, error)
 

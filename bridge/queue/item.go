@@ -83,6 +83,8 @@ type Last struct {
 	Note  string `json:"note,omitempty"`  // what relay wants to know at the next attempt; it outlives the others
 	Looks int    `json:"looks,omitempty"` // attempts left that only look for a message in doubt
 
+	ByPerson bool `json:"by_person,omitempty"` // a person says that it was relayed
+
 	// Of the attempt under the lease, where the message goes out in parts: the intent names this recipient, and Via.
 	Intent bool   `json:"intent,omitempty"`
 	Via    string `json:"via,omitempty"`

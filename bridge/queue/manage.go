@@ -254,6 +254,7 @@ func (it *Item) moveAll(to State, next time.Time, why string, match func(Recipie
 		if why != "" {
 			r.Last.Err, r.Last.Remedy = why, "" // the person who moved it has seen to that
 		}
+		r.Last.ByPerson = to == Relayed
 		moved = true
 	}
 	if !moved {

@@ -69,7 +69,7 @@ func TestEnded(t *testing.T) {
 				if got := e.heard(); !slices.Equal(got, tc.want) {
 					t.Errorf("heard %q; want %q", got, tc.want)
 				}
-				out, ok, err := w.Over(t.Context(), id)
+				out, ok, err := w.Over(t.Context(), id, sentAtAll)
 				if over := len(tc.want) > 0; err != nil || ok != over {
 					t.Fatalf("Over = %v, %v; want %v", ok, err, over)
 				}
@@ -122,6 +122,9 @@ func (w *world) bringNoted(outcomes ...reply.Outcome) (id envelope.ID) {
 	return id
 }
 
+// sentAtAll says that relayed recipients got what their notes name.
+func sentAtAll(r queue.Recipient) bool { return r.State == queue.Relayed }
+
 // TestOverLeavesNotesThatAreNeeded: an attempt for another recipient may still go by the same note.
 func TestOverLeavesNotesThatAreNeeded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -141,12 +144,78 @@ func TestOverLeavesNotesThatAreNeeded(t *testing.T) {
 			return reply.Outcome{Owner: reply.Message, Recipients: each}
 		})
 		id := w.enqueue("erp", "a@fabrikam.test", "b@fabrikam.test", "c@fabrikam.test")
-		out, ok, err := w.Over(t.Context(), id)
+		out, ok, err := w.Over(t.Context(), id, sentAtAll)
 		if err != nil || !ok || len(out.Recipients) != 1 || out.Recipients[0].Local != "c" {
 			t.Errorf("Over = %v, %v, %v; want c alone", out.Recipients, ok, err)
 		}
-		if _, ok, err := w.Over(t.Context(), "0000000000000000"); ok || err != nil {
+		if want := []string{"shared"}; !slices.Equal(out.Others, want) {
+			t.Errorf("the others' notes = %q; want %q", out.Others, want)
+		}
+		if _, ok, err := w.Over(t.Context(), "0000000000000000", sentAtAll); ok || err != nil {
 			t.Errorf("of no message: %v, %v", ok, err)
+		}
+	})
+}
+
+// TestOverTellsWhatWasSent: it is not to be removed, and neither an attempt nor Over takes it for its own. What nobody noted
+// keeps nobody out.
+func TestOverTellsWhatWasSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, queue.Options{})
+		var others [][]string
+		w.setRelay(func(ctx context.Context, out message.Outgoing) reply.Outcome {
+			others = append(others, out.Others)
+			each := map[string]reply.Outcome{}
+			for _, a := range out.Recipients {
+				switch a.Local {
+				case "sent":
+					if err := out.Remember(ctx, []envelope.Address{a}, "n"); err != nil {
+						t.Error(err)
+					}
+					each[a.Key()] = relayed
+				case "refused":
+					each[a.Key()] = refused
+				default:
+					each[a.Key()] = greylist
+				}
+			}
+			return reply.Outcome{Owner: reply.Message, Recipients: each}
+		})
+		id := w.enqueue("erp", "sent@fabrikam.test", "refused@fabrikam.test", "later@fabrikam.test")
+		w.pass(10 * mins)
+		if len(others) < 2 || len(others[0]) != 0 || !slices.Equal(others[1], []string{"n"}) {
+			t.Errorf("the attempts heard of %q; want nothing, and then what was sent", others)
+		}
+		for _, tc := range []struct {
+			name string
+			sent func(queue.Recipient) bool
+			want []string
+		}{
+			{"it was sent", sentAtAll, []string{"n"}},
+			{"it was not what was sent", func(queue.Recipient) bool { return false }, nil},
+		} {
+			out, ok, err := w.Over(t.Context(), id, tc.sent)
+			var names []string
+			for _, a := range out.Recipients {
+				names = append(names, a.Local)
+			}
+			if want := []string{"sent", "refused"}; err != nil || !ok || !slices.Equal(names, want) || !slices.Equal(out.Others, tc.want) {
+				t.Errorf("%s: Over = %q, others %q, %v, %v; want %q and %q", tc.name, names, out.Others, ok, err, want, tc.want)
+			}
+		}
+	})
+}
+
+// TestAPersonSaysThatItWasSent: what the note names may be a draft still.
+func TestAPersonSaysThatItWasSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, queue.Options{})
+		id := w.bringNoted(unknown, unknown)
+		if err := w.do(id, queue.MarkAsOut); err != nil {
+			t.Fatal(err)
+		}
+		if e, err := w.store.Get(t.Context(), id); err != nil || !e.Item.Recipients[0].Last.ByPerson {
+			t.Errorf("%+v, %v; want the person's word noted", e.Item.Recipients, err)
 		}
 	})
 }

@@ -51,6 +51,9 @@ func (q *Queue) relay(work context.Context, e Entry) (o reply.Outcome, cut bool)
 	out := message.Outgoing{Message: e.Message, Attempt: e.Item.Attempts, BodySize: e.BodySize}
 	for _, r := range e.Item.Recipients {
 		if r.State != Sending {
+			if r.Last.Note != "" {
+				out.Others = append(out.Others, r.Last.Note)
+			}
 			continue
 		}
 		out.Recipients = append(out.Recipients, r.Address)

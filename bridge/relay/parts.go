@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -68,6 +70,7 @@ func (n note) key() string { return n.Part + "\x00" + strconv.FormatBool(n.Renam
 // relayParts relays each part and puts the outcomes together.
 func (r *Relay) relayParts(ctx context.Context, a Account, out message.Outgoing) reply.Outcome {
 	all := parts(out)
+	out = following(out)
 	if len(all) == 1 {
 		return r.relayPart(ctx, a, out, all[0])
 	}
@@ -96,6 +99,7 @@ func (r *Relay) relayPart(ctx context.Context, a Account, whole message.Outgoing
 	if err != nil {
 		return reply.Outcome{Owner: reply.Process, Reply: reply.Reply{Text: "the header cannot be edited as planned"}, Err: err}
 	}
+	out.Others = p.others(whole.Notes, whole.Others)
 	if out.Look || out.Resend {
 		if o, known := r.look(ctx, a, out); known {
 			return o
@@ -200,6 +204,49 @@ func (p *part) outgoing(out message.Outgoing) (message.Outgoing, error) {
 		return out, fmt.Errorf("part %q of message %s: %w", p.note.Part, out.ID, err)
 	}
 	return out, nil
+}
+
+// following returns out with Notes that follow what is remembered.
+func following(out message.Outgoing) message.Outgoing {
+	notes, remember := maps.Clone(out.Notes), out.Remember
+	if notes == nil {
+		notes = map[string]string{}
+	}
+	out.Notes = notes
+	out.Remember = func(ctx context.Context, recipients []envelope.Address, text string) error {
+		for _, a := range recipients {
+			notes[a.Key()] = text
+		}
+		if remember == nil {
+			return nil
+		}
+		return remember(ctx, recipients, text)
+	}
+	return out
+}
+
+// others are the memos of notes, but for the part's own, and of more.
+func (p *part) others(notes map[string]string, more []string) (memos []string) {
+	add := func(text string) {
+		var n note
+		if json.Unmarshal([]byte(text), &n) == nil && n.Memo != "" && !slices.Contains(memos, n.Memo) {
+			memos = append(memos, n.Memo)
+		}
+	}
+	own := map[string]bool{}
+	for _, a := range p.recipients {
+		own[a.Key()] = true
+	}
+	for key, text := range notes {
+		if !own[key] {
+			add(text)
+		}
+	}
+	for _, text := range more {
+		add(text)
+	}
+	slices.Sort(memos)
+	return memos
 }
 
 // maxID keeps a Message-ID that was made of another one on its line.

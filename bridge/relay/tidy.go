@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"postern/bridge/envelope"
 	"postern/bridge/message"
@@ -15,10 +16,14 @@ import (
 type Tidier interface {
 	// CanTidy reports whether it is one that does.
 	CanTidy() bool
-	// Tidy removes what attempts for out.Recipients have left of a message that is not sent any more. It goes by
-	// out.Notes, and looks for more where out.Attempt is over 1. The error says why something may be left.
+	// Tidy removes what attempts for out.Recipients have left of a message that is not sent any more, but nothing that
+	// out.Others name. It goes by out.Notes, and looks for more where out.Attempt is over 1. The error says why something
+	// may be left.
 	Tidy(ctx context.Context, out message.Outgoing) error
 }
+
+// tidyTime bounds one Tidy with all its parts: the message's next attempt may be waiting for its end.
+const tidyTime = time.Minute
 
 // errStopped: what is stopped is not asked for this.
 var errStopped = errors.New("its account cannot be reached now")
@@ -29,6 +34,8 @@ var errStopped = errors.New("its account cannot be reached now")
 // be left, and Tidy is to be called again.
 func (r *Relay) Tidy(ctx context.Context, id envelope.ID, over func(context.Context) (out message.Outgoing, ok bool, err error)) error {
 	defer r.alone(id)()
+	ctx, cancel := context.WithTimeout(ctx, tidyTime)
+	defer cancel()
 	out, ok, err := over(ctx)
 	if err != nil || !ok {
 		return err
@@ -50,6 +57,7 @@ func (r *Relay) Tidy(ctx context.Context, id envelope.ID, over func(context.Cont
 		for _, p := range parts(out) {
 			one, err := p.outgoing(out)
 			if err == nil {
+				one.Others = p.others(nil, out.Others)
 				err = t.Tidy(ctx, one)
 			}
 			if err != nil {

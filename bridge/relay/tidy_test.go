@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"runtime"
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"postern/bridge/message"
 	"postern/bridge/reply"
@@ -18,11 +20,15 @@ type tidier struct {
 	copies
 	err    error
 	tidied []string
+	others [][]string
+	until  []time.Time
 }
 
 func (t *tidier) CanTidy() bool { return true }
 
-func (t *tidier) Tidy(_ context.Context, out message.Outgoing) error {
+func (t *tidier) Tidy(ctx context.Context, out message.Outgoing) error {
+	until, _ := ctx.Deadline()
+	t.until, t.others = append(t.until, until), append(t.others, out.Others)
 	var to string
 	for _, a := range out.Recipients {
 		to += " " + a.Local
@@ -171,5 +177,35 @@ func TestLeaves(t *testing.T) {
 		if Leaves(text) != want {
 			t.Errorf("Leaves(%q) = %v", text, !want)
 		}
+	}
+}
+
+// TestOthersAreNamed: what one recipient got is never taken for what an attempt for another one has left.
+func TestOthersAreNamed(t *testing.T) {
+	c := &tidier{}
+	var others []string
+	c.rule = func(out message.Outgoing) reply.Outcome {
+		others = append(others, fmt.Sprint(field(out, "X-Postern-Id"), " beside ", out.Others))
+		if err := out.Remember(context.Background(), out.Recipients, "draft of "+field(out, "X-Postern-Id")); err != nil {
+			t.Error(err)
+		}
+		return sent
+	}
+	h := newHouse(t, Account{Name: "erp", Mode: ModeGraph, Graph: c})
+	l := newLetter(t, 600)
+	l.Others = []string{`{"memo":"an earlier draft"}`, `{"part":"2"}`}
+	l.attempt(h.relay)
+	if want := []string{"Q123 beside [an earlier draft]", "Q123.2 beside [an earlier draft draft of Q123]"}; !slices.Equal(others, want) {
+		t.Errorf("attempts: %q; want %q", others, want)
+	}
+	if err := h.relay.Tidy(t.Context(), l.ID, l.over); err != nil {
+		t.Fatal(err)
+	}
+	// The parts of what is over are no others to each other: halves may share the note of the whole.
+	if want := [][]string{{"an earlier draft"}, {"an earlier draft"}}; !slices.EqualFunc(c.others, want, slices.Equal[[]string]) {
+		t.Errorf("Tidy: %q; want %q", c.others, want)
+	}
+	if len(c.until) != 2 || c.until[0].IsZero() || c.until[0] != c.until[1] {
+		t.Errorf("the parts end at %v; want one time for all", c.until)
 	}
 }

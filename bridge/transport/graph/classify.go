@@ -30,6 +30,7 @@ const (
 	full              // as badAccount: the mailbox is full
 	limit             // as badAccount: the day's or hour's limit of the mailbox is used up
 	noMailbox         // as badAccount: there is no such mailbox at Exchange Online
+	noObject          // what the URL names is not there: the user, or a draft
 )
 
 // kinds are Graph's error codes in lower case, as of November 2026 ("Microsoft Graph error responses" and the
@@ -67,8 +68,8 @@ var kinds = map[string]kind{
 	"mailboxnotenabledforrestapi":   noMailbox,
 	"mailboxnotsupportedforrestapi": noMailbox,
 	"errorinvaliduser":              noMailbox,
-	"resourcenotfound":              noMailbox,
-	"request_resourcenotfound":      noMailbox,
+	"resourcenotfound":              noObject,
+	"request_resourcenotfound":      noObject,
 
 	"applicationthrottled": throttled,
 	"toomanyrequests":      throttled,
@@ -180,7 +181,7 @@ func rule(status int, k kind, released bool) (reply.Verdict, reply.Owner) {
 		return reply.Deferred, reply.Sender
 	case k == badToken || status == http.StatusUnauthorized:
 		return reply.Deferred, reply.Login
-	case k == badAccount || k == noPermission || k == full || k == limit || k == noMailbox:
+	case k == badAccount || k == noPermission || k == full || k == limit || k == noMailbox || k == noObject:
 		return reply.Deferred, reply.Account
 	case status >= 500:
 		return rule5xx(status, k, released)

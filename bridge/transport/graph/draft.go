@@ -35,6 +35,9 @@ const noDraftsFor = time.Hour
 // cleanTime bounds the removal of a draft that nobody needs; it also runs when the attempt was ended.
 const cleanTime = 20 * time.Second
 
+// noteTime bounds a note.
+const noteTime = 10 * time.Second
+
 // usesDrafts reports whether drafts are made now, as far as known before one was tried.
 func (t *Transport) usesDrafts() bool {
 	switch t.o.Drafts {
@@ -89,6 +92,7 @@ type letter struct {
 	base    string             // URL of /me or /users/{mailbox}
 	mark    string             // value of our marker field
 	memo    memo
+	others  map[string]bool // ids of drafts that another recipient may have got the message by
 	digest  string
 	uploads uploads
 }
@@ -100,6 +104,12 @@ func (t *Transport) newLetter(out message.Outgoing) (*letter, error) {
 	}
 	header = message.RemoveBcc(header)
 	l := &letter{t: t, out: out, header: header, hidden: hidden, base: t.mailboxURL(out), memo: readMemo(out.Notes[noteKey(out)])}
+	l.others = map[string]bool{}
+	for _, note := range out.Others {
+		if id := readMemo(note).Draft; id != "" && id != unknownDraft {
+			l.others[id] = true
+		}
+	}
 	sum := sha256.Sum256(header)
 	l.digest = hex.EncodeToString(sum[:8])
 	if h, err := message.ParseHeader(header); err == nil {
@@ -123,6 +133,8 @@ func (l *letter) remember(ctx context.Context, m memo) error {
 	if l.out.Remember == nil {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteTime) // also where the attempt was ended
+	defer cancel()
 	if m == (memo{}) {
 		return l.out.Remember(ctx, l.out.Recipients, "")
 	}
@@ -162,11 +174,11 @@ func (l *letter) earlier(ctx context.Context) (have bool, o reply.Outcome, ok bo
 			return false, l.relayed("it was sent before"), false
 		case found && l.memo.Header == l.digest:
 			return true, o, true
-		case found:
+		case found && !l.others[l.memo.Draft]:
 			if o, gone := l.remove(ctx, l.memo.Draft); !gone {
 				return false, postponed(o), false
 			}
-		case o.Reply.Code != http.StatusNotFound:
+		case !found && o.Reply.Code != http.StatusNotFound:
 			return false, o, false
 		}
 	}
@@ -310,6 +322,7 @@ func (l *letter) send(ctx context.Context) reply.Outcome {
 		if isDraft, _, found := l.look(ctx, id); found && !isDraft {
 			return l.relayed("no answer, but the draft was sent")
 		}
+	case l.out.Resend: // it may be on its way since the attempt before; Tidy comes later
 	case o.Verdict == reply.Failed, o.Owner == reply.Sender, o.Owner == reply.Account, o.Owner == reply.Recipient, o.Owner == reply.Message:
 		l.remove(ctx, id) // it is made again, and nobody wants to find it among his drafts meanwhile
 	}
@@ -364,7 +377,8 @@ const property = "String {00020386-0000-0000-C000-000000000046} Name " + message
 //
 // A Message-ID alone proves little: an application may use one for several transactions, and the parts of a split message
 // are told apart by their markers too. So a message with another's marker is another one; and a draft is only ours by its
-// marker, because it would be removed.
+// marker, whatever the server makes of the filter, and where no other recipient's note names it, because it would be
+// removed.
 func (l *letter) inFolder(ctx context.Context, folder string) (ids []string, o reply.Outcome, known bool) {
 	filters := []string{"singleValueExtendedProperties/any(ep:ep/id eq " + quoteOData(property) + " and ep/value eq " + quoteOData(l.mark) + ")"}
 	if folder != "drafts" {
@@ -385,12 +399,20 @@ func (l *letter) inFolder(ctx context.Context, folder string) (ids []string, o r
 			return nil, reply.Outcome{Owner: reply.Route, Transport: name, Reply: reply.Reply{Code: a.status, Text: "the answer to a search is none"}}, false
 		}
 		for _, m := range list.Value {
-			if m.ID != "" && !slices.Contains(ids, m.ID) && (m.marker() == l.mark || m.marker() == "") {
+			if m.ID != "" && !slices.Contains(ids, m.ID) && l.owns(m, folder) {
 				ids = append(ids, m.ID)
 			}
 		}
 	}
 	return ids, reply.Outcome{}, true
+}
+
+// owns reports whether what was found in that folder is this message.
+func (l *letter) owns(m found, folder string) bool {
+	if folder == "drafts" {
+		return l.mark != "" && m.marker() == l.mark && !l.others[m.ID]
+	}
+	return m.marker() == l.mark || m.marker() == ""
 }
 
 // found is a message in the answer to a search.
@@ -483,7 +505,9 @@ func (t *Transport) Look(ctx context.Context, out message.Outgoing) reply.Outcom
 	if err != nil {
 		return t.ours("the recipients could not be written into the header", err)
 	}
-	if id := l.memo.Draft; id != "" && id != unknownDraft {
+	// A draft that Graph refused to send says nothing about what SMTP may have taken afterwards.
+	byDraft := out.Transport == name || out.Transport == ""
+	if id := l.memo.Draft; byDraft && id != "" && id != unknownDraft {
 		isDraft, o, found := l.look(ctx, id)
 		switch {
 		case found && !isDraft:

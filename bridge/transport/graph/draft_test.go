@@ -194,6 +194,38 @@ func TestCrashBetweenCreationAndCommit(t *testing.T) {
 	}
 }
 
+// TestAStopDuringTheCreation: the attempt is ended, and what it may have left is noted all the same.
+func TestAStopDuringTheCreation(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	b := newDraftBenchAt(t, sandbox.Options{Step: func(at sandbox.Where) {
+		if at == sandbox.Made {
+			stop()
+		}
+	}}, nil)
+	if err := b.box.Fault(sandbox.Fault{Where: sandbox.AtCreate, Drop: true, Late: true}); err != nil {
+		t.Fatal(err)
+	}
+	q := b.message(draftHeader, "hello\r\n", "ann@example.test")
+	q.Remember = func(ctx context.Context, _ []envelope.Address, note string) error {
+		if ctx.Err() == nil { // as the store has it
+			q.note = note
+		}
+		return ctx.Err()
+	}
+	if o := b.tr.Send(ctx, q.Outgoing); o.Verdict != reply.Deferred || o.Owner != reply.Process {
+		t.Errorf("stopped: %+v; want it deferred for the process", o)
+	}
+	if n := len(b.box.Drafts()); n != 1 {
+		t.Fatalf("%d drafts; want one, or this proves nothing", n)
+	}
+	if o := b.next(q); o.Verdict != reply.Relayed { // the attempt was not counted
+		t.Errorf("afterwards: %+v", o)
+	}
+	if n, d := len(b.box.Received()), b.box.Drafts(); n != 1 || len(d) != 0 {
+		t.Errorf("%d copies, drafts left %+v; want one and none", n, d)
+	}
+}
+
 // TestWithoutTheRightMailGoesBySendMail: drafts "auto" needs Mail.Send only.
 func TestWithoutTheRightMailGoesBySendMail(t *testing.T) {
 	for _, tc := range []struct {

@@ -177,6 +177,8 @@ func faultRows() []faultRow {
 		{name: "the sending: 403 ErrorAccountDisabled", faults: send(sandbox.Fault{Status: 403, Code: "ErrorAccountDisabled"}), paths: all},
 		{name: "the sending: 404 MailboxNotEnabledForRESTAPI", faults: send(sandbox.Fault{Status: 404, Code: "MailboxNotEnabledForRESTAPI"}), paths: all},
 		{name: "the sending: 404 ErrorItemNotFound", faults: send(sandbox.Fault{Status: 404, Code: "ErrorItemNotFound"}), paths: all},
+		{name: "the sending: 404 ResourceNotFound", faults: send(sandbox.Fault{Status: 404, Code: "ResourceNotFound"}), paths: all},
+		{name: "the sending: 404 Request_ResourceNotFound", faults: send(sandbox.Fault{Status: 404, Code: "Request_ResourceNotFound"}), paths: drafts},
 		{name: "the sending: 409", faults: send(sandbox.Fault{Status: 409, Code: "ErrorIrresolvableConflict"}), paths: all},
 		{name: "the sending: 413", faults: send(sandbox.Fault{Status: 413, Code: "RequestEntityTooLarge"}), paths: all},
 		{name: "the sending: 429", faults: send(sandbox.Fault{Status: 429, Code: "ApplicationThrottled", RetryAfter: "2"}), paths: all},

@@ -73,7 +73,7 @@ func (t *Transport) do(ctx context.Context, s step) (a answer, o reply.Outcome, 
 		case a.status != 0 && o.Owner == reply.Login && !refreshed && !s.upload:
 			refreshed = true
 			t.o.Tokens.Refused(token.Graph, secret)
-		case a.err != nil && a.reused && (!a.released || s.harmless()) && !redialled && !fromSource(a.err) && ctx.Err() == nil:
+		case a.err != nil && a.reused && s.harmless() && !redialled && !fromSource(a.err) && ctx.Err() == nil:
 			redialled = true
 		default:
 			return a, o, false

@@ -5,29 +5,27 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"time"
 
 	"postern/bridge/message"
 	"postern/bridge/reply"
 )
 
-// tidyTime bounds one Tidy: the message's next attempt may be waiting for its end.
-const tidyTime = time.Minute
-
 // CanTidy reports that Tidy does something.
 func (t *Transport) CanTidy() bool { return true }
 
 // Tidy removes the drafts that earlier attempts left of a message which is not sent any more. It goes by out.Notes, and by
-// our marker field where a draft may have been made whose id never came (also where out.Attempt is over 1 and nothing
-// was noted). What is no draft any more was sent, and stays. The error says why something may be left.
+// our marker field where a draft may have been made whose id never came (also where out.Attempt is over 1). What out.Others
+// name stays, and what is no draft any more: it was sent. That it was may show late, so that the look alone is not trusted.
+// The error says why something may be left.
 func (t *Transport) Tidy(ctx context.Context, out message.Outgoing) error {
-	ctx, cancel := context.WithTimeout(ctx, tidyTime)
-	defer cancel()
 	l, err := t.newLetter(out)
 	if err != nil {
 		return err
 	}
 	id := l.memo.Draft
+	if l.others[id] {
+		id = ""
+	}
 	if id == "" && out.Attempt <= 1 {
 		return nil
 	}
@@ -48,6 +46,9 @@ func (t *Transport) Tidy(ctx context.Context, out message.Outgoing) error {
 	}
 	var errs []error
 	for _, id := range left {
+		if ctx.Err() != nil {
+			return errors.Join(append(errs, ctx.Err())...)
+		}
 		errs = append(errs, l.tidyAway(ctx, id))
 	}
 	return errors.Join(errs...)

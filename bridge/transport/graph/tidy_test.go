@@ -2,6 +2,11 @@ package graph
 
 import (
 	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"postern/bridge/reply"
@@ -77,21 +82,138 @@ func (b *draftBench) tidied(q *queued) error {
 	return b.tr.Tidy(context.Background(), q.Outgoing)
 }
 
-// TestTidyLeavesSentMailAlone: an immutable id leads to the copy in Sent Items once the draft was sent.
+// TestTidyLeavesSentMailAlone: an immutable id leads to the copy in Sent Items once the draft was sent, and until that
+// shows to what looks like a draft.
 func TestTidyLeavesSentMailAlone(t *testing.T) {
-	b := newDraftBench(t, sandbox.Switches{}, nil)
-	if err := b.box.Fault(sandbox.Fault{Where: sandbox.AtDot, Outcome: "doubt"}); err != nil {
-		t.Fatal(err)
+	for _, tc := range []struct {
+		name    string
+		lag     int
+		verdict string
+		first   func(*draftBench, *queued) // before it is tidied
+		then    func(*draftBench, *queued) error
+	}{
+		{"in doubt, and it shows", 0, "doubt", nil, (*draftBench).tidied},
+		{"202, and it shows late", 9, "", nil, (*draftBench).tidiedAsSent},
+		{"202, and it shows late, after an attempt that died", 9, "", nil, func(b *draftBench, q *queued) error {
+			q.Attempt = 2
+			return b.tidiedAsSent(q)
+		}},
+		{"202, and it shows late, beside what an attempt left that died", 9, "", (*draftBench).orphan, func(b *draftBench, q *queued) error {
+			q.Attempt = 2
+			return b.tidiedAsSent(q)
+		}},
+		{"202, and it shows late, and another recipient's draft is looked for", 9, "", nil, func(b *draftBench, q *queued) error {
+			other := b.message(draftHeader, "hello\r\n", "bob@example.test")
+			other.Attempt, other.Others, other.note = 2, []string{q.note}, q.note
+			if o := b.next(other); o.Verdict != reply.Relayed {
+				b.t.Errorf("another recipient's: %+v", o)
+			}
+			return nil
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			b := newDraftBench(t, sandbox.Switches{SentLag: tc.lag}, nil)
+			q := b.message(draftHeader, "hello\r\n", "ann@example.test")
+			if tc.first != nil {
+				tc.first(b, q)
+			}
+			if err := b.box.Fault(sandbox.Fault{Where: sandbox.AtDot, Outcome: tc.verdict, Delay: sandbox.Duration{Duration: 1}}); err != nil {
+				t.Fatal(err)
+			}
+			if o := b.next(q); tc.lag > 0 && o.Verdict != reply.Relayed {
+				t.Fatalf("%+v", o)
+			}
+			if q.note == "" {
+				t.Fatal("no id was noted, so this proves nothing")
+			}
+			if err := tc.then(b, q); err != nil {
+				t.Error(err)
+			}
+			if d := b.box.Drafts(); len(d) != 0 {
+				t.Errorf("drafts left behind: %+v", d)
+			}
+			q.Resend, q.Look = true, true
+			o := b.next(q)
+			for range tc.lag {
+				o = b.next(q)
+			}
+			if o.Verdict != reply.Relayed {
+				t.Errorf("afterwards it is found to be %+v; want the copy in Sent Items\n%s", o, strings.Join(b.sink.lines, "\n"))
+			}
+		})
 	}
-	q := b.message(draftHeader, "hello\r\n", "ann@example.test")
+}
+
+// tidiedAsSent is Tidy of a message whose recipients got what the note names.
+func (b *draftBench) tidiedAsSent(q *queued) error {
+	q.Others = []string{q.note}
+	return b.tidied(q)
+}
+
+// orphan leaves a draft of the message that is noted nowhere.
+func (b *draftBench) orphan(q *queued) {
+	intent := q.Intent
+	q.Intent = func(context.Context) error { return errors.New("the process dies here") }
 	b.next(q)
-	if q.note == "" {
-		t.Fatal("no id was noted, so this proves nothing")
+	q.Intent, q.note = intent, ""
+	if n := len(b.box.Drafts()); n != 1 {
+		b.t.Fatalf("%d drafts; want one, or this proves nothing", n)
 	}
-	b.tidy(q)
-	q.Resend, q.Look = true, true
-	if o := b.next(q); o.Verdict != reply.Relayed {
-		t.Errorf("afterwards it is found to be %+v; want the copy in Sent Items", o)
+}
+
+// TestSentAgainInDoubtIsNotRemoved: the send before may have been taken, and what Graph says of the second one is not said
+// of that.
+func TestSentAgainInDoubtIsNotRemoved(t *testing.T) {
+	b := newDraftBench(t, sandbox.Switches{SentLag: 9}, nil)
+	q := b.message(draftHeader, "hello\r\n", "ann@example.test")
+	for _, f := range []sandbox.Fault{{Where: sandbox.AtDot, Outcome: "doubt"}, {Where: sandbox.AtSend, Status: 403, Code: "ErrorAccessDenied"}} {
+		if err := b.box.Fault(f); err != nil {
+			t.Fatal(err)
+		}
+		b.next(q)
+		q.Resend = true
+	}
+	q.Look = true
+	o := b.next(q)
+	for range 9 {
+		o = b.next(q)
+	}
+	if o.Verdict != reply.Relayed {
+		t.Errorf("afterwards it is found to be %+v; want the copy in Sent Items\n%s", o, strings.Join(b.sink.lines, "\n"))
+	}
+}
+
+// TestADraftIsOursByItsMarkerAlone: a server that makes nothing of the filter shows all drafts of the mailbox.
+func TestADraftIsOursByItsMarkerAlone(t *testing.T) {
+	const property = `"singleValueExtendedProperties":[{"id":"String {00020386-0000-0000-C000-000000000046} Name X-Postern-Id","value":"0123456789abcdef"}]`
+	for _, tc := range []struct {
+		name, final string
+		removed     string
+	}{
+		{"beside another's", "X-Postern-Id: 0123456789abcdef\r\n\r\n", "/v1.0/me/messages/ours"},
+		{"of a message without one", "Subject: s\r\n\r\n", ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var removed []string
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodDelete {
+					removed = append(removed, r.URL.Path)
+					w.WriteHeader(http.StatusNoContent)
+					return
+				}
+				io.WriteString(w, `{"value":[{"id":"somebodys"},{"id":"ours",`+property+`}]}`)
+			}))
+			defer s.Close()
+			b := newBench(t, s.URL+"/v1.0", func(o *Options) { o.Drafts = DraftsAlways })
+			m := mail(t, "x\r\n")
+			m.Final, m.Attempt = []byte(tc.final), 2
+			if err := b.Tidy(t.Context(), m.Outgoing); err != nil {
+				t.Error(err)
+			}
+			if got := strings.Join(removed, " "); got != tc.removed {
+				t.Errorf("removed %q; want %q", got, tc.removed)
+			}
+		})
 	}
 }
 
