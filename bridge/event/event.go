@@ -26,8 +26,9 @@ const (
 	MessageInDoubt  Kind = "message in doubt"
 	MessageFailed   Kind = "message failed"
 	MessageHeld     Kind = "message held"
-	QueueFailed     Kind = "queue failed" // the store could not be read or written
-	DiskShort       Kind = "disk short"   // mail is refused until there is room
+	MessageLeft     Kind = "message left behind" // a draft of it, mostly, at the next server; it is not sent any more
+	QueueFailed     Kind = "queue failed"        // the store could not be read or written
+	DiskShort       Kind = "disk short"          // mail is refused until there is room
 	DiskEnough      Kind = "disk has room again"
 	QueueSalvaged   Kind = "queue salvaged" // the store was damaged, and what could be saved was
 	QueueChanged    Kind = "queue changed"  // a person did; the audit line

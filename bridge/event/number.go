@@ -34,6 +34,7 @@ func Numbers() []Numbered {
 		{312, MessageInDoubt, "nobody can tell whether a message went out; Postern looks"},
 		{313, MessageHeld, "a message waits for a person"},
 		{314, MessageFailed, "a message was given up"},
+		{315, MessageLeft, "a draft of a message that is not sent any more may be left in the mailbox; a Warning where a person has to remove it"},
 		{400, QueueFailed, "the queue could not be read or written"},
 		{401, DiskShort, "the disk of data_dir is almost full, and mail is refused until there is room"},
 		{402, DiskEnough, "there is room again"},

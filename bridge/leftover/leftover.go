@@ -3,7 +3,7 @@
 // nothing is left: at once, and again after a minute, five minutes, a quarter of an hour and then every hour, where the
 // next server cannot be reached. What may be on its way at that moment is waited for. It must not know what was left, nor
 // how it is removed. The hall makes a Note when a message is over, and runs Run. A failure is no trouble of the message,
-// and nothing but a line of the Remover's in the log; after giveUpAfter it is left where it is.
+// and a line for debugging in the log; after giveUpAfter it is left where it is, and a warning names the message.
 package leftover
 
 import (
@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"postern/bridge/envelope"
@@ -43,8 +44,28 @@ type Left struct {
 	Tries  int         `json:"tries,omitempty"`  // that failed
 }
 
-// Note keeps a message in mind, also for a Sweeper of a later process.
+// Note keeps a message in mind, also for a Sweeper of a later process. What was noted of it before stays true: it is asked
+// for at the later of both times. Nobody else may note the same message meanwhile.
 func Note(ctx context.Context, s Store, l Left) error {
+	key := prefix + string(l.ID)
+	notes, err := s.Notes(ctx, key)
+	if err != nil {
+		return err
+	}
+	var before Left
+	if text := notes[key]; text != "" && json.Unmarshal([]byte(text), &before) == nil {
+		l.Broken = l.Broken || before.Broken
+		if before.Due.After(l.Due) {
+			l.Due = before.Due
+		}
+		if !before.Since.IsZero() && before.Since.Before(l.Since) {
+			l.Since = before.Since
+		}
+	}
+	return put(ctx, s, l)
+}
+
+func put(ctx context.Context, s Store, l Left) error {
 	b, err := json.Marshal(l)
 	if err != nil {
 		return err
@@ -73,14 +94,15 @@ type Remover func(ctx context.Context, l Left) error
 type Options struct {
 	Store  Store
 	Remove Remover
-	Events *event.Bus       // hears that the store failed
+	Events *event.Bus       // hears what may be left, and that the store failed
 	Now    func() time.Time // nil: time.Now
 }
 
 // Sweeper asks for what is due. Safe for concurrent use.
 type Sweeper struct {
-	o    Options
-	wake chan struct{} // holds one token: there is a new note
+	o       Options
+	wake    chan struct{} // holds one token: there is a new note
+	writing sync.Mutex    // held from reading a note to writing it
 }
 
 // New returns a Sweeper that has done nothing.
@@ -94,7 +116,10 @@ func New(o Options) *Sweeper {
 // Note keeps a message in mind, to be asked for after a while: what may be on its way is waited for.
 func (s *Sweeper) Note(ctx context.Context, id envelope.ID, after time.Duration, broken bool) {
 	now := s.o.Now().UTC()
-	if err := Note(ctx, s.o.Store, Left{ID: id, Due: now.Add(after), Since: now, Broken: broken}); err != nil {
+	s.writing.Lock()
+	err := Note(ctx, s.o.Store, Left{ID: id, Due: now.Add(after), Since: now, Broken: broken})
+	s.writing.Unlock()
+	if err != nil {
 		s.fail(ctx, err)
 		return
 	}
@@ -156,23 +181,43 @@ func (s *Sweeper) try(ctx context.Context, l Left, text string) Left {
 	}
 	now := s.o.Now().UTC()
 	key := prefix + string(l.ID)
-	if notes, err := s.o.Store.Notes(ctx, key); err == nil && notes[key] != text {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	switch notes, err := s.o.Store.Notes(ctx, key); {
+	case err == nil && notes[key] == "":
+		return Left{} // somebody else has seen to it
+	case err == nil && notes[key] != text:
 		return Left{Due: now}
 	}
 	var err error
-	if failed == nil || now.Sub(l.Since) > giveUpAfter {
+	givenUp := now.Sub(l.Since) > giveUpAfter
+	if failed == nil || givenUp {
 		err = s.o.Store.SetNote(ctx, key, "")
 		l.Due = time.Time{}
 	} else {
 		l.Due = now.Add(waits[min(l.Tries, len(waits)-1)])
 		l.Tries++
-		err = Note(ctx, s.o.Store, l)
+		err = put(ctx, s.o.Store, l)
+	}
+	if failed != nil {
+		s.tell(ctx, l, failed, givenUp)
 	}
 	if err != nil {
 		s.fail(ctx, err)
 		return Left{Due: now.Add(lookAgain)}
 	}
 	return l
+}
+
+// tell tells that something may be left of a message, and louder where nobody tries to remove it any more.
+func (s *Sweeper) tell(ctx context.Context, l Left, why error, givenUp bool) {
+	level, attrs := slog.LevelDebug, []slog.Attr{slog.String("queue_id", string(l.ID)), slog.Int("attempt", l.Tries), slog.Any("err", why)}
+	if givenUp {
+		level, attrs[1] = slog.LevelWarn, slog.String("remedy", "look for a draft of this message in the mailbox, and delete it")
+	} else {
+		attrs = append(attrs, slog.Time("next_attempt", l.Due))
+	}
+	s.o.Events.Emit(ctx, level, event.MessageLeft, attrs...)
 }
 
 // fail tells that the store failed. What was left stays in the mailbox at worst.

@@ -58,11 +58,12 @@ type bench struct {
 	*Sweeper
 	shelf  *shelf
 	began  time.Time
-	events atomic.Int32
+	events atomic.Int32 // that the store failed
 
 	mu    sync.Mutex // guards what follows
 	err   error      // of the remover
 	calls []string
+	told  []string // what may be left behind
 }
 
 func newBench(t *testing.T, s *shelf) *bench {
@@ -90,7 +91,19 @@ func newBench(t *testing.T, s *shelf) *bench {
 }
 
 // Handle implements event.Sink.
-func (b *bench) Handle(context.Context, event.Event) { b.events.Add(1) }
+func (b *bench) Handle(_ context.Context, e event.Event) {
+	if e.Kind == event.QueueFailed {
+		b.events.Add(1)
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	text := fmt.Sprintf("%s %s", e.Level, e.Kind)
+	for _, a := range e.Attrs {
+		text += " " + a.String()
+	}
+	b.told = append(b.told, text)
+}
 
 func (b *bench) set(err error) {
 	b.mu.Lock()
@@ -166,6 +179,16 @@ func TestItIsGivenUpInTheEnd(t *testing.T) {
 		if b.seen(); b.shelf.left() != 0 {
 			t.Error("it is never given up")
 		}
+		first, last := b.told[0], b.told[len(b.told)-1]
+		if want := "DEBUG message left behind queue_id=A attempt=1 err=the account is not configured next_attempt="; !strings.HasPrefix(first, want) {
+			t.Errorf("the first failure is told by %q; want %q", first, want)
+		}
+		if want := "WARN message left behind queue_id=A remedy="; !strings.HasPrefix(last, want) || strings.Contains(strings.Join(b.told[:len(b.told)-1], ""), "WARN") {
+			t.Errorf("the end is told by %q; want %q, and no warning before", last, want)
+		}
+		if len(b.told) != len(b.seen()) {
+			t.Errorf("%d lines for %d tries that failed", len(b.told), len(b.seen()))
+		}
 	})
 }
 
@@ -185,6 +208,44 @@ func TestARestartForgetsNothing(t *testing.T) {
 			t.Errorf("asked for %q, %d notes left; want %q and the other's", got, s.left(), want)
 		}
 	})
+}
+
+// TestWhatWasNotedBeforeStaysTrue: recipients of one message end at different times.
+func TestWhatWasNotedBeforeStaysTrue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, &shelf{})
+		b.Note(t.Context(), "A", 10*time.Minute, true)
+		time.Sleep(time.Second)
+		b.Note(t.Context(), "A", 0, false)
+		time.Sleep(10*time.Minute - 2*time.Second)
+		b.wants(t, 1)
+		time.Sleep(time.Second)
+		b.wants(t, 0, "A after 10m0s, broken")
+	})
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, &shelf{})
+		b.set(errors.New("the mailbox cannot be reached"))
+		b.Note(t.Context(), "A", 0, false)
+		time.Sleep(giveUpAfter)
+		b.Note(t.Context(), "A", 0, false) // somebody had it tried again
+		time.Sleep(time.Hour)
+		if b.seen(); b.shelf.left() != 0 {
+			t.Error("its time to be given up begins with each note")
+		}
+	})
+}
+
+// TestTwoThatRemove: what somebody else has seen to is not done again.
+func TestTwoThatRemove(t *testing.T) {
+	s, now, calls := &shelf{}, time.Now(), 0
+	w := New(Options{Store: s, Now: func() time.Time { return now }, Remove: func(ctx context.Context, l Left) error {
+		calls++
+		return s.SetNote(ctx, "leftover/"+string(l.ID), "")
+	}})
+	w.Note(t.Context(), "A", 0, false)
+	if next := w.Sweep(t.Context()); calls != 1 || !next.IsZero() {
+		t.Errorf("asked %d times, the next at %v; want once and never", calls, next)
+	}
 }
 
 // TestANewNoteIsNotLost: the message was tried again and ended again while it was asked for.
