@@ -86,7 +86,7 @@ func fillDisk(t *testing.T, size int) {
 		k.relayed(id)
 	}
 	k.acceptsAgain()
-	t.Logf("%d bytes: %d kept, 0 lost", size, len(kept))
+	t.Logf("%d bytes: %d kept, and each of them relayed", size, len(kept))
 }
 
 // checkFull holds a refusal to the text of a full disk.

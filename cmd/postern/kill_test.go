@@ -384,8 +384,8 @@ func TestKillAtRandom(t *testing.T) {
 				}
 				k.restart()
 			}
-			held := drain(t, k.box, k.file)
-			copies := arrivals(t, k.box, acked, k.d)
+			held := drain(t, k.box, k.file, kills)
+			copies, lost := arrivals(t, k.box, acked, k.d)
 			extra, silent := 0, 0
 			doubted := map[string]bool{}
 			for _, m := range doubtLine.FindAllStringSubmatch(k.logs.String()+k.d.text(), -1) {
@@ -411,7 +411,7 @@ func TestKillAtRandom(t *testing.T) {
 			if silent > 0 {
 				t.Errorf("%d copies were not recorded as in doubt", silent)
 			}
-			t.Logf("%s: %d kills, acked %d, lost 0, extra copies %d, in doubt %d, held %d", transport, kills, len(acked), extra, len(doubted), held)
+			t.Logf("%s: %d kills, acked %d, lost %d, extra copies %d, in doubt %d, held %d", transport, kills, len(acked), lost, extra, len(doubted), held)
 		})
 	}
 }
