@@ -227,7 +227,9 @@ func (b *Bridge) openBack(ctx context.Context, key token.Secret) (err error) {
 		return err
 	}
 	b.closers = append(b.closers, b.store.Close)
-	tellSalvage(ctx, b.events, b.store.Salvaged())
+	if err := tellOnce(ctx, b.events, b.store); err != nil {
+		return err
+	}
 	if err := b.store.SetNote(ctx, sqlite.ProgramNote, b.release); err != nil {
 		return err
 	}

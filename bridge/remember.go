@@ -68,6 +68,12 @@ func freeForQueue(cfg *config.Config) (int64, error) {
 	return max(free, 0), nil
 }
 
+// tellOnce says what became of a damaged store, to be told again by the next start where this one dies before.
+func tellOnce(ctx context.Context, events *event.Bus, store *sqlite.Store) error {
+	tellSalvage(ctx, events, store.Salvaged())
+	return store.SalvageTold(ctx)
+}
+
 // tellSalvage says what became of a damaged store: one line for the whole, and one for each message that is not whole.
 func tellSalvage(ctx context.Context, events *event.Bus, r *sqlite.Salvage) {
 	if r == nil {

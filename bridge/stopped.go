@@ -49,7 +49,9 @@ func (s *stoppedQueue) open(ctx context.Context) (*queue.Queue, backupStore, err
 		return nil, nil, err
 	}
 	events := event.NewBus(logbook.Sink{Log: s.log.Logger})
-	tellSalvage(ctx, events, store.Salvaged()) // the next start finds a store in order
+	if err := tellOnce(ctx, events, store); err != nil { // the next start finds a store in order
+		return nil, nil, errors.Join(err, store.Close())
+	}
 	o := queueOptions(s.cfg, store, nil, events)
 	o.Relayer = nobodyRelays{}
 	o.Ended = endedWhileStopped(s.cfg, store, events)

@@ -3,8 +3,11 @@ package sqlite
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"os"
+
+	"postern/bridge/queue"
 )
 
 const (
@@ -27,6 +30,42 @@ func fileHeader(pages uint32) []byte {
 	return h
 }
 
+// wrongHeader says what of a header is not as every file of this package has it.
+func wrongHeader(h []byte) error {
+	want := fileHeader(0)
+	for _, f := range []struct {
+		name     string
+		from, to int
+	}{{"first octets", 0, 16}, {"page size", 16, 18}, {"payload fractions", 21, 24}} {
+		if !bytes.Equal(h[f.from:f.to], want[f.from:f.to]) {
+			return fmt.Errorf("%w: the %s in its header are %x", queue.ErrDamaged, f.name, h[f.from:f.to])
+		}
+	}
+	// 1 is the rollback journal, which a file has before its first commit; likewise 0 in the next two.
+	wal := func(b byte) bool { return b == 1 || b == 2 }
+	format, encoding := binary.BigEndian.Uint32(h[44:]), binary.BigEndian.Uint32(h[56:])
+	if !wal(h[18]) || !wal(h[19]) || h[20] != 0 || format > 4 || encoding > 1 {
+		return fmt.Errorf("%w: its header has versions %d and %d, format %d, encoding %d", queue.ErrDamaged, h[18], h[19], format, encoding)
+	}
+	return nil
+}
+
+// checkHeader finds in the header what SQLite would take at its word, or call by another name than damage.
+func checkHeader(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	h := make([]byte, headerSize)
+	if _, err := io.ReadFull(f, h); err == io.EOF || err == io.ErrUnexpectedEOF {
+		return nil // a new one; or else SQLite says so
+	} else if err != nil {
+		return err
+	}
+	return wrongHeader(h)
+}
+
 // readable makes a copy that SQLite reads at all, where the file does not let it: its header was overwritten, or its end
 // is gone. It returns "" where neither is so, or the rest is no file of ours. The caller removes the copy.
 func readable(path string) (repaired string, err error) {
@@ -43,18 +82,23 @@ func readable(path string) (repaired string, err error) {
 	if err != nil {
 		return "", err
 	}
-	header, size := first[:headerSize], st.Size()
+	header, count := first[:headerSize], uint32(st.Size()/pageSize)
 	switch {
-	case !bytes.HasPrefix(first, []byte("SQLite format 3\x00")):
+	case count == 0:
+		return "", nil
+	case wrongHeader(header) != nil:
 		// After the header follows the root of the table of tables: a leaf, or an inner page of a table.
 		if first[headerSize] != 0x0d && first[headerSize] != 0x05 {
 			return "", nil
 		}
-		header = fileHeader(uint32(size / pageSize))
-	case int64(binary.BigEndian.Uint32(first[28:]))*pageSize > size:
-		size = int64(binary.BigEndian.Uint32(first[28:])) * pageSize
+		header = fileHeader(count)
+	case binary.BigEndian.Uint32(header[28:]) > count:
+		binary.BigEndian.PutUint32(header[28:], count) // and not the other way round: the number may be the damage
 	default:
 		return "", nil
+	}
+	if err := removeStore(path + ".repaired"); err != nil { // of a salvage that was interrupted
+		return "", err
 	}
 	to, err := os.OpenFile(path+".repaired", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -64,10 +108,7 @@ func readable(path string) (repaired string, err error) {
 	if _, err := to.Write(header); err != nil {
 		return "", err
 	}
-	if _, err := io.Copy(to, io.NewSectionReader(f, headerSize, st.Size()-headerSize)); err != nil {
-		return "", err
-	}
-	if err := to.Truncate(size); err != nil { // what is missing is zeros
+	if _, err := io.Copy(to, io.NewSectionReader(f, headerSize, int64(count)*pageSize-headerSize)); err != nil {
 		return "", err
 	}
 	return to.Name(), to.Close()

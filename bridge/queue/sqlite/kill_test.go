@@ -39,6 +39,9 @@ func TestMain(m *testing.M) {
 // victim is a process that works on the store at path until it is killed. Each line that it prints is a promise.
 func victim(path, role string) error {
 	ctx := context.Background()
+	if at, ok := strings.CutPrefix(role, "salvage "); ok {
+		return salvageVictim(ctx, path, at)
+	}
 	s, err := sqlite.Open(ctx, path)
 	if err != nil {
 		return err

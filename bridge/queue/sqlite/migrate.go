@@ -25,9 +25,15 @@ func migrate(ctx context.Context, conn *sql.Conn, path string) error {
 	if err := conn.QueryRowContext(ctx, "PRAGMA user_version").Scan(&have); err != nil {
 		return err
 	}
+	tables := 0
+	if err := conn.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema").Scan(&tables); err != nil {
+		return err
+	}
 	switch {
 	case have == version:
 		return nil
+	case have < 0, have > version+1000, have == 0 && tables > 0:
+		return fmt.Errorf("%w: the version of its schema is %d", queue.ErrDamaged, have)
 	case have > version:
 		return newer(ctx, conn, have)
 	case have > 0:

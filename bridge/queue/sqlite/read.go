@@ -100,7 +100,7 @@ func (s *Store) addHeader(ctx context.Context, e *queue.Entry, l loaded) {
 		return
 	}
 	e.Message.Header = make([]byte, l.header)
-	r := &chunkReader{ctx: ctx, chunk: s.selectChunk, seq: l.seq, left: l.header + l.body}
+	r := &chunkReader{ctx: ctx, chunk: s.selectChunk, named: s.named, seq: l.seq, left: l.header + l.body}
 	if _, err := io.ReadFull(r, e.Message.Header); err != nil {
 		e.Message.Header, e.Damage = nil, fmt.Errorf("header: %w", err)
 	}
@@ -122,7 +122,7 @@ func (s *Store) NextDue(ctx context.Context, account string) (time.Time, error) 
 	var next sql.NullInt64
 	err := s.selectNext.QueryRowContext(ctx, account).Scan(&next)
 	if err != nil || !next.Valid {
-		return time.Time{}, named(err)
+		return time.Time{}, s.named(err)
 	}
 	return fromMicro(next.Int64), nil
 }
@@ -136,11 +136,11 @@ func (s *Store) Open(ctx context.Context, id envelope.ID) (io.ReadCloser, error)
 	case errors.Is(err, sql.ErrNoRows):
 		return nil, fmt.Errorf("%s: %w", id, queue.ErrNotFound)
 	case err != nil:
-		return nil, named(err)
+		return nil, s.named(err)
 	case !l.hasBody:
 		return nil, fmt.Errorf("%s: %w", id, queue.ErrNoBody)
 	}
-	r := &chunkReader{ctx: ctx, chunk: s.selectChunk, seq: l.seq, left: l.header + l.body, want: sum}
+	r := &chunkReader{ctx: ctx, chunk: s.selectChunk, named: s.named, seq: l.seq, left: l.header + l.body, want: sum}
 	if _, err := io.CopyN(io.Discard, r, l.header); err != nil {
 		return nil, fmt.Errorf("%s: header: %w", id, err)
 	}
@@ -157,6 +157,7 @@ type chunkReader struct {
 	rest  bytes.Reader
 	sum   uint32        // of the chunks so far
 	want  sql.NullInt64 // of all of them; null where nobody knows or not all are read
+	named func(error) error
 }
 
 func (r *chunkReader) Read(p []byte) (int, error) {
@@ -182,7 +183,7 @@ func (r *chunkReader) next() error {
 	case errors.Is(err, sql.ErrNoRows), err == nil && int64(len(data)) > r.left:
 		return fmt.Errorf("%w: %d octets are missing or too many", queue.ErrDamaged, r.left)
 	case err != nil:
-		return named(err)
+		return r.named(err)
 	}
 	r.n++
 	r.sum = crc32.Update(r.sum, castagnoli, data)
@@ -232,34 +233,34 @@ func (s *Store) List(ctx context.Context, f queue.Filter) ([]queue.Entry, error)
 func (s *Store) load(ctx context.Context, where string, args []any, limit int) (ls []loaded, err error) {
 	tx, err := s.read.BeginTx(ctx, nil)
 	if err != nil {
-		return nil, named(err)
+		return nil, s.named(err)
 	}
 	defer tx.Rollback() // it only reads
 	rows, err := tx.QueryContext(ctx, "SELECT "+entryColumns+" FROM messages WHERE "+where+" AND state <> '"+unfinished+"' ORDER BY id LIMIT ?",
 		append(args, limit)...)
 	if err != nil {
-		return nil, named(err)
+		return nil, s.named(err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		l, err := scanLoaded(rows)
 		if err != nil {
-			return nil, named(err)
+			return nil, s.named(err)
 		}
 		ls = append(ls, l)
 	}
 	if err := rows.Err(); err != nil {
-		return nil, named(err)
+		return nil, s.named(err)
 	}
 	recipients, err := tx.PrepareContext(ctx, selectRecipients)
 	if err != nil {
-		return nil, named(err)
+		return nil, s.named(err)
 	}
 	defer recipients.Close()
 	for i := range ls {
 		l := &ls[i]
 		if err := queryRows(ctx, recipients, l.scanRecipient, l.seq); err != nil {
-			return nil, named(err)
+			return nil, s.named(err)
 		}
 		l.endRecipients()
 	}
@@ -270,15 +271,15 @@ func (s *Store) load(ctx context.Context, where string, args []any, limit int) (
 func (s *Store) Counts(ctx context.Context) (counts []queue.Count, err error) {
 	rows, err := s.read.QueryContext(ctx, "SELECT account, state, count(*) FROM messages WHERE state <> ? GROUP BY account, state ORDER BY account, state", unfinished)
 	if err != nil {
-		return nil, named(err)
+		return nil, s.named(err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var c queue.Count
 		if err := rows.Scan(&c.Account, &c.State, &c.N); err != nil {
-			return nil, named(err)
+			return nil, s.named(err)
 		}
 		counts = append(counts, c)
 	}
-	return counts, named(rows.Err())
+	return counts, s.named(rows.Err())
 }

@@ -22,7 +22,6 @@ type remains struct {
 	messages   map[int64]place
 	recipients map[int64][]recipientPlace
 	chunks     map[int64]place // by chunks.at
-	last       int64           // the highest number of a message
 	next       map[uint32]bool // pages of recipients that a row in another page follows
 	close      func()
 }
@@ -77,7 +76,7 @@ func fits(types []int64, shape string) bool {
 }
 
 // findRemains looks at every page of the file and its log.
-func findRemains(path string) (*remains, error) {
+func findRemains(ctx context.Context, path string) (*remains, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -95,16 +94,21 @@ func findRemains(path string) (*remains, error) {
 			log, logSize = l, st.Size()
 		}
 	}
-	r := scanPages(newPages(f, st.Size(), log, logSize))
+	r := scanPages(ctx, newPages(f, st.Size(), log, logSize))
+	if ctx.Err() != nil {
+		closeAll()
+		return nil, ctx.Err()
+	}
 	r.close = closeAll
 	return r, nil
 }
 
-func scanPages(p *pages) *remains {
+// scanPages ends early with ctx.
+func scanPages(ctx context.Context, p *pages) *remains {
 	r := &remains{p: p, messages: map[int64]place{}, recipients: map[int64][]recipientPlace{}, chunks: map[int64]place{}, next: map[uint32]bool{}}
 	u := &uses{p: p}
 	var page [pageSize]byte
-	for n := uint32(3); n <= p.count; n++ {
+	for n := uint32(3); n <= p.count && ctx.Err() == nil; n++ {
 		if use := u.of(n); use != otherUse && p.read(n, &page) {
 			r.scan(&page, n, use == treeUse)
 		}
@@ -128,10 +132,8 @@ func (r *remains) scan(page *[pageSize]byte, n uint32, sure bool) {
 		switch {
 		case kind == leafTable && c.rowid > 0 && c.rowid < 1<<43 && (fits(all, shapeOfMessage) || fits(all, shapeOfMessage1)):
 			r.messages[c.rowid] = here.or(r.messages, c.rowid)
-			r.last = max(r.last, c.rowid)
 		case kind == leafTable && c.rowid >= 1<<chunkBits && fits(all, shapeOfChunk):
 			r.chunks[c.rowid] = here.or(r.chunks, c.rowid)
-			r.last = max(r.last, c.rowid>>chunkBits)
 		case kind != leafTable && fits(all, shapeOfRecipient):
 			seq, rest, ok := value(all[0], values)
 			number, _, ok2 := value(all[1], rest)
@@ -146,7 +148,6 @@ func (r *remains) scan(page *[pageSize]byte, n uint32, sure bool) {
 				r.next[c.left] = true
 			}
 			r.recipients[seq.(int64)] = append(r.recipients[seq.(int64)], rp)
-			r.last = max(r.last, seq.(int64))
 		}
 	}
 }
@@ -278,6 +279,22 @@ func (r *remains) hints(seq int64) bool {
 	_, chunk := r.chunks[chunkKey(seq, 0)]
 	return message || chunk || len(r.recipients[seq]) > 0
 }
+
+// numbers adds the numbers of all messages that anything hints at.
+func (r *remains) numbers(to map[int64]bool) {
+	for seq := range r.messages {
+		to[seq] = true
+	}
+	for seq := range r.recipients {
+		to[seq] = true
+	}
+	for at := range r.chunks {
+		to[at>>chunkBits] = true
+	}
+}
+
+// empty reports whether there is nothing.
+func (r *remains) empty() bool { return len(r.messages)+len(r.recipients)+len(r.chunks) == 0 }
 
 // columnsOfMessage are those of the new store's table, in the order in which a record has them.
 func columnsOfMessage(ctx context.Context, db *sql.DB) ([]string, error) {

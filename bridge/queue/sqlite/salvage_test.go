@@ -72,6 +72,13 @@ func checkSalvaged(t *testing.T, s *sqlite.Store, sizes map[envelope.ID]int) (wh
 	return whole
 }
 
+func told(t *testing.T, s *sqlite.Store) {
+	t.Helper()
+	if err := s.SalvageTold(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 func damage(t *testing.T, path string, at int64, b []byte) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
@@ -129,6 +136,7 @@ func TestSalvagePages(t *testing.T) {
 		if _, err := os.Stat(s.Salvaged().Aside); err != nil {
 			t.Errorf("page %d: the damaged file is not kept: %v", page, err)
 		}
+		told(t, s)
 		s.Close()
 		s = open(t, path)
 		if s.Salvaged() != nil {

@@ -19,6 +19,9 @@ type damagedStore struct {
 	columns []string // of its messages; nil where its schema cannot be read
 	rest    *remains
 	whole   []string // the columns of a row that is found in rest, or the first of them
+
+	numbers []int64          // of all messages that anything hints at, in order
+	ids     map[int64]string // by number, as the index has them
 }
 
 // saved is one message as it was read from the damaged file.
@@ -42,11 +45,13 @@ func (m *saved) held() error {
 	return m.doubt
 }
 
-// read reads what there is of the number; there is false where nothing hints at a message.
+// read reads what there is of the number; there is false where it has no message. With an error it may have had one.
 func (d damagedStore) read(ctx context.Context, seq int64) (m saved, there bool) {
-	m = saved{loss: Loss{Number: seq}}
+	m = saved{loss: Loss{Number: seq, ID: d.ids[seq]}}
 	if there, err := d.readMessage(ctx, &m); !there || err != nil {
-		m.loss.Err = err
+		if m.loss.Err = err; !there && m.loss.ID != "" {
+			m.loss.Err = errors.New("its row is gone")
+		}
 		return m, there
 	}
 	m.loss.ID, m.loss.Account = m.text("id"), m.text("account")
@@ -58,6 +63,10 @@ func (d damagedStore) read(ctx context.Context, seq int64) (m saved, there bool)
 	}
 	if m.text("state") == unfinished {
 		return m, false // nobody was told that it is kept
+	}
+	if seq <= 0 || seq >= maxNumber {
+		m.loss.Err = errors.New("its number is not one that a message has, and what belongs to it cannot be found")
+		return m, true
 	}
 	d.readRecipients(ctx, &m)
 	if m.number("has_body") != 0 {
@@ -128,6 +137,15 @@ func readBodyOf(ctx context.Context, old *sql.DB, seq, size int64, sum sql.NullI
 		return nil, errors.New("its octets are not those that were written")
 	}
 	return chunks, nil
+}
+
+// size is about how many octets the message has.
+func (m *saved) size() (n int) {
+	for _, c := range m.chunks {
+		data, _ := c[1].([]byte)
+		n += len(data)
+	}
+	return n
 }
 
 func (m *saved) at(column string) int {

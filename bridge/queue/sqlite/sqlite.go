@@ -43,7 +43,9 @@ type Store struct {
 	write  *sql.DB
 	writer *writer
 
+	path      string
 	salvaged  *Salvage
+	finding   *finding
 	check     sync.WaitGroup // of the whole file, beside the mail
 	stopCheck context.CancelFunc
 
@@ -53,37 +55,49 @@ type Store struct {
 
 // Open opens the store at path, and makes it where there is none, readable by its owner alone. What an earlier process
 // did not finish taking in is removed. A damaged store is put aside, and what can be read of it is in the new one:
-// Salvaged says so. It returns an error where the file system does not give what durability needs, and one that wraps
-// queue.ErrNewer where a newer program changed the schema.
+// Salvaged says so. A salvage that does not come to its end, for ctx or a full disk or because the process dies, leaves
+// the damaged store for the next Open. It returns an error where the file system does not give what durability needs, and
+// one that wraps queue.ErrNewer where a newer program changed the schema.
 func Open(ctx context.Context, path string) (*Store, error) {
-	s, err := openSound(ctx, path)
-	if err == nil {
-		if err = s.damaged(ctx, path); err == nil {
-			return s, nil
-		}
-		err = errors.Join(err, s.Close())
-	}
-	if errors.Is(err, queue.ErrDamaged) {
-		s, err = salvage(ctx, path, err)
-	}
+	s, err := openOrSalvage(ctx, path)
 	if err != nil {
 		return nil, fmt.Errorf("queue store %s: %w", filepath.Base(path), err)
 	}
 	return s, nil
 }
 
+func openOrSalvage(ctx context.Context, path string) (*Store, error) {
+	if err := resume(path); err != nil {
+		return nil, err
+	}
+	s, err := openSound(ctx, path)
+	if err == nil {
+		if err = s.damaged(ctx); err == nil {
+			return s, nil
+		}
+		err = errors.Join(err, s.Close())
+	}
+	if errors.Is(err, queue.ErrDamaged) {
+		return salvage(ctx, path, err)
+	}
+	return nil, err
+}
+
 // OpenSound is Open, but a store that is damaged is left as it is, for an error that wraps queue.ErrDamaged: for who needs
 // the store less than a person needs to be told what was saved of it.
 func OpenSound(ctx context.Context, path string) (*Store, error) {
-	if _, err := os.Stat(markFile(path)); err == nil {
-		return nil, fmt.Errorf("%w: found by the check of the former run", queue.ErrDamaged)
+	if err := marked(path); err != nil {
+		return nil, err
+	}
+	if list, err := asides(path); err != nil || len(list) > 0 && !there(path) {
+		return nil, errors.Join(err, errNoStore(path, list))
 	}
 	return openSound(ctx, path)
 }
 
 // openSound opens a store that is not damaged so far as opening it shows.
 func openSound(ctx context.Context, path string) (_ *Store, err error) {
-	s := &Store{stopCheck: func() {}}
+	s := &Store{path: path, finding: newFinding(path), stopCheck: func() {}}
 	defer func() {
 		if err != nil {
 			s.closeFiles()
@@ -91,6 +105,9 @@ func openSound(ctx context.Context, path string) (_ *Store, err error) {
 		}
 	}()
 	if err := create(path); err != nil {
+		return nil, err
+	}
+	if err := checkHeader(path); err != nil {
 		return nil, err
 	}
 	if s.write, err = sql.Open("sqlite", dsn(path, false)); err != nil {
@@ -107,13 +124,18 @@ func openSound(ctx context.Context, path string) (_ *Store, err error) {
 		return nil, err
 	}
 	if err = prepareFile(ctx, conn, path); err == nil {
-		err = s.prepareReads(ctx)
+		err = foreign(s.prepareReads(ctx))
 	}
 	if err == nil {
-		s.writer, err = newWriter(ctx, conn)
+		s.writer, err = newWriter(ctx, conn, s.named)
+		err = foreign(err)
 	}
 	if err != nil {
 		conn.Close()
+		return nil, err
+	}
+	if err := s.readSalvage(ctx); err != nil {
+		s.writer.close()
 		return nil, err
 	}
 	return s, nil
@@ -198,7 +220,7 @@ func prepareFile(ctx context.Context, conn *sql.Conn, path string) error {
 	if err := migrate(ctx, conn, path); err != nil {
 		return err
 	}
-	return removeUnfinished(ctx, conn)
+	return foreign(removeUnfinished(ctx, conn))
 }
 
 // Close finishes what was handed to the writer and closes the file; SQLite then folds the WAL into it.

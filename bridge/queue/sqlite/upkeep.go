@@ -50,17 +50,17 @@ func (s *Store) Find(ctx context.Context, sel queue.Selection) (ids []envelope.I
 	}
 	rows, err := s.read.QueryContext(ctx, finds[sel.Which], args...)
 	if err != nil {
-		return nil, named(err)
+		return nil, s.named(err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var id envelope.ID
 		if err := rows.Scan(&id); err != nil {
-			return nil, named(err)
+			return nil, s.named(err)
 		}
 		ids = append(ids, id)
 	}
-	return ids, named(rows.Err())
+	return ids, s.named(rows.Err())
 }
 
 // Usage returns what each user's waiting messages hold; see queue.Store.
@@ -92,15 +92,15 @@ func (s *Store) FinishedSince(ctx context.Context, at time.Time) (map[string]int
 func (s *Store) each(ctx context.Context, scan func(row) error, query string, args ...any) error {
 	rows, err := s.read.QueryContext(ctx, query, args...)
 	if err != nil {
-		return named(err)
+		return s.named(err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		if err := scan(rows); err != nil {
-			return named(err)
+			return s.named(err)
 		}
 	}
-	return named(rows.Err())
+	return s.named(rows.Err())
 }
 
 // SetNote keeps a document; see queue.Store.
@@ -193,7 +193,7 @@ func (s *Store) pages(ctx context.Context) (free, total int, err error) {
 	if err = s.read.QueryRowContext(ctx, "PRAGMA freelist_count").Scan(&free); err == nil {
 		err = s.read.QueryRowContext(ctx, "PRAGMA page_count").Scan(&total)
 	}
-	return free, total, named(err)
+	return free, total, s.named(err)
 }
 
 // purgeRow is a row of which the whole, or only the body, is not needed.

@@ -32,10 +32,11 @@ type writer struct {
 	closing chan struct{} // closed by close: no new change is taken
 	closed  chan struct{} // closed when the goroutine has ended
 	once    sync.Once
+	named   func(error) error
 }
 
-func newWriter(ctx context.Context, conn *sql.Conn) (*writer, error) {
-	w := &writer{conn: conn, changes: make(chan *change, maxBatch), chores: make(chan chore), closing: make(chan struct{}), closed: make(chan struct{})}
+func newWriter(ctx context.Context, conn *sql.Conn, named func(error) error) (*writer, error) {
+	w := &writer{conn: conn, named: named, changes: make(chan *change, maxBatch), chores: make(chan chore), closing: make(chan struct{}), closed: make(chan struct{})}
 	if err := w.tx.prepare(ctx, conn); err != nil {
 		return nil, err
 	}
@@ -60,12 +61,12 @@ func (w *writer) apply(ctx context.Context, bytes int, do func(*tx) error) error
 	}
 	select {
 	case err := <-c.done:
-		return named(err)
+		return w.named(err)
 	case <-w.closed:
 	}
 	select {
 	case err := <-c.done:
-		return named(err)
+		return w.named(err)
 	default:
 		return queue.ErrClosed // handed over while the writer ended: it never ran
 	}
@@ -82,7 +83,7 @@ func (w *writer) alone(ctx context.Context, do func(*sql.Conn) error) error {
 	c := chore{do: do, done: make(chan error, 1)}
 	select {
 	case w.chores <- c:
-		return named(<-c.done)
+		return w.named(<-c.done)
 	case <-w.closing:
 		return queue.ErrClosed
 	case <-ctx.Done():

@@ -1,0 +1,135 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	driver "modernc.org/sqlite"
+	codes "modernc.org/sqlite/lib"
+
+	"postern/bridge/queue"
+)
+
+// checkFor is how long Open waits for the check of a large store; the rest of it runs beside the mail.
+const checkFor = 500 * time.Millisecond
+
+// damaged reports whether SQLite finds the file damaged, as far as that can be said within checkFor. Where it takes
+// longer, the check goes on, and tells Damaged when it finds something.
+func (s *Store) damaged(ctx context.Context) error {
+	if err := marked(s.path); err != nil {
+		return err
+	}
+	found := make(chan error, 1)
+	checking, stop := context.WithCancel(context.Background())
+	s.stopCheck = stop
+	s.check.Go(func() { found <- s.finding.see(quickCheck(checking, s.read)) })
+	t := time.NewTimer(checkFor)
+	defer t.Stop()
+	select {
+	case err := <-found:
+		return err
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// quickCheck reads the structure of the whole file; an error that wraps queue.ErrDamaged says what is wrong with it.
+func quickCheck(ctx context.Context, db *sql.DB) error {
+	rows, err := db.QueryContext(ctx, "PRAGMA quick_check(5)")
+	if err != nil {
+		return named(err)
+	}
+	defer rows.Close()
+	var wrong []string
+	for rows.Next() {
+		var line string
+		if err := rows.Scan(&line); err != nil {
+			return named(err)
+		}
+		if line != "ok" {
+			wrong = append(wrong, strings.ReplaceAll(line, "\n", " "))
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return named(err)
+	}
+	if len(wrong) > 0 {
+		return fmt.Errorf("%w: %s", queue.ErrDamaged, strings.Join(wrong, "; "))
+	}
+	return nil
+}
+
+// finding is damage of the file that is found while the store is open, by the check or by whoever meets the page.
+type finding struct {
+	path  string
+	seen  atomic.Bool
+	first chan error // holds one
+}
+
+func newFinding(path string) *finding { return &finding{path: path, first: make(chan error, 1)} }
+
+// see hands the error on. Damage leaves a mark, so that the next Open salvages; the first is told to Damaged.
+func (f *finding) see(err error) error {
+	if !errors.Is(err, queue.ErrDamaged) {
+		return err
+	}
+	if !there(markFile(f.path)) {
+		// Where it cannot be written, whoever meets the page next tries again.
+		_ = mark(f.path, strings.ReplaceAll(err.Error(), "\n", " "))
+	}
+	if f.seen.CompareAndSwap(false, true) {
+		f.first <- err
+	}
+	return err
+}
+
+// Damaged yields the first damage of the file that is found while the store is open. What can be read goes on after the
+// next Open.
+func (s *Store) Damaged() <-chan error { return s.finding.first }
+
+// named is named for the errors of an open store.
+func (s *Store) named(err error) error {
+	if err == nil {
+		return nil
+	}
+	if err = named(err); fileDamage(err) {
+		_ = s.finding.see(err)
+	}
+	return err
+}
+
+// fileDamage reports whether SQLite itself says so. A body whose sum is wrong is one message's.
+func fileDamage(err error) bool {
+	var e *driver.Error
+	return errors.As(err, &e) && errors.Is(err, queue.ErrDamaged)
+}
+
+// foreign says of an error that comes where our schema is expected that it is not that: a statement that is none there,
+// because a name in the schema is another one.
+func foreign(err error) error {
+	var e *driver.Error
+	if errors.As(err, &e) && e.Code()&0xff == codes.SQLITE_ERROR {
+		return fmt.Errorf("%w: its schema is not that of its version: %w", queue.ErrDamaged, err)
+	}
+	return err
+}
+
+// rowsFault reports whether the values of a row are what SQLite refused.
+func rowsFault(err error) bool {
+	var e *driver.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.Code() & 0xff {
+	case codes.SQLITE_CONSTRAINT, codes.SQLITE_MISMATCH, codes.SQLITE_TOOBIG, codes.SQLITE_RANGE:
+		return true
+	}
+	return false
+}
