@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"postern/bridge/config"
 )
 
 // TestBrokenFileBesideARunningDaemon: whoever edits the file half keeps nobody from the daemon that runs on the former
@@ -126,12 +128,37 @@ func TestDataDirOfAnotherDaemon(t *testing.T) {
 	}
 }
 
-// TestDataDirOf: a daemon is looked for at the platform's place only where the platform's file is meant.
+// TestDataDirOf: a daemon is looked for at the platform's place only where the platform's file is meant, and where nothing in
+// it is about another place.
 func TestDataDirOf(t *testing.T) {
-	if dir, ok := dataDirOf(systemConfig()); !ok || dir == "" { // whether or not this machine has one
-		t.Errorf("of the platform's file: %q, %v", dir, ok)
-	}
-	if dir, ok := dataDirOf(filepath.Join(t.TempDir(), "postern.toml")); ok {
-		t.Errorf("of another file that is gone: %q", dir)
+	const absent = "-"
+	def := config.Default().Bridge.DataDir
+	for _, tc := range []struct {
+		name, text      string
+		platform, other string // what it means as the platform's file, and as another; "" where it cannot be known
+	}{
+		{"a file that is gone", absent, def, ""},
+		{"a syntax error beside no data_dir", "[bridge]\n[x", def, ""},
+		{"data_dir in a comment and a syntax error", "[bridge]\n# data_dir = \"data\"\n[x", def, ""},
+		{"an unknown key of another table", "[queue]\nkeep = 1\n", def, def},
+		{"data_dir misspelt", "[bridge]\ndatadir = \"data\"\n", "", ""},
+		{"data_dir misspelt, and a syntax error", "[bridge]\ndatadir = \"data\"\n[x", "", ""},
+		{"data_dir half written", "[bridge]\ndata_dir = \"da\n", "", ""},
+		{"UTF-16", "[\x00b\x00", "", ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "postern.toml")
+			if tc.text != absent {
+				if err := os.WriteFile(file, []byte(tc.text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if dir, ok := dataDirOf(file, file); dir != tc.platform || ok != (tc.platform != "") {
+				t.Errorf("of the platform's file: %q, %v; want %q", dir, ok, tc.platform)
+			}
+			if dir, ok := dataDirOf(file, systemConfig()); dir != tc.other || ok != (tc.other != "") {
+				t.Errorf("of another file: %q, %v; want %q", dir, ok, tc.other)
+			}
+		})
 	}
 }

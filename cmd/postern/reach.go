@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"postern/bridge"
 	"postern/bridge/config"
@@ -71,7 +72,7 @@ func (c *cli) despite(ctx context.Context, err error) (*control.Client, *config.
 	if !errors.As(err, &mistakes) {
 		return nil, nil, err
 	}
-	dir, ok := dataDirOf(c.config)
+	dir, ok := dataDirOf(c.config, systemConfig())
 	if !ok {
 		return nil, nil, err
 	}
@@ -85,13 +86,17 @@ func (c *cli) despite(ctx context.Context, err error) (*control.Client, *config.
 	return client, mistakes, nil
 }
 
-// dataDirOf is what the file says of data_dir, whatever else is wrong with it. Where that cannot be read, or the file is
-// gone, the platform's own file means the platform's own folder; another file means nothing.
-func dataDirOf(file string) (dir string, ok bool) {
-	if dir, ok = config.DataDir(file); !ok && file == systemConfig() {
+// dataDirOf is what the file says of data_dir, whatever else is wrong with it. The platform's own file means the platform's
+// own folder where it names no other, is gone, or may not be read; another file means nothing then.
+func dataDirOf(file, platform string) (dir string, ok bool) {
+	dir, err := config.DataDir(file)
+	switch {
+	case err == nil:
+		return dir, true
+	case file == platform && (errors.Is(err, config.ErrNoDataDir) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)):
 		return config.Default().Bridge.DataDir, true
 	}
-	return dir, ok
+	return "", false
 }
 
 // dial reaches the running daemon alone.
