@@ -31,9 +31,24 @@ func (l *loader) check() {
 	l.checkSets()
 	if t := l.plain["bridge"]; t != nil {
 		pointer(t, "sendmail_user", l.c.Bridge.SendmailUser, "user", names(l.users, userName))
+		l.checkDataDir(t)
 	}
 	if t := l.plain["log"]; t != nil && l.c.Log.To == "eventlog" && runtime.GOOS != "windows" {
 		t.warn("to", "the event log is there on Windows alone; the log goes to stderr")
+	}
+}
+
+// checkDataDir refuses a folder that is closed to others with what is theirs in it. That of the file itself is the default on
+// Windows, and good for a trial.
+func (l *loader) checkDataDir(t *table) {
+	dir := l.c.Bridge.DataDir
+	if !t.set("data_dir") || !t.good("data_dir") {
+		return
+	}
+	below, err := filepath.Rel(dir, l.dir)
+	above := err == nil && below != "." && below != ".." && !strings.HasPrefix(below, ".."+string(filepath.Separator))
+	if above || filepath.Dir(dir) == dir {
+		t.mistake("data_dir", "is a folder above this file's; it is closed to all others, so name one of its own, such as %s", Default().Bridge.DataDir)
 	}
 }
 

@@ -73,6 +73,9 @@ func lookupUser(name string) (uid, gid int, err error) {
 }
 
 func (s system) install(o Options) (r Result, err error) {
+	if o, err = s.settle(o); err != nil {
+		return r, err
+	}
 	unit, err := unitText(o)
 	if err != nil {
 		return r, err
@@ -125,18 +128,6 @@ func (s system) makeFolders(r *Result, o Options) error {
 	if err != nil {
 		return fmt.Errorf("the user postern: %w", err)
 	}
-	data := filepath.Join(s.root, o.DataDir)
-	if err := os.MkdirAll(data, 0o700); err != nil {
-		return err
-	}
-	root, err := claim(data)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	if err := errors.Join(root.Chown(".", uid, gid), root.Chmod(".", 0o700)); err != nil {
-		return err
-	}
 	conf := filepath.Join(s.root, o.Config)
 	if err := errors.Join(os.Chown(conf, 0, gid), os.Chmod(conf, 0o640)); err != nil {
 		return fmt.Errorf("the configuration must be there first: %w", err)
@@ -146,17 +137,43 @@ func (s system) makeFolders(r *Result, o Options) error {
 			return err
 		}
 	}
-	if err := s.makeKey(r, root, uid, o.CheckKey); err != nil {
+	data, err := s.give(r, o.DataDir, append(logNames(o.inData()), made...), uid, gid)
+	if err != nil {
 		return err
 	}
-	h, err := handOver(root, made, uid, gid)
-	if err != nil {
-		return fmt.Errorf("what is in %s already: %w", o.DataDir, err)
+	defer data.Close()
+	if err := s.makeKey(r, data, uid, o.CheckKey); err != nil {
+		return err
 	}
-	if h.given > 0 {
-		r.did("gave what was in %s already to the user postern", o.DataDir)
+	if err := s.makeLogFolder(r, o, data, uid, gid); err != nil {
+		return err
+	}
+	for _, path := range []string{o.Program, o.Config, o.DataDir, o.LogFile} {
+		if path != "" {
+			s.warnClosed(r, path, uid, gid)
+		}
 	}
 	return nil
+}
+
+// makeLogFolder makes the folder of a log file, in data_dir through what is open there.
+func (s system) makeLogFolder(r *Result, o Options, data *os.Root, uid, gid int) error {
+	folder := o.logFolder()
+	if folder == "" {
+		return nil
+	}
+	if inside, ok := strings.CutPrefix(folder, o.DataDir+"/"); ok {
+		err := data.MkdirAll(inside, 0o700)
+		if err == nil {
+			_, err = handOver(data, []string{o.inData()}, uid, gid)
+		}
+		return err
+	}
+	logs, err := s.give(r, folder, logNames(o.LogFile), uid, gid)
+	if err != nil {
+		return err
+	}
+	return logs.Close()
 }
 
 // makeKey makes the vault's key where there is none, of the one in the data folder if there is one. The unit hands it to the
@@ -210,10 +227,8 @@ func (s system) writeUnit(r *Result, o Options, unit string) error {
 
 // unitText is the package's unit for another program or configuration.
 func unitText(o Options) (string, error) {
-	for _, path := range []string{o.Program, o.Config, o.DataDir} {
-		if !filepath.IsAbs(path) || strings.ContainsAny(path, " \t\n\"'\\%$;") {
-			return "", fmt.Errorf("%q cannot stand in a unit: it must be an absolute path without blanks, quotes and %%", path)
-		}
+	if err := checkPlaces(o); err != nil {
+		return "", err
 	}
 	unit := strings.NewReplacer("/usr/bin/postern ", o.Program+" ", "/etc/postern/postern.toml", o.Config).Replace(packaging.Unit)
 	if !strings.Contains(unit, "ExecStart="+o.Program+" run --config "+o.Config+"\n") {
@@ -222,11 +237,8 @@ func unitText(o Options) (string, error) {
 	if o.DataDir != "/var/lib/postern" {
 		unit = strings.Replace(unit, "StateDirectory=postern\nStateDirectoryMode=0700\n", "ReadWritePaths="+o.DataDir+"\n", 1)
 	}
-	if o.LogFolder != "" {
-		unit = strings.Replace(unit, "ProtectSystem=strict\n", "ProtectSystem=strict\nReadWritePaths="+o.LogFolder+"\n", 1)
-	}
-	if strings.HasPrefix(o.Program, "/home/") || strings.HasPrefix(o.DataDir, "/home/") || strings.HasPrefix(o.Config, "/home/") {
-		return "", errors.New("the service cannot see /home (ProtectHome); put program, configuration and data_dir elsewhere")
+	if f := o.logFolder(); f != "" && !within(o.DataDir, f) {
+		unit = strings.Replace(unit, "ProtectSystem=strict\n", "ProtectSystem=strict\nReadWritePaths="+f+"\n", 1)
 	}
 	return unit, nil
 }

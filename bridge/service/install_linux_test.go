@@ -188,11 +188,10 @@ func TestUnitText(t *testing.T) {
 	}{
 		{"the usual places", Options{Program: "/usr/bin/postern", Config: "/etc/postern/postern.toml", DataDir: "/var/lib/postern"}, packaging.Unit, false},
 		{"another data_dir can be written", Options{Program: "/usr/bin/postern", Config: "/etc/postern/postern.toml", DataDir: "/srv/postern"}, "ReadWritePaths=/srv/postern\n", false},
-		{"a log file elsewhere can be written", Options{Program: "/usr/bin/postern", Config: "/etc/p.toml", DataDir: "/var/lib/postern", LogFolder: "/var/log/postern"}, "ReadWritePaths=/var/log/postern\n", false},
+		{"a log file elsewhere can be written", Options{Program: "/usr/bin/postern", Config: "/etc/p.toml", DataDir: "/var/lib/postern", LogFile: "/var/log/postern/p.log"}, "ReadWritePaths=/var/log/postern\n", false},
 		{"reload uses the same program and file", Options{Program: "/opt/p/postern", Config: "/opt/p/p.toml", DataDir: "/var/lib/postern"}, "ExecReload=/opt/p/postern reload --config /opt/p/p.toml\n", false},
 		{"a relative program is refused", Options{Program: "postern", Config: "/etc/p.toml", DataDir: "/var/lib/postern"}, "", true},
 		{"a blank in a path is refused", Options{Program: "/opt/my tools/postern", Config: "/etc/p.toml", DataDir: "/var/lib/postern"}, "", true},
-		{"what the unit cannot see is refused", Options{Program: "/home/me/postern", Config: "/etc/p.toml", DataDir: "/var/lib/postern"}, "", true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			unit, err := unitText(tc.o)

@@ -23,8 +23,7 @@ type Options struct {
 	Program string // absolute path of the executable
 	Config  string // absolute path of the configuration
 	DataDir string // absolute path of the folder of queue and tokens
-	// LogFolder is where a log file goes outside of DataDir; "" for none.
-	LogFolder string
+	LogFile string // absolute path of the log file; "" for none
 	// CheckKey says what is wrong with the text of a vault's key file.
 	CheckKey func(text []byte) error
 }

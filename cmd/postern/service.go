@@ -99,15 +99,9 @@ func (c *cli) installation() (o service.Options, err error) {
 		return o, err
 	}
 	if cfg.Log.To == "file" {
-		file, err := filepath.Abs(cfg.Log.File)
-		if err != nil {
-			return o, err
-		}
-		if dir := filepath.Dir(file); dir != o.DataDir && !strings.HasPrefix(dir, o.DataDir+string(filepath.Separator)) {
-			o.LogFolder = dir
-		}
+		o.LogFile, err = filepath.Abs(cfg.Log.File)
 	}
-	return o, nil
+	return o, err
 }
 
 func (c *cli) serviceUninstall() *cobra.Command {
