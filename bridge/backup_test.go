@@ -1,7 +1,9 @@
 package bridge
 
 import (
+	"bytes"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"postern/bridge/config"
@@ -24,5 +26,21 @@ func TestFolderOutsideOfDataDir(t *testing.T) {
 				t.Errorf("elsewhere = %q; want %q", got, tc.want)
 			}
 		})
+	}
+}
+
+// TestBackupLeavesRoom: a backup does not take what min_free_disk keeps for mail.
+func TestBackupLeavesRoom(t *testing.T) {
+	w := newWorld(t, worldOptions{})
+	var to bytes.Buffer
+	if err := w.b.admin.Load().Backup(t.Context(), &to); err != nil || to.Len() == 0 {
+		t.Fatalf("Backup = %v, %d octets", err, to.Len())
+	}
+	w.rewrite(w.text() + "\n[queue]\nmin_free_disk = \"1000000GB\"\n")
+	w.stop()
+	w.start()
+	to.Reset()
+	if err := w.b.admin.Load().Backup(t.Context(), &to); err == nil || !strings.Contains(err.Error(), "min_free_disk") || to.Len() != 0 {
+		t.Errorf("Backup on a disk with less free than must be = %v, %d octets; want it refused", err, to.Len())
 	}
 }

@@ -39,10 +39,17 @@ type Options struct {
 	Contents  string            // name of the folder in data_dir; it may not be there
 	// Sealed returns the vault's files as they belong together; nil where the lock of data_dir keeps them so.
 	Sealed func() (map[string][]byte, error)
+
+	Free  func() (int64, error) // octets free on the disk of data_dir; nil: nobody knows
+	Least int64                 // octets of it that must stay free
 }
 
-// Write writes the archive. It takes as much room in data_dir meanwhile as the store has mail.
+// Write writes the archive. It takes as much room in data_dir meanwhile as the store has mail, and is refused where that
+// would leave too little: a disk that is full takes no mail.
 func Write(ctx context.Context, to io.Writer, o Options) (err error) {
+	if err := o.enough(); err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp(o.DataDir, folder)
 	if err != nil {
 		return fmt.Errorf("make room for the copy: %w", err)
@@ -63,6 +70,26 @@ func Write(ctx context.Context, to io.Writer, o Options) (err error) {
 		return err
 	}
 	return w.Close()
+}
+
+// enough returns an error where the copy of the store would leave too little of the disk.
+func (o Options) enough() error {
+	if o.Free == nil {
+		return nil
+	}
+	fi, err := os.Stat(filepath.Join(o.DataDir, o.StoreFile))
+	if err != nil {
+		return nil // the store itself will say what it cannot read
+	}
+	free, err := o.Free()
+	if err != nil {
+		return nil // and what it cannot write
+	}
+	if free-fi.Size() < o.Least {
+		return fmt.Errorf("too little room for the copy of the store: it takes about %d bytes, %d are free on the disk of data_dir, and %d must stay so (min_free_disk)",
+			fi.Size(), free, o.Least)
+	}
+	return nil
 }
 
 // addVault adds the vault, and its key where it lies in data_dir.

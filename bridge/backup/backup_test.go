@@ -163,6 +163,40 @@ func TestWriteFails(t *testing.T) {
 	}
 }
 
+func TestWriteLeavesRoom(t *testing.T) {
+	const size = 4000 // of the store
+	for _, tc := range []struct {
+		name        string
+		free, least int64
+		fails       error
+		ok          bool
+	}{
+		{"room for the copy and what must stay free", 5000, 1000, nil, true},
+		{"one octet less", 4999, 1000, nil, false},
+		{"room for nothing but what must stay free", 1000, 1000, nil, false},
+		{"nothing must stay free, and the copy fits", 4000, 0, nil, true},
+		{"nothing must stay free, and the copy does not fit", 3999, 0, nil, false},
+		{"a disk that does not say", 0, 1000, errors.New("not supported"), true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			dir := dataDir(t, map[string]string{"queue.db": strings.Repeat("x", size)})
+			o := Options{DataDir: dir, Store: textStore("mail"), StoreFile: "queue.db", Contents: "contents", Least: tc.least,
+				Free: func() (int64, error) { return tc.free, tc.fails }}
+			var to bytes.Buffer
+			err := Write(t.Context(), &to, o)
+			if tc.ok && err != nil || !tc.ok && (err == nil || !strings.Contains(err.Error(), "about 4000 bytes") || !strings.Contains(err.Error(), "min_free_disk")) {
+				t.Errorf("Write = %v", err)
+			}
+			if !tc.ok && to.Len() != 0 {
+				t.Errorf("%d octets of an archive were written", to.Len())
+			}
+			if left := names(t, dir); !slices.Equal(left, []string{"queue.db"}) {
+				t.Errorf("data_dir has %v afterwards", left)
+			}
+		})
+	}
+}
+
 func TestSweep(t *testing.T) {
 	keep := map[string]string{"queue.db": "mail", "backup-note": "a file of the administrator's", "old/backup-1/x": "x"}
 	files := maps.Clone(keep)
