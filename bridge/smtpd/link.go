@@ -55,7 +55,8 @@ type link struct {
 	s      *Server
 	o      *Options // as they were when the connection was opened
 	raw    net.Conn // the socket; closed by force at any time
-	conn   net.Conn // raw, or TLS over it
+	conn   net.Conn // raw, or TLS over spare
+	spare  *spare   // raw, once there is TLS
 	in     *bufio.Reader
 	large  bool   // in is one of Server.readers
 	out    []byte // replies not sent yet
@@ -292,7 +293,8 @@ func (l *link) flush() {
 
 // handshake brings TLS up. What had arrived in clear text is not looked at again.
 func (l *link) handshake() error {
-	t := tls.Server(l.raw, l.o.TLSConfig)
+	l.spare = &spare{Conn: l.raw}
+	t := tls.Server(l.spare, l.o.TLSConfig)
 	ctx, cancel := context.WithTimeout(l.s.force, l.o.HandshakeTimeout)
 	defer cancel()
 	l.raw.SetDeadline(time.Time{})

@@ -67,6 +67,9 @@ func (g *guard) rest() {
 		g.stopReading(errStopping)
 		return
 	}
+	if g.spare != nil {
+		g.spare.resting = true
+	}
 	_, err := g.in.Peek(1)
 	if err = g.roused(err); err != nil {
 		g.stopReading(err)
