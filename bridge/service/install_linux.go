@@ -237,7 +237,7 @@ func unitText(o Options) (string, error) {
 	if o.DataDir != "/var/lib/postern" {
 		unit = strings.Replace(unit, "StateDirectory=postern\nStateDirectoryMode=0700\n", "ReadWritePaths="+o.DataDir+"\n", 1)
 	}
-	if f := o.logFolder(); f != "" && !within(o.DataDir, f) {
+	if f := o.logFolder(); f != "" && !under(o.DataDir, f) {
 		unit = strings.Replace(unit, "ProtectSystem=strict\n", "ProtectSystem=strict\nReadWritePaths="+f+"\n", 1)
 	}
 	return unit, nil

@@ -42,27 +42,27 @@ func (o Options) logFolder() string {
 
 // checkPlaces refuses what the service could not use, and to give away what is not Postern's.
 func checkPlaces(o Options) error {
-	type place struct{ what, path, instead string }
-	ours := []place{{"data_dir", o.DataDir, "/var/lib/postern"}}
+	type spot struct{ what, path, instead string }
+	ours := []spot{{"data_dir", o.DataDir, "/var/lib/postern"}}
 	if f := o.logFolder(); f != "" {
 		ours = append(ours, place{"the folder of the log", f, "/var/log/postern"})
 	}
-	for _, p := range append([]place{{"the program", o.Program, "/usr/local/bin"}, {"the configuration", o.Config, "/etc/postern"}}, ours...) {
+	for _, p := range append([]spot{{"the program", o.Program, "/usr/local/bin"}, {"the configuration", o.Config, "/etc/postern"}}, ours...) {
 		if !filepath.IsAbs(p.path) || strings.ContainsAny(p.path, " \t\n\"'\\%$;") {
 			return fmt.Errorf("%s, %q, cannot stand in a unit: it must be an absolute path without blanks, quotes and %%", p.what, p.path)
 		}
 		for _, u := range unseen {
-			if within(u.folder, p.path) {
+			if under(u.folder, p.path) {
 				return fmt.Errorf("%s, %s, lies in %s: %s; put it elsewhere, such as %s", p.what, p.path, u.folder, u.why, p.instead)
 			}
 		}
 	}
 	for _, p := range ours {
-		if slices.Contains(common, p.path) || slices.ContainsFunc(programs, func(f string) bool { return within(f, p.path) }) {
+		if slices.Contains(common, p.path) || slices.ContainsFunc(programs, func(f string) bool { return under(f, p.path) }) {
 			return fmt.Errorf("%s is %s, which is the system's, and would be the service's alone; name a folder of its own, such as %s", p.what, p.path, p.instead)
 		}
-		for _, f := range []place{{"the program", o.Program, ""}, {"the configuration", o.Config, ""}, {"the vault's key", keyFile, ""}} {
-			if within(p.path, f.path) {
+		for _, f := range []spot{{"the program", o.Program, ""}, {"the configuration", o.Config, ""}, {"the vault's key", keyFile, ""}} {
+			if under(p.path, f.path) {
 				return fmt.Errorf("%s, %s, has %s in it, %s, which the service could change then; name a folder of its own, such as %s",
 					p.what, p.path, f.what, f.path, p.instead)
 			}
@@ -71,8 +71,8 @@ func checkPlaces(o Options) error {
 	return nil
 }
 
-// within reports whether path is folder or lies below it; both are clean.
-func within(folder, path string) bool {
+// under reports whether path is folder or lies below it; both are clean.
+func under(folder, path string) bool {
 	return path == folder || folder == "/" || strings.HasPrefix(path, folder+"/")
 }
 
@@ -107,7 +107,7 @@ func (s system) settle(o Options) (Options, error) {
 	if err := s.vacant(o.DataDir, uid, append(logNames(o.inData()), made...), "queue.db", "vault", keyName); err != nil {
 		return o, fmt.Errorf("data_dir: %w", err)
 	}
-	if f := o.logFolder(); f != "" && !within(o.DataDir, f) {
+	if f := o.logFolder(); f != "" && !under(o.DataDir, f) {
 		if err := s.vacant(f, uid, logNames(o.LogFile), logName); err != nil {
 			return o, fmt.Errorf("the folder of the log: %w", err)
 		}

@@ -24,6 +24,8 @@ type Options struct {
 	Config  string // absolute path of the configuration
 	DataDir string // absolute path of the folder of queue and tokens
 	LogFile string // absolute path of the log file; "" for none
+	// LogFolder is the folder of LogFile, where that lies outside of DataDir; "" otherwise.
+	LogFolder string
 	// CheckKey says what is wrong with the text of a vault's key file.
 	CheckKey func(text []byte) error
 }
