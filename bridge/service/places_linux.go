@@ -45,7 +45,7 @@ func checkPlaces(o Options) error {
 	type spot struct{ what, path, instead string }
 	ours := []spot{{"data_dir", o.DataDir, "/var/lib/postern"}}
 	if f := o.logFolder(); f != "" {
-		ours = append(ours, place{"the folder of the log", f, "/var/log/postern"})
+		ours = append(ours, spot{"the folder of the log", f, "/var/log/postern"})
 	}
 	for _, p := range append([]spot{{"the program", o.Program, "/usr/local/bin"}, {"the configuration", o.Config, "/etc/postern"}}, ours...) {
 		if !filepath.IsAbs(p.path) || strings.ContainsAny(p.path, " \t\n\"'\\%$;") {
