@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -56,8 +54,8 @@ func AdminNew(ctx context.Context, cfg *config.Config) (svc control.Service, don
 
 // hasQueue fails with ErrNoQueue where there is none.
 func hasQueue(cfg *config.Config) error {
-	_, err := os.Stat(storeFile(cfg))
-	if errors.Is(err, fs.ErrNotExist) {
+	kept, err := sqlite.Kept(storeFile(cfg))
+	if err == nil && !kept {
 		return fmt.Errorf("%w in %s (data_dir); is the daemon running with another configuration? Otherwise start it: postern service start", ErrNoQueue, cfg.Bridge.DataDir)
 	}
 	return err
@@ -92,13 +90,13 @@ func openStopped(ctx context.Context, cfg *config.Config) (svc control.Service, 
 }
 
 // storedCounts counts in the store of a stopped daemon. It is opened only for that: `secret` and `signin` must work
-// where the queue is damaged.
+// where the queue is damaged. A damaged one is left to the daemon's start, which tells of what it saves.
 func storedCounts(cfg *config.Config) func(context.Context) ([]queue.Count, error) {
 	return func(ctx context.Context) (list []queue.Count, err error) {
 		if err := hasQueue(cfg); errors.Is(err, ErrNoQueue) {
 			return nil, nil // before the first start
 		}
-		s, err := sqlite.Open(ctx, storeFile(cfg))
+		s, err := sqlite.OpenSound(ctx, storeFile(cfg))
 		if err != nil {
 			return nil, err
 		}
@@ -124,7 +122,8 @@ type admin struct {
 // Accounts implements control.Service.
 func (a *admin) Accounts(ctx context.Context) ([]control.Account, error) {
 	counts, err := a.counts(ctx)
-	if err != nil {
+	damaged := errors.Is(err, queue.ErrDamaged)
+	if err != nil && !damaged {
 		return nil, fmt.Errorf("count the queue: %w", err)
 	}
 	waiting := map[string]int{}
@@ -147,7 +146,7 @@ func (a *admin) Accounts(ctx context.Context) ([]control.Account, error) {
 		}
 		c := a.cfg.Accounts[i]
 		acc := control.Account{Name: c.Name, Mailbox: c.Mailbox, Login: s.Login, SignIn: c.SignIn, SignedIn: s.SignedIn,
-			Since: s.Since, SignedInAs: s.User, Waiting: waiting[c.Name]}
+			Since: s.Since, SignedInAs: s.User, Waiting: waiting[c.Name], Uncounted: damaged}
 		for _, e := range ends[c.Name] {
 			acc.Expires = append(acc.Expires, control.Expiry(e))
 		}

@@ -352,6 +352,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 		return u.run(ctx)
 	})
 	r.open("recipients per day", func() error { return b.quota.Run(ctx, b.store) })
+	r.guest("damage", func() error { return tellDamage(ctx, b.events, b.store.Damaged()) })
 	r.open("notices", func() error { return b.notices.Run(ctx) })
 	r.open("leftovers", func() error { return b.leftovers.Run(ctx) })
 	r.open("replaced transports", func() error { return b.shutRetired(ctx) })

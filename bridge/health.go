@@ -13,6 +13,7 @@ import (
 	"postern/bridge/config"
 	"postern/bridge/control"
 	"postern/bridge/datadir"
+	"postern/bridge/event"
 	"postern/bridge/queue"
 )
 
@@ -20,7 +21,8 @@ import (
 func (a *admin) Health(ctx context.Context) (control.Health, error) {
 	h := control.Health{Queue: map[string]int{}, LeastDisk: a.cfg.Queue.MinFreeDisk, Errors: []control.Incident{}}
 	counts, err := a.counts(ctx)
-	if err != nil {
+	damage := err
+	if err != nil && !errors.Is(err, queue.ErrDamaged) {
 		return h, fmt.Errorf("count the queue: %w", err)
 	}
 	for _, c := range counts {
@@ -37,13 +39,28 @@ func (a *admin) Health(ctx context.Context) (control.Health, error) {
 	if a.describe != nil {
 		a.describe(&h)
 	}
+	if damage != nil && a.describe == nil { // else it is described
+		h.Errors = append(h.Errors, damageNow(damage))
+	}
 	return h, nil
+}
+
+// damageNow is damage of the queue as an incident: it lasts until the next start, however many others come after it.
+func damageNow(err error) control.Incident {
+	text, _, _ := strings.Cut(err.Error(), "\n")
+	return control.Incident{At: time.Now(), Number: event.NumberOf(event.QueueFailed), Event: string(event.QueueFailed), Text: text, Remedy: remedyOfDamage}
 }
 
 // describe adds what only a running daemon knows.
 func (b *Bridge) describe(h *control.Health) {
 	h.Running, h.Version, h.Since = true, b.release, b.since
+	if err := b.store.Damage(); err != nil {
+		h.Errors = append(h.Errors, damageNow(err))
+	}
 	for _, i := range b.incidents.Latest() {
+		if i.Remedy == remedyOfDamage {
+			continue // it stands there
+		}
 		h.Errors = append(h.Errors, control.Incident(i))
 	}
 	for _, a := range b.Addrs() {

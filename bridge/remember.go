@@ -74,6 +74,20 @@ func tellOnce(ctx context.Context, events *event.Bus, store *sqlite.Store) error
 	return store.SalvageTold(ctx)
 }
 
+// remedyOfDamage ends damage that was found while the daemon runs, or by a command that leaves it to the start.
+const remedyOfDamage = "restart postern: what can be read goes on, and the log names the rest; check the disk"
+
+// tellDamage tells of damage that is found while the store is open. Most mail may still go on, so that a person chooses
+// when the salvage begins.
+func tellDamage(ctx context.Context, events *event.Bus, found <-chan error) error {
+	select {
+	case err := <-found:
+		events.Emit(ctx, slog.LevelError, event.QueueFailed, slog.Any("err", err), slog.String("remedy", remedyOfDamage))
+	case <-ctx.Done():
+	}
+	return nil
+}
+
 // tellSalvage says what became of a damaged store: one line for the whole, and one for each message that is not whole.
 func tellSalvage(ctx context.Context, events *event.Bus, r *sqlite.Salvage) {
 	if r == nil {

@@ -23,6 +23,25 @@ func (l *eventLines) Handle(_ context.Context, e event.Event) {
 	*l = append(*l, strings.Join(text, " "))
 }
 
+// TestTellDamage: damage that is found while the daemon runs is told with what ends it.
+func TestTellDamage(t *testing.T) {
+	var got eventLines
+	found := make(chan error, 1)
+	found <- errors.New("malformed")
+	if err := tellDamage(t.Context(), event.NewBus(&got), found); err != nil {
+		t.Error(err)
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if err := tellDamage(ended, event.NewBus(&got), found); err != nil {
+		t.Error(err)
+	}
+	want := eventLines{"ERROR queue failed err=malformed remedy=restart postern: what can be read goes on, and the log names the rest; check the disk"}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("told (-want +got):\n%s", d)
+	}
+}
+
 // TestTellSalvage: a person learns of each message that is not whole, and what can be done about it.
 func TestTellSalvage(t *testing.T) {
 	var got eventLines

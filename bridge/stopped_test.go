@@ -2,6 +2,9 @@ package bridge
 
 import (
 	"context"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -46,5 +49,42 @@ func TestSignInOnAStoppedDaemonEndsThePark(t *testing.T) {
 	notes, err := remembered(ctx, store)
 	if err != nil || len(notes) != 1 || notes["login/smtp/contoso svc@contoso.test"] == "" {
 		t.Errorf("remembered: %v, %v; want the trouble of svc@contoso.test alone", notes, err)
+	}
+}
+
+// TestADamagedQueueIsLeftToTheStart: who only asks how many messages wait neither salvages nor hears a wrong number.
+func TestADamagedQueueIsLeftToTheStart(t *testing.T) {
+	w := newWorld(t, worldOptions{})
+	w.stop()
+	cfg, err := config.Load(w.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.ReadFile(storeFile(cfg))
+	if err != nil {
+		t.Fatal(err)
+	}
+	copy(file, make([]byte, 100))
+	if err := os.WriteFile(storeFile(cfg), file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	svc, done, err := Admin(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer done()
+	list, err := svc.Accounts(t.Context())
+	if err != nil || len(list) == 0 || !list[0].Uncounted || list[0].Waiting != 0 {
+		t.Errorf("%+v, %v", list, err)
+	}
+	h, err := svc.(*admin).Health(t.Context())
+	if err != nil || len(h.Errors) != 1 || !strings.Contains(h.Errors[0].Remedy, "restart postern") {
+		t.Errorf("health: %+v, %v", h.Errors, err)
+	}
+	if list, err := filepath.Glob(storeFile(cfg) + "*"); err != nil || len(list) != 1 {
+		t.Errorf("beside the queue there are %q, %v", list, err)
+	}
+	if after, err := os.ReadFile(storeFile(cfg)); err != nil || string(after) != string(file) {
+		t.Errorf("the file is another one: %v", err)
 	}
 }

@@ -51,8 +51,9 @@ type Account struct {
 	Trouble    string      `json:"trouble,omitempty"` // why no token can be had, in plain words
 	Remedy     string      `json:"remedy,omitempty"`
 	Transports []Transport `json:"transports"`
-	Waiting    int         `json:"waiting"`           // messages that are not finished
-	Expires    []Expiry    `json:"expires,omitempty"` // what of it ends by time, the nearest first
+	Waiting    int         `json:"waiting"`             // messages that are not finished; 0 where that is not known
+	Uncounted  bool        `json:"uncounted,omitempty"` // the queue is damaged, and how many wait is not known
+	Expires    []Expiry    `json:"expires,omitempty"`   // what of it ends by time, the nearest first
 }
 
 // Expiry is something that ends by time unless a person acts.

@@ -86,10 +86,17 @@ func printAccounts(out io.Writer, list []control.Account, now time.Time) error {
 				row(&b, "", e.Remedy)
 			}
 		}
-		row(&b, "waiting", fmt.Sprintf("%d %s", a.Waiting, plural(a.Waiting, "message")))
+		row(&b, "waiting", waitingLine(a))
 	}
 	_, err := io.WriteString(out, b.String())
 	return err
+}
+
+func waitingLine(a control.Account) string {
+	if a.Uncounted {
+		return "unknown: the queue is damaged; what can be read goes on at the next start"
+	}
+	return fmt.Sprintf("%d %s", a.Waiting, plural(a.Waiting, "message"))
 }
 
 // row writes text beside a label, broken between words so that it fits 80 columns; nothing for an empty text.

@@ -21,6 +21,7 @@ func TestPrintAccounts(t *testing.T) {
 					Remedy: "run in Exchange Online PowerShell: Set-CASMailbox -Identity svc@contoso.test -SmtpClientAuthenticationDisabled $false"}}},
 		{Name: "info", Mailbox: "info@contoso.test", SignIn: "delegated", SignedIn: true, Login: "info@contoso.test", Since: now.Add(-time.Hour),
 			Transports: []control.Transport{{Name: "graph", State: "parked", Why: "the mailbox is full", Remedy: "make room in it", Drafts: "not known"}}},
+		{Name: "old", Mailbox: "old@contoso.test", SignIn: "app-only", SignedIn: true, Uncounted: true},
 		{Name: "app", Mailbox: "app@contoso.test", SignIn: "app-only", SignedIn: true, Transports: []control.Transport{{Name: "graph", State: "up"}},
 			Expires: []control.Expiry{
 				{What: "certificate", At: now.Add(-time.Hour), Near: true, Remedy: "make a new one"},
@@ -50,6 +51,11 @@ info  info@contoso.test
            make room in it
   drafts   not known before the first message
   waiting  0 messages
+
+old  old@contoso.test
+  sign-in  app-only, no person signs in
+  waiting  unknown: the queue is damaged; what can be read goes on at the next
+           start
 
 app  app@contoso.test
   sign-in  app-only, no person signs in

@@ -257,7 +257,7 @@ func accountLine(a control.Account, now time.Time) string {
 	}
 	i := slices.IndexFunc(a.Transports, func(t control.Transport) bool { return !works(t) })
 	if i < 0 {
-		return fmt.Sprintf("in order, %d waiting", a.Waiting)
+		return "in order, " + waitingHere(a)
 	}
 	t := a.Transports[i]
 	trouble := t.Name + " is " + transportLine(a, t, now)
@@ -267,5 +267,12 @@ func accountLine(a control.Account, now time.Time) string {
 	if ups > 0 {
 		trouble += ", mail goes by the other way"
 	}
-	return fmt.Sprintf("%s, %d waiting", trouble, a.Waiting)
+	return trouble + ", " + waitingHere(a)
+}
+
+func waitingHere(a control.Account) string {
+	if a.Uncounted {
+		return "how many wait is unknown"
+	}
+	return fmt.Sprintf("%d waiting", a.Waiting)
 }

@@ -25,6 +25,9 @@ func WithSteps(ctx context.Context, at func(step string, limit func(pages int) e
 	})
 }
 
+// CheckNow is what the check beside the mail does.
+func (s *Store) CheckNow(ctx context.Context) error { return s.finding.see(quickCheck(ctx, s.read)) }
+
 // ReadRemains finds what lies in a file and its log, and reads all of it.
 func ReadRemains(file, log []byte) (messages, recipients, chunks int) {
 	r := scanPages(context.Background(), newPages(bytes.NewReader(file), int64(len(file)), bytes.NewReader(log), int64(len(log))))

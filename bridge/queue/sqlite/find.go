@@ -69,8 +69,8 @@ func quickCheck(ctx context.Context, db *sql.DB) error {
 // finding is damage of the file that is found while the store is open, by the check or by whoever meets the page.
 type finding struct {
 	path  string
-	seen  atomic.Bool
-	first chan error // holds one
+	seen  atomic.Pointer[error] // the first
+	first chan error            // holds it until it is told
 }
 
 func newFinding(path string) *finding { return &finding{path: path, first: make(chan error, 1)} }
@@ -84,7 +84,7 @@ func (f *finding) see(err error) error {
 		// Where it cannot be written, whoever meets the page next tries again.
 		_ = mark(f.path, strings.ReplaceAll(err.Error(), "\n", " "))
 	}
-	if f.seen.CompareAndSwap(false, true) {
+	if f.seen.CompareAndSwap(nil, &err) {
 		f.first <- err
 	}
 	return err
@@ -93,6 +93,14 @@ func (f *finding) see(err error) error {
 // Damaged yields the first damage of the file that is found while the store is open. What can be read goes on after the
 // next Open.
 func (s *Store) Damaged() <-chan error { return s.finding.first }
+
+// Damage returns it, nil where nothing was found.
+func (s *Store) Damage() error {
+	if err := s.finding.seen.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
 
 // named is named for the errors of an open store.
 func (s *Store) named(err error) error {
