@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/mail"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -114,10 +115,13 @@ func TestRemoveBcc(t *testing.T) {
 	}
 }
 
+var bccLine = regexp.MustCompile(`(?im)^(resent-)?bcc[ \t]*:`)
+
 func FuzzReconcile(f *testing.F) {
 	for _, s := range hostile {
 		f.Add([]byte(s), 3)
 	}
+	f.Add([]byte("To: x\r\nBcCc:"), 3) // which is no Bcc
 	pool := addresses(f, "a@x", "b@x", "d@x", "e@x", "h@x", "k@x.test", `"a b"@x`)
 	f.Fuzz(func(t *testing.T, in []byte, pick int) {
 		header, _, err := SplitHeader(bytes.NewReader(in), 0)
@@ -144,7 +148,7 @@ func FuzzReconcile(f *testing.F) {
 		if again, _, lost, err := ReconcileRecipients(out, wanted); err != nil || lost != 0 || !bytes.Equal(again, out) {
 			t.Fatalf("a second time %q, then %q, lost %d, %v", out, again, lost, err)
 		}
-		if bytes.Contains(bytes.ToLower(RemoveBcc(out)), []byte("\nbcc")) {
+		if bccLine.Match(RemoveBcc(out)) {
 			t.Fatalf("RemoveBcc left one in %q", out)
 		}
 		checkRecipients(t, h, wanted)
