@@ -30,7 +30,7 @@ func (s *Store) Backup(ctx context.Context, path string, marks map[string]string
 	}
 	defer func() { err = errors.Join(err, from.Close()) }()
 	if _, err := from.ExecContext(ctx, "VACUUM INTO ?", path); err != nil {
-		return named(err)
+		return s.named(err) // who copies the store reads all of it
 	}
 	// The name as a URI, without the settings of a store: the copy has no WAL.
 	uri, _, _ := strings.Cut(dsn(path, false), "?")
