@@ -24,6 +24,13 @@ func Install(o Options) (r Result, err error) {
 		return r, fmt.Errorf("only an administrator can install a service: %w", err)
 	}
 	defer m.Disconnect()
+	k, err := newKeeper()
+	if err != nil {
+		return r, err
+	}
+	if err := k.refuse(o); err != nil {
+		return r, err
+	}
 	s, ran, err := create(&r, m, o)
 	if err != nil {
 		return r, err
@@ -35,9 +42,15 @@ func Install(o Options) (r Result, err error) {
 	} else if !strings.Contains(err.Error(), "exists") {
 		r.warn("the event log refused the source %s: %v; its entries are there, with a sentence of the viewer's before them", Name, err)
 	}
-	if err := guard(&r, o); err != nil {
-		return r, err
+	if err := os.MkdirAll(o.DataDir, 0o700); err != nil {
+		return r, fmt.Errorf("data_dir %s: %w", o.DataDir, err)
 	}
+	for _, p := range places(o) {
+		if err := k.guard(&r, p); err != nil {
+			return r, err
+		}
+	}
+	k.program(&r, o)
 	if ran {
 		if err := s.Start(); err != nil {
 			return r, fmt.Errorf("start the service again: %w", err)
@@ -122,44 +135,6 @@ func recovery(r *Result, s *mgr.Service) {
 		return
 	}
 	r.did("after a crash or a failure the service is started again, after 5, 30 and 60 seconds")
-}
-
-// guard makes the folder of queue and tokens, and lets in the service, administrators and the system alone. What it set is
-// read back: a folder that others can read must not hold sign-ins.
-func guard(r *Result, o Options) error {
-	if err := os.MkdirAll(o.DataDir, 0o700); err != nil {
-		return fmt.Errorf("data_dir %s: %w", o.DataDir, err)
-	}
-	// SY is the system, BA administrators; OICI is inherited by files and folders; P keeps ProgramData's own entries out,
-	// which let every user read.
-	entries := "D:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)"
-	if sid, _, _, err := windows.LookupSID("", account); err == nil {
-		entries += fmt.Sprintf("(A;OICI;FA;;;%s)", sid)
-	} else {
-		r.warn("the account %s is not known: %v; give it full control of %s by hand", account, err, o.DataDir)
-	}
-	want, err := windows.SecurityDescriptorFromString(entries)
-	if err != nil {
-		return err
-	}
-	acl, _, err := want.DACL()
-	if err != nil {
-		return err
-	}
-	const what = windows.DACL_SECURITY_INFORMATION | windows.PROTECTED_DACL_SECURITY_INFORMATION
-	if err := windows.SetNamedSecurityInfo(o.DataDir, windows.SE_FILE_OBJECT, what, nil, nil, acl, nil); err != nil {
-		return fmt.Errorf("guard %s: %w", o.DataDir, err)
-	}
-	has, err := windows.GetNamedSecurityInfo(o.DataDir, windows.SE_FILE_OBJECT, windows.DACL_SECURITY_INFORMATION)
-	if err != nil {
-		return fmt.Errorf("guard %s: %w", o.DataDir, err)
-	}
-	if foreign := openToOthers(has.String()); foreign != "" {
-		r.warn("%s can be read by others in spite of what was set: %s", o.DataDir, foreign)
-		return nil
-	}
-	r.did("%s is open to the service, administrators and the system alone", o.DataDir)
-	return nil
 }
 
 // Uninstall stops and removes the service. Configuration, queue and sign-ins stay.
