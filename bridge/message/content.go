@@ -6,11 +6,8 @@ import (
 	"encoding/base64"
 	"errors"
 	"io"
-	"mime/quotedprintable"
 	"strings"
 	"unicode/utf8"
-
-	"golang.org/x/text/encoding/htmlindex"
 )
 
 // decoded is what only decoding a part shows.
@@ -87,61 +84,41 @@ func (e *entity) judge(r io.Reader) (c decoded) {
 	return c
 }
 
-// judgeText also reads what a reader would see. A text that is too long for one is only read to its end.
+// judgeText also finds out about what a reader would see.
 func (c *decoded) judgeText(e *entity, r io.Reader) error {
-	raw, err := io.ReadAll(io.LimitReader(r, maxRebuiltText+1))
-	if err != nil {
-		return err
-	}
-	c.pgp = hasPGP(raw)
-	if len(raw) > maxRebuiltText {
-		c.notText = errLongText
-		_, err = io.Copy(io.Discard, r)
-		return err
-	}
-	_, c.notText = readable(raw, e.charset())
-	return nil
+	s := newTextScan(e.charset())
+	_, err := io.Copy(s, r)
+	c.pgp, c.notText = s.armor.found, s.verdict()
+	return err
 }
 
 // errLongText is why a text is too large to be the text of a rebuilt message.
 var errLongText = cannot("its text is larger than %d octets", maxRebuiltText)
 
-// readable returns the text in UTF-8.
+func unknownCharset(name string) error {
+	return cannot("its text is in the charset %.40q, which is not known", name)
+}
+
+func notInCharset(name string) error {
+	return cannot("its text is not in the charset %.40q that it names", name)
+}
+
+// readable returns the text in UTF-8. It takes what textScan takes.
 func readable(raw []byte, charset string) (string, error) {
-	if (charset == "us-ascii" || charset == "utf-8") && !utf8.Valid(raw) {
+	if isUTF8(charset) && utf8.Valid(raw) {
+		return string(raw), nil
+	}
+	if isUTF8(charset) {
 		charset = "windows-1252" // what devices that write 8 bits without saying so mean
 	}
-	if charset != "us-ascii" && charset != "utf-8" {
-		enc, err := htmlindex.Get(charset)
-		if err != nil {
-			return "", cannot("its text is in the charset %.40q, which is not known", charset)
-		}
-		if raw, err = enc.NewDecoder().Bytes(raw); err != nil {
-			return "", cannot("its text is not in the charset %.40q that it names", charset)
-		}
+	enc, err := browserCharset(charset)
+	if err != nil {
+		return "", unknownCharset(charset)
 	}
-	if escapedSize(raw) > maxRebuiltText {
-		return "", errLongText
+	if raw, err = enc.NewDecoder().Bytes(raw); err != nil {
+		return "", notInCharset(charset)
 	}
 	return string(raw), nil
-}
-
-// escapedSize is how many octets a text has in JSON (RFC 8259 section 7).
-func escapedSize(text []byte) int64 {
-	size := int64(len(text))
-	for _, b := range text {
-		switch {
-		case b == '"' || b == '\\' || b == '\n' || b == '\r' || b == '\t':
-			size++
-		case b < ' ':
-			size += 5
-		}
-	}
-	return size
-}
-
-func hasPGP(text []byte) bool {
-	return bytes.Contains(text, []byte("-----BEGIN PGP SIGNED MESSAGE-----")) || bytes.Contains(text, []byte("-----BEGIN PGP MESSAGE-----"))
 }
 
 // hasPGP reports whether a text in it is signed or encrypted, also one that would not be taken.
@@ -154,14 +131,36 @@ func (e *entity) hasPGP() bool {
 	return e.decoded.pgp
 }
 
-func (e *entity) transferEncoding() string { return strings.TrimSpace(e.encoding) }
+// transferEncoding is the encoding without what does not belong there and is written nevertheless: quotes, and a hyphen.
+// A comment may stand there (RFC 2045 section 6.1).
+func (e *entity) transferEncoding() string {
+	var b strings.Builder
+	depth := 0
+	for _, c := range e.encoding {
+		switch {
+		case c == '(':
+			depth++
+		case c == ')' && depth > 0:
+			depth--
+		case depth == 0 && !strings.ContainsRune(" \t\"';", c):
+			b.WriteRune(c)
+		}
+	}
+	switch name := b.String(); name {
+	case "":
+		return "7bit"
+	case "7-bit", "8-bit":
+		return name[:1] + "bit"
+	default:
+		return name
+	}
+}
 
 // damaged says which part cannot be decoded; what is trouble of the reader stays that.
 func damaged(err error, e *entity) error {
 	var octets base64.CorruptInputError // it ends in the middle of one
 	switch {
 	case errors.Is(err, errPadding), errors.As(err, &octets):
-	case errors.Is(err, bufio.ErrBufferFull), strings.HasPrefix(err.Error(), "quotedprintable: "): // it has no type for its errors
 	default:
 		return err
 	}
@@ -172,15 +171,12 @@ func damaged(err error, e *entity) error {
 	return cannot("%.200s is damaged: it is not %s", part, e.transferEncoding())
 }
 
-// maxQuotedLine is the longest line of quoted-printable that is read; RFC 2045 section 6.7 has 76 octets.
-const maxQuotedLine = 64 << 10
-
 func decoder(encoding string, r io.Reader) io.Reader {
 	switch encoding {
 	case "base64":
 		return base64.NewDecoder(base64.RawStdEncoding, &alphabet{r: r})
 	case "quoted-printable":
-		return quotedprintable.NewReader(bufio.NewReaderSize(r, maxQuotedLine))
+		return newQuotedReader(r)
 	}
 	return r
 }

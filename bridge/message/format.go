@@ -10,7 +10,6 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/text/encoding/charmap"
-	"golang.org/x/text/encoding/htmlindex"
 
 	"postern/bridge/envelope"
 )
@@ -87,7 +86,7 @@ func decodeWords(s string) string {
 		s, _ = charmap.Windows1252.NewDecoder().String(s) // a charmap decodes every octet
 	}
 	d := mime.WordDecoder{CharsetReader: func(charset string, in io.Reader) (io.Reader, error) {
-		enc, err := htmlindex.Get(charset)
+		enc, err := browserCharset(charset)
 		if err != nil {
 			return nil, err
 		}

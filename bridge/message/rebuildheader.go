@@ -4,8 +4,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-
-	"golang.org/x/text/encoding/htmlindex"
 )
 
 // mayGo are the fields that a rebuilt message may lose or that the next server writes itself (issue "Exact mail"): trace
@@ -154,7 +152,7 @@ func inUTF8(s, charset string) string {
 	if charset == "" || strings.EqualFold(charset, "utf-8") || strings.EqualFold(charset, "us-ascii") {
 		return decodeWords(s)
 	}
-	enc, err := htmlindex.Get(charset)
+	enc, err := browserCharset(charset)
 	if err != nil {
 		return ""
 	}
