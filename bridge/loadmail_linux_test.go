@@ -129,6 +129,16 @@ func (l *load) deliver(listener int, from string) (string, time.Duration) {
 	return reply, took
 }
 
+// invoice logs in and sends a message of 43 KB in a session that goes on.
+func (l *load) invoice(c *talk) {
+	l.t.Helper()
+	if got := c.say(authPlain("nav", worldPassword), "MAIL FROM:<a@erp.local>", "RCPT TO:<customer@example.test>", "DATA",
+		"From: a@erp.local\r\nTo: customer@example.test\r\nSubject: load\r\n\r\n"+strings.Repeat("a line of an invoice\r\n", 1950)+"."); !strings.HasPrefix(got, "250") {
+		l.t.Fatalf("an invoice is answered %q", got)
+	}
+	l.sent.Add(1)
+}
+
 // goodClient sends messages one after the other and returns how long they took.
 func (l *load) goodClient(listener, messages int) (p50, p99 time.Duration) {
 	l.t.Helper()
