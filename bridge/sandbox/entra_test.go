@@ -240,7 +240,8 @@ func TestTokenFaults(t *testing.T) {
 	if a := refresh(t, s, svc, askGraph); a.status != 200 {
 		t.Errorf("after ClearFaults: %d %s", a.status, a.body)
 	}
-	for _, bad := range []Fault{{}, {Where: AtToken}, {Where: AtToken, AADSTS: 1}, {Where: AtDot, Outcome: "nonsense"}, {Where: AtGraph, Status: 99}, {Where: AtMail, Reply: "550 a\r\n250 b"}} {
+	for _, bad := range []Fault{{}, {Where: AtToken}, {Where: AtToken, AADSTS: 1}, {Where: AtDot, Outcome: "nonsense"}, {Where: AtGraph, Status: 99}, {Where: AtMail, Reply: "550 a\r\n250 b"},
+		{Where: AtSend, Status: 500, After: 1}, {Where: AtSend, Drop: true, Late: true, After: 1}, {Where: AtData, Drop: true, After: 1}, {Where: AtSend, Drop: true, After: -1}} {
 		if s.Fault(bad) == nil {
 			t.Errorf("Fault(%+v) was taken", bad)
 		}

@@ -37,6 +37,7 @@ const (
 	AtEnd  Where = "smtp-end"  // the last line of a text that ends in EndOfText was read; the final dot was not
 	Kept   Where = "kept"      // the message was taken, and the client has no answer yet
 	Made   Where = "made"      // a draft was made, and the client has no answer yet
+	Cut    Where = "cut"       // the connection was cut within a body, as Fault.After has it
 )
 
 // EndOfText is the line by which AtEnd knows the end of a text.
@@ -56,6 +57,7 @@ type Fault struct {
 	RetryAfter string   `json:"retry_after"` // token, graph: the header
 	Reply      string   `json:"reply"`       // smtp-*: the reply, without the line end; a 421 ends the connection
 	Drop       bool     `json:"drop"`        // cut the connection
+	After      int64    `json:"after"`       // with Drop, at Graph: once so many octets of the body were read; a shorter one is answered with 400
 	Late       bool     `json:"late"`        // draft, attach, send, upload: only after it was done, instead of the answer
 	Delay      Duration `json:"delay"`       // wait first; alone, the thing itself then goes on. With Late at draft and send alone
 }
@@ -84,6 +86,7 @@ func (s *Sandbox) ClearFaults() {
 
 func (f *Fault) check() error {
 	smtp := []Where{AtGreeting, AtSTARTTLS, AtAuth, AtMail, AtRcpt, AtData}
+	graph := []Where{AtGraph, AtCreate, AtLook, AtPatch, AtDelete, AtAttach, AtSend, AtSession}
 	any := f.Drop || f.Delay.Duration > 0
 	switch {
 	case f.Where == AtToken, f.Where == AtDeviceCode:
@@ -91,7 +94,7 @@ func (f *Fault) check() error {
 			return fmt.Errorf("the sandbox has no AADSTS%d", f.AADSTS)
 		}
 		any = any || f.AADSTS != 0 || f.Status != 0
-	case slices.Contains([]Where{AtGraph, AtCreate, AtLook, AtPatch, AtDelete, AtAttach, AtSend, AtSession}, f.Where):
+	case slices.Contains(graph, f.Where):
 		any = any || f.Status != 0
 	case f.Where == AtUpload:
 		if f.Outcome != "" && f.Outcome != "expire" && f.Outcome != "back" {
@@ -110,6 +113,9 @@ func (f *Fault) check() error {
 		any = any || f.Reply != ""
 	default:
 		return fmt.Errorf("there is no place %q: token, devicecode, graph, draft, look, patch, delete, attach, send, session, upload, dot, smtp-greeting, smtp-starttls, smtp-auth, smtp-mail, smtp-rcpt or smtp-data", f.Where)
+	}
+	if f.After != 0 && (f.After < 0 || !f.Drop || f.Late || !slices.Contains(graph, f.Where)) {
+		return fmt.Errorf("after %d octets of a body only a request at Graph is cut, with drop and without late", f.After)
 	}
 	if f.Status != 0 && (f.Status < 200 || f.Status > 599) {
 		return fmt.Errorf("%d is not an HTTP status that ends a request", f.Status)

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 
@@ -84,6 +85,8 @@ func isSendMail(segment string) bool {
 func (c *graphCall) strike(f *Fault) bool {
 	setRetryAfter(c.w, f.RetryAfter)
 	switch {
+	case f.Drop && f.After > 0:
+		c.cutAfter(f.After)
 	case f.Drop:
 		cutHTTP(c.w)
 	case f.Status != 0 && f.Code != "":
@@ -96,6 +99,16 @@ func (c *graphCall) strike(f *Fault) bool {
 		return true
 	}
 	return false
+}
+
+// cutAfter cuts the connection within the body.
+func (c *graphCall) cutAfter(octets int64) {
+	if n, _ := io.CopyN(io.Discard, c.r.Body, octets); n < octets {
+		c.fail(http.StatusBadRequest, "BadRequest", fmt.Sprintf("The sandbox was to cut the connection after %d octets, and the body has %d.", octets, n))
+		return
+	}
+	cutHTTP(c.w)
+	c.s.step(Cut)
 }
 
 // strikeLate is strike after the thing was done.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"postern/bridge/reply"
+	"postern/bridge/sandbox"
 	"postern/bridge/transport/graph/graphtest"
 )
 
@@ -139,6 +140,51 @@ func TestBreakInTheMiddleMeansNoDoubt(t *testing.T) {
 	o := b.Send(context.Background(), m.Outgoing)
 	if o.Verdict != reply.Deferred || o.Owner != reply.Route || m.intents != 0 {
 		t.Errorf("Send = %+v with %d intents; want it deferred for the route, without doubt", o, m.intents)
+	}
+}
+
+// TestResetWithinTheBody: the server has read some of the request when it breaks off, and not all was given away.
+func TestResetWithinTheBody(t *testing.T) {
+	const after = 50_000 // octets of base64
+	for _, tc := range []struct {
+		name   string
+		drafts Drafts
+		where  sandbox.Where
+	}{{"of sendMail", DraftsNever, sandbox.AtSend}, {"of the creation", DraftsAlways, sandbox.AtCreate}} {
+		t.Run(tc.name, func(t *testing.T) {
+			cut := make(chan struct{})
+			b := newDraftBenchAt(t, sandbox.Options{Step: func(at sandbox.Where) {
+				if at == sandbox.Cut {
+					close(cut)
+				}
+			}}, func(o *Options) { o.Drafts = tc.drafts })
+			if err := b.box.Fault(sandbox.Fault{Where: tc.where, Drop: true, After: after}); err != nil {
+				t.Fatal(err)
+			}
+			q := b.message(draftHeader, strings.Repeat("0123456789\r\n", 80_000), "ann@example.test")
+			open := q.Open
+			q.Open = func(ctx context.Context) (io.ReadCloser, error) {
+				r, err := open(ctx)
+				return io.NopCloser(io.MultiReader(io.LimitReader(r, 3*rawChunk), waits{cut}, r)), err
+			}
+			intents := 0
+			q.Intent = func(context.Context) error { intents++; return nil }
+			o := b.next(q)
+			select {
+			case <-cut:
+			default:
+				t.Fatalf("the sandbox did not cut the connection within the body: %+v", o)
+			}
+			if o.Verdict != reply.Deferred || o.Owner != reply.Route || intents != 0 {
+				t.Errorf("Send = %+v with %d intents; want it deferred for the route, without doubt", o, intents)
+			}
+			if o := b.next(q); o.Verdict != reply.Relayed {
+				t.Errorf("afterwards: %+v", o)
+			}
+			if n, d := len(b.box.Received()), b.box.Drafts(); n != 1 || len(d) != 0 {
+				t.Errorf("%d copies, drafts left behind %+v; want one and none", n, d)
+			}
+		})
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -33,6 +34,7 @@ type faultRow struct {
 	hang    sandbox.Where // no answer comes: the client gives up there
 	big     bool          // the message is larger than a socket takes unread
 	session bool          // it has a file that needs an upload session
+	files   []int         // sizes of its files, none of which needs one
 	paths   []string
 }
 
@@ -112,8 +114,12 @@ func (r faultRow) run(t *testing.T, path string) (outcomes string, copies, draft
 		q = b.message(draftHeader, strings.Repeat("0123456789\r\n", 220_000), "ann@example.test", "hidden@example.test")
 	}
 	b.rebuilds = path == byUpload
+	sizes := r.files
 	if r.session {
+		sizes = []int{100, 3_200_000}
 		q = b.message(largeHeader, largeBody(), "ann@example.test", "bob@example.test", "hidden@example.test")
+	} else if sizes != nil {
+		q = b.message(largeHeader, large(sizes...), "ann@example.test", "bob@example.test", "hidden@example.test")
 	}
 	outcomes = strings.Join(b.run(q), ", ")
 	for _, line := range b.sink.lines {
@@ -122,8 +128,8 @@ func (r faultRow) run(t *testing.T, path string) (outcomes string, copies, draft
 		}
 	}
 	for _, got := range b.box.Received() {
-		if r.session {
-			checkRebuilt(t, got, []int{100, 3_200_000})
+		if sizes != nil {
+			checkRebuilt(t, got, sizes)
 		}
 		if r.set == (sandbox.Switches{}) && bytes.Contains(got.Raw, []byte("hidden@")) && path != byMail {
 			t.Errorf("a hidden recipient shows:\n%.500s", got.Raw)
@@ -193,7 +199,7 @@ func faultRows() []faultRow {
 		{name: "the sending: 504 twice with nothing sent", faults: send(sandbox.Fault{Status: 504, Times: 2}), paths: []string{byMail}},
 		{name: "the sending: an invalid recipient", faults: verdict("invalid"), paths: all},
 		{name: "the sending: larger than the mailbox sends", faults: verdict("toolarge"), paths: all},
-	}, append(creationRows(create, drafts), uploadRows()...)...)
+	}, slices.Concat(creationRows(create, drafts), attachmentRows(), uploadRows())...)
 }
 
 func creationRows(create func(sandbox.Fault) []sandbox.Fault, drafts []string) []faultRow {
@@ -219,6 +225,31 @@ func creationRows(create func(sandbox.Fault) []sandbox.Fault, drafts []string) [
 			at(sandbox.AtDelete, sandbox.Fault{Status: 503, Code: "ErrorServerBusy"})...), paths: []string{byDraft}},
 		{name: "the look at a draft in doubt: 503", faults: append(at(sandbox.AtSend, sandbox.Fault{Status: 504, Late: true}),
 			at(sandbox.AtLook, sandbox.Fault{Status: 503, Code: "ErrorServerBusy"})...), paths: []string{byDraft}},
+	}
+}
+
+// attachmentRows are about a file that does not fit into the first request and has one of its own. What nobody answered may
+// be there, and is never added a second time.
+func attachmentRows() []faultRow {
+	attach := func(name string, faults ...sandbox.Fault) faultRow {
+		for i := range faults {
+			if faults[i].Where == "" {
+				faults[i].Where = sandbox.AtAttach
+			}
+		}
+		return faultRow{name: "the attachment: " + name, faults: faults, files: []int{1_600_000, 1_700_000}, paths: []string{byUpload}}
+	}
+	return []faultRow{
+		attach("the connection is reset before the body is read", sandbox.Fault{Drop: true}),
+		attach("the connection is reset within the body", sandbox.Fault{Drop: true, After: 100_000}),
+		attach("a lost 201", sandbox.Fault{Drop: true, Late: true}),
+		attach("a lost 201, and the draft cannot be removed", sandbox.Fault{Drop: true, Late: true}, sandbox.Fault{Where: sandbox.AtDelete, Status: 503, Code: "ErrorServerBusy"}),
+		attach("500, and the file is there", sandbox.Fault{Status: 500, Code: "UnknownError", Late: true}),
+		attach("503 ErrorServerBusy", sandbox.Fault{Status: 503, Code: "ErrorServerBusy"}),
+		attach("401", sandbox.Fault{Status: 401, Code: "InvalidAuthenticationToken"}),
+		attach("413", sandbox.Fault{Status: 413, Code: "ErrorAttachmentSizeLimitExceeded"}),
+		attach("429", sandbox.Fault{Status: 429, Code: "ApplicationThrottled"}),
+		attach("a lost 201, each time", sandbox.Fault{Drop: true, Late: true, Times: restarts + 1}),
 	}
 }
 
