@@ -118,6 +118,7 @@ func TestKillInSalvage(t *testing.T) {
 	sizes := manyDamaged(t, damaged)
 	for _, step := range salvageSteps {
 		t.Run(step, func(t *testing.T) {
+			t.Parallel()
 			path := filepath.Join(t.TempDir(), "queue.db")
 			copyStore(t, damaged, path)
 			killSalvage(t, path, step, func(line string) bool { return line == step })
@@ -125,6 +126,7 @@ func TestKillInSalvage(t *testing.T) {
 		})
 	}
 	t.Run("anywhere, again and again", func(t *testing.T) {
+		t.Parallel()
 		path := filepath.Join(t.TempDir(), "queue.db")
 		copyStore(t, damaged, path)
 		for range 6 {
@@ -160,6 +162,7 @@ func TestSalvageCannotEnd(t *testing.T) {
 	sizes := manyDamaged(t, damaged)
 	for _, step := range []string{"begun", "batch"} {
 		t.Run("the disk is full after: "+step, func(t *testing.T) {
+			t.Parallel()
 			path := filepath.Join(t.TempDir(), "queue.db")
 			copyStore(t, damaged, path)
 			_, err := sqlite.Open(sqlite.WithSteps(t.Context(), func(at string, limit func(int) error) {
@@ -181,6 +184,7 @@ func TestSalvageCannotEnd(t *testing.T) {
 	}
 	for _, step := range []string{"marked", "begun", "batch"} {
 		t.Run("it is stopped after: "+step, func(t *testing.T) {
+			t.Parallel()
 			path := filepath.Join(t.TempDir(), "queue.db")
 			copyStore(t, damaged, path)
 			ctx, stop := context.WithCancel(t.Context())
