@@ -36,6 +36,7 @@ package bridge
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -113,6 +114,7 @@ type Bridge struct {
 	admin     atomic.Pointer[admin] // another configuration is another admin
 	control   *control.Server
 	socket    net.Listener
+	group     net.Listener // control's second socket; nil where there is none
 	notices   *notice.Desk
 	heard     noticeSink // hands events to notices
 
@@ -314,6 +316,12 @@ func (b *Bridge) openControl() (err error) {
 		return err
 	}
 	b.closers = append(b.closers, func() error { return ignoreClosed(b.socket.Close()) })
+	if folder, told := control.RuntimeFolder(); told {
+		if b.group, err = control.ListenGroup(b.cfg.Bridge.DataDir, folder); err != nil {
+			return fmt.Errorf("the control socket of the group: %w", err)
+		}
+		b.closers = append(b.closers, func() error { return ignoreClosed(b.group.Close()) })
+	}
 	b.control = control.NewServer(b.admin.Load(), key)
 	return nil
 }
@@ -357,6 +365,9 @@ func (b *Bridge) Run(ctx context.Context) error {
 	r.open("leftovers", func() error { return b.leftovers.Run(ctx) })
 	r.open("replaced transports", func() error { return b.shutRetired(ctx) })
 	r.open("control", func() error { return b.control.Serve(b.socket) })
+	if b.group != nil {
+		r.open("control of the group", func() error { return b.control.Serve(b.group) })
+	}
 	r.open("watchdog", func() error { return b.watchdog(ctx) })
 	b.openDoors(r)
 	b.manager().Ready()

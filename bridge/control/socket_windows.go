@@ -45,6 +45,12 @@ func (a addressed) Close() error {
 	return a.Listener.Close()
 }
 
+// ListenGroup and RuntimeFolder are for systemd's services.
+func ListenGroup(string, string) (net.Listener, error) { return nil, errors.ErrUnsupported }
+
+// RuntimeFolder says that there is none.
+func RuntimeFolder() (folder string, told bool) { return "", false }
+
 // CheckPath finds nothing wrong: a file in dataDir has no limit of its own.
 func CheckPath(string) error { return nil }
 

@@ -99,9 +99,14 @@ func (c *cli) installation() (o service.Options, err error) {
 		return o, err
 	}
 	if cfg.Log.To == "file" {
-		o.LogFile, err = filepath.Abs(cfg.Log.File)
+		if o.LogFile, err = filepath.Abs(cfg.Log.File); err != nil {
+			return o, err
+		}
+		if dir := filepath.Dir(o.LogFile); dir != o.DataDir && !strings.HasPrefix(dir, o.DataDir+string(filepath.Separator)) {
+			o.LogFolder = dir
+		}
 	}
-	return o, err
+	return o, nil
 }
 
 func (c *cli) serviceUninstall() *cobra.Command {
