@@ -2,10 +2,12 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"slices"
+	"syscall"
 
 	"postern/bridge/config"
 	"postern/bridge/event"
@@ -18,7 +20,11 @@ func (b *Bridge) listen(address string) (net.Listener, error) {
 	key := config.SocketKey(address)
 	i := slices.IndexFunc(b.options.Sockets, func(s *net.TCPListener) bool { return config.SocketKey(s.Addr().String()) == key })
 	if i < 0 {
-		return listen(address)
+		socket, err := listen(address)
+		if other := b.samePort(address); other != "" && errors.Is(err, syscall.EADDRINUSE) {
+			return nil, fmt.Errorf("listener %s cannot listen: the service manager opened %s; write ListenStream=%[1]s there, or the address %[2]s in [[listener]]", address, other)
+		}
+		return socket, err
 	}
 	f, err := b.options.Sockets[i].File()
 	if err != nil {
@@ -30,6 +36,18 @@ func (b *Bridge) listen(address string) (net.Listener, error) {
 		return nil, fmt.Errorf("listener %s: the service manager's socket: %w", address, err)
 	}
 	return socket, nil
+}
+
+// samePort returns the address of the service manager's socket that has the port of a listener's address, such as [::]:25
+// for 0.0.0.0:25, of which systemd makes the former where ListenStream names the port alone; "" where there is none.
+func (b *Bridge) samePort(address string) string {
+	_, port, err := net.SplitHostPort(address)
+	for _, s := range b.options.Sockets {
+		if _, has, hasErr := net.SplitHostPort(s.Addr().String()); err == nil && hasErr == nil && has == port {
+			return s.Addr().String()
+		}
+	}
+	return ""
 }
 
 // tellIdle warns of a socket of the service manager's that no listener names: who connects there waits in vain.

@@ -101,6 +101,30 @@ func TestInheritedSocket(t *testing.T) {
 	}
 }
 
+// TestInheritedSocketOfAnotherAddress: a port alone is [::] to systemd, where the file has 0.0.0.0.
+func TestInheritedSocketOfAnotherAddress(t *testing.T) {
+	file := install(t, startSandbox(t), "graph")
+	l, err := net.Listen("tcp", "[::]:0")
+	if err != nil {
+		t.Skipf("this machine has no IPv6: %v", err)
+	}
+	defer l.Close()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	text = []byte(strings.Replace(string(text), `"127.0.0.1:0"`, `"0.0.0.0:`+port+`"`+"\ntls = \"none\"\nnetworks = [\"127.0.0.0/8\"]", 1))
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := activated(t, file, l.(*net.TCPListener)).CombinedOutput()
+	want := "listener 0.0.0.0:" + port + " cannot listen: the service manager opened [::]:" + port + "; write ListenStream=0.0.0.0:" + port
+	if err == nil || !strings.Contains(string(out), want) {
+		t.Errorf("the daemon ended with %v\n%s\nwant %q", err, out, want)
+	}
+}
+
 // TestForeignSocket: what is no listening TCP socket is refused in words.
 func TestForeignSocket(t *testing.T) {
 	file := install(t, startSandbox(t), "graph")
