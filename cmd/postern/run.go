@@ -42,16 +42,9 @@ puts a changed configuration in force, like "postern reload".`,
 			defer signal.Stop(hangUp)
 			reload := make(chan struct{}, 1)
 			go func() {
-				for {
-					select {
-					case <-hangUp:
-						reload <- struct{}{}
-					case <-ctx.Done():
-						// A second signal ends the process at once, as the system does by default.
-						stop()
-						return
-					}
-				}
+				passOn(ctx, hangUp, reload)
+				// A second signal ends the process at once, as the system does by default.
+				stop()
 			}()
 			n := service.NewNotifier(os.Getenv)
 			sockets, err := service.Inherited(os.Getenv)
@@ -63,6 +56,21 @@ puts a changed configuration in force, like "postern reload".`,
 	}
 	cmd.Flags().BoolVar(&asService, "service", false, "as the Windows service; its manager starts it so")
 	return cmd
+}
+
+// passOn asks for a reload at each signal, until ctx ends. Those that come while one waits are one with it.
+func passOn(ctx context.Context, hangUp <-chan os.Signal, reload chan<- struct{}) {
+	for {
+		select {
+		case <-hangUp:
+			select {
+			case reload <- struct{}{}:
+			default:
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // startPatience is how much longer the start may take each time that it says so.
