@@ -41,8 +41,8 @@ type guarded struct {
 	rights string // of the service
 }
 
-// serviceSID is the SID of a service's virtual account: the name in capitals, as UTF-16, in SHA-1. The manager would tell
-// it as well, but not before there is such a service. (Microsoft, [MS-DTYP] 2.4.2.4 and sc showsid, November 2026)
+// serviceSID is the SID of a service's virtual account, as sc showsid prints it: the name in capitals, as UTF-16, in SHA-1.
+// The manager would tell it as well, but not before there is such a service.
 func serviceSID(name string) string {
 	var b []byte
 	for _, u := range utf16.Encode([]rune(strings.ToUpper(name))) {
@@ -90,21 +90,29 @@ func (k keeper) refuse(o Options) error {
 		return err
 	}
 	for _, p := range places(o) {
-		objects, err := k.list(p.path)
-		if err != nil {
-			return fmt.Errorf("who owns %s: %w", p.path, err)
-		}
-		for _, found := range objects {
-			switch {
-			case found.link:
-				return fmt.Errorf("%s is a link; in its place use what it stands for", found.path)
-			case !k.trusts(found.owner):
-				return fmt.Errorf(`%s belongs to %s, who may have put there what no administrator did, and can let in anybody; look through it, then run: `+
-					`takeown /F "%s" /A /R, then: icacls "%[3]s" /reset /T, and install again`, found.path, found.name, p.path)
-			}
+		if _, err := k.look(p); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// look returns what is in a place, where nobody made it who could be anybody: an owner can always change the rights.
+func (k keeper) look(p guarded) ([]object, error) {
+	objects, err := k.list(p.path)
+	if err != nil {
+		return nil, fmt.Errorf("who owns %s: %w", p.path, err)
+	}
+	for _, found := range objects {
+		switch {
+		case found.link:
+			return nil, fmt.Errorf("%s is a link; in its place use what it stands for", found.path)
+		case !k.trusts(found.owner):
+			return nil, fmt.Errorf(`%s belongs to %s, who may have put there what no administrator did, and can let in anybody; look through it, then run: `+
+				`takeown /F "%s" /A /R, then: icacls "%[3]s" /reset /T, and install again`, found.path, found.name, p.path)
+		}
+	}
+	return objects, nil
 }
 
 func (k keeper) refusePlaces(o Options) error {
@@ -125,7 +133,7 @@ func (k keeper) refusePlaces(o Options) error {
 	return nil
 }
 
-// trusts reports whether what the owner made may be used: an owner can always change the rights.
+// trusts reports whether what the owner made may be used.
 func (k keeper) trusts(owner string) bool {
 	switch owner {
 	case administrators, localSystem, serviceSID(Name), k.self:
@@ -137,17 +145,6 @@ func (k keeper) trusts(owner string) bool {
 // guard lets in the service, administrators and the system alone, and makes the administrators the owner. What it set is
 // read back: a folder that others can read must not hold sign-ins.
 func (k keeper) guard(r *Result, p guarded) error {
-	objects, err := k.list(p.path)
-	if err != nil {
-		return fmt.Errorf("guard %s: %w", p.path, err)
-	}
-	for _, found := range objects {
-		if found.path != p.path && found.owner == k.self && k.self != localSystem {
-			if err := k.own(found.path); err != nil {
-				return fmt.Errorf("make the administrators the owner of %s: %w", found.path, err)
-			}
-		}
-	}
 	// SY is the system, BA administrators; OICI is inherited by files and folders; P keeps ProgramData's own entries out,
 	// which let every user read.
 	inherit := "OICI"
@@ -157,6 +154,17 @@ func (k keeper) guard(r *Result, p guarded) error {
 	sddl := fmt.Sprintf("O:BAD:P(A;%s;FA;;;SY)(A;%[1]s;FA;;;BA)(A;%[1]s;%s;;;%s)", inherit, p.rights, serviceSID(Name))
 	if err := k.write(p.path, sddl); err != nil {
 		return fmt.Errorf("guard %s: %w", p.path, err)
+	}
+	objects, err := k.look(p) // once more, now that nobody else can put anything there
+	if err != nil {
+		return err
+	}
+	for _, found := range objects {
+		if found.path != p.path && found.owner == k.self && k.self != localSystem {
+			if err := k.own(found.path); err != nil {
+				return fmt.Errorf("make the administrators the owner of %s: %w", found.path, err)
+			}
+		}
 	}
 	owner, dacl, err := k.read(p.path)
 	if err != nil {

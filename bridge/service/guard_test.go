@@ -142,7 +142,7 @@ func TestGuard(t *testing.T) {
 	if err := k.guard(&r, guarded{path: folder, rights: "FA"}); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{folder + `\postern.toml O:BA`, folder + " O:BAD:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;FA;;;" + sid + ")"}
+	want := []string{folder + " O:BAD:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;FA;;;" + sid + ")", folder + `\postern.toml O:BA`}
 	if !reflect.DeepEqual(*set, want) {
 		t.Errorf("set %q; want %q", *set, want)
 	}
@@ -156,6 +156,11 @@ func TestGuard(t *testing.T) {
 	}
 	if want := []string{`C:\etc\postern.toml O:BAD:P(A;;FA;;;SY)(A;;FA;;;BA)(A;;0x1200a9;;;` + sid + ")"}; !reflect.DeepEqual(*set, want) {
 		t.Errorf("set %q; want %q", *set, want)
+	}
+
+	k, _ = testKeeper(object{path: folder, owner: administrators}, object{path: folder + `\queue.db`, owner: mallory, name: `PC\mallory`})
+	if err := k.guard(&r, guarded{path: folder, rights: "FA"}); err == nil || !strings.Contains(err.Error(), `queue.db belongs to PC\mallory`) {
+		t.Errorf("what came before the rights were set: %v", err)
 	}
 
 	for _, tc := range []struct{ name, owner, dacl, want string }{
