@@ -407,12 +407,13 @@ func (l *letter) inFolder(ctx context.Context, folder string) (ids []string, o r
 	return ids, reply.Outcome{}, true
 }
 
-// owns reports whether what was found in that folder is this message.
+// owns reports whether what was found in that folder is this message, to these recipients: others of the same part may have
+// got one by themselves.
 func (l *letter) owns(m found, folder string) bool {
 	if folder == "drafts" {
 		return l.mark != "" && m.marker() == l.mark && !l.others[m.ID]
 	}
-	return m.marker() == l.mark || m.marker() == ""
+	return (m.marker() == l.mark || m.marker() == "") && (!l.others[m.ID] || m.ID == l.memo.Draft)
 }
 
 // found is a message in the answer to a search.

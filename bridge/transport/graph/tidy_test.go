@@ -168,6 +168,26 @@ func (b *draftBench) orphan(q *queued) {
 	}
 }
 
+// TestAnothersCopyIsNotThisOne: one recipient got the message as a draft, while SMTP may have taken it for another one.
+func TestAnothersCopyIsNotThisOne(t *testing.T) {
+	b := newDraftBench(t, sandbox.Switches{}, nil)
+	q := b.message(draftHeader, "hello\r\n", "ann@example.test")
+	if o := b.next(q); o.Verdict != reply.Relayed {
+		t.Fatalf("%+v", o)
+	}
+	for _, tc := range []struct {
+		name   string
+		others []string
+		want   reply.Verdict
+	}{{"it is noted for the other one", []string{q.note}, reply.InDoubt}, {"it is nobody's", nil, reply.Relayed}} {
+		other := b.message(draftHeader, "hello\r\n", "bob@example.test")
+		other.Resend, other.Look, other.Transport, other.Others = true, true, "smtp", tc.others
+		if o := b.next(other); o.Verdict != tc.want {
+			t.Errorf("%s: %+v; want %v", tc.name, o, tc.want)
+		}
+	}
+}
+
 // TestSentAgainInDoubtIsNotRemoved: the send before may have been taken, and what Graph says of the second one is not said
 // of that.
 func TestSentAgainInDoubtIsNotRemoved(t *testing.T) {
