@@ -22,12 +22,14 @@
 //	stationery   the files of footers and attachments
 //	webclient    HTTP to a provider
 //
-// cmd calls two that the hall does not know:
+// cmd calls three that the hall does not know:
 //
+//	demo         a bridge beside a sandbox, before the hall as cmd is
 //	peers        other programs' configurations, for import
 //	sendmail     what sendmail(8) makes of its command line and its input
 //
-// Beside cmd stands demo, which runs a bridge beside a sandbox; auth/diagnosis is a word: what a refusal of Microsoft's means.
+// And auth/diagnosis is a word: what a refusal of Microsoft's means.
+//
 // What is left here is wiring: a file for each room or verb that makes Options of a Config, or shows one room to another.
 // One file still knows something of its own, because it speaks relay's words: outlets.go, when a transport that a reload
 // replaced may be closed.

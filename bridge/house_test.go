@@ -31,9 +31,10 @@ var household = map[string][]string{
 		"bridge/transport/graph", "bridge/transport/smarthost", "bridge/users", "bridge/webclient"},
 	// The door opens the hall, and reads the words of the file and of the socket to say what is wrong.
 	// The person who signs in is at the door.
-	"cmd/postern": {"auth/signin", "bridge", "bridge/config", "bridge/control", "bridge/peers", "bridge/sandbox", "bridge/sendmail", "bridge/service", "bridge/users", "demo"},
+	"cmd/postern": {"auth/signin", "bridge", "bridge/config", "bridge/control", "bridge/demo", "bridge/peers", "bridge/sandbox", "bridge/sendmail",
+		"bridge/service", "bridge/users"},
 	// So does the demo, beside a Microsoft 365 of our own.
-	"demo": {"bridge", "bridge/config", "bridge/sandbox", "bridge/users"},
+	"bridge/demo": {"bridge", "bridge/config", "bridge/sandbox", "bridge/users"},
 
 	"bridge/queue/sqlite": {"bridge/queue"},
 	"bridge/service":      {"packaging"},

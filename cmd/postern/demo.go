@@ -17,8 +17,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"postern/bridge/demo"
 	"postern/bridge/sandbox"
-	"postern/demo"
 )
 
 // demoPatience is how long the demo's own messages may take; they take well under a second.
