@@ -272,7 +272,7 @@ func FuzzBuild(f *testing.F) {
 		r.Recipients = []Recipient{{Address: address(t, "a@example.test"), Action: Failed, Reply: reply.Reply{Code: 550, Text: said}, Remedy: remedy},
 			{Address: address(t, "b@example.test"), Action: Delayed, Why: said, RemoteMTA: user}}
 		if bytes.Contains(header, []byte("--=_")) {
-			t.Skip("the boundary is not for the application to know")
+			return // the boundary is not for the application to know
 		}
 		parts := checkReport(t, &r)
 		if n := strings.Count(parts[1], "\nFinal-Recipient:"); n != 2 {
