@@ -93,9 +93,12 @@ func tellSalvage(ctx context.Context, events *event.Bus, r *sqlite.Salvage) {
 	if r == nil {
 		return
 	}
+	remedy := "check the disk; the damaged file is kept beside the queue, delete it when it is not needed"
+	if r.Aside == "" {
+		remedy = "see whether the held messages were sent meanwhile (postern queue list --state held); then release them, or drop them"
+	}
 	events.Emit(ctx, slog.LevelError, event.QueueSalvaged, slog.Int("saved", r.Saved), slog.Int("held", len(r.Held)), slog.Int("lost", len(r.Lost)),
-		slog.String("file", r.Aside), slog.Any("err", r.Why),
-		slog.String("remedy", "check the disk; the damaged file is kept beside the queue, delete it when it is not needed"))
+		slog.String("file", r.Aside), slog.Any("err", r.Why), slog.String("remedy", remedy))
 	tell := func(l sqlite.Loss, state, remedy string) {
 		events.Emit(ctx, slog.LevelError, event.QueueFailed, slog.String("queue_id", l.ID), slog.Int64("number", l.Number), slog.String("user", l.User),
 			slog.String("account", l.Account), slog.String("state", state), slog.Any("err", l.Err), slog.String("remedy", remedy))

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,7 +25,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 var chunkPool = sync.Pool{New: func() any { return new([chunkSize]byte) }}
 
-// Add keeps a message; see queue.Store. A small one is read to its end and written in one change. A large one is written
+// Add keeps a message; see queue.Store. A small one is read to its end and goes through the intake. A large one is written
 // piece by piece under an unfinished row, which the last change finishes, so that its slow sender holds back nobody.
 func (s *Store) Add(ctx context.Context, item queue.Item, m message.Message, body io.Reader) error {
 	docs, err := encodeDocuments(m)
@@ -39,7 +40,7 @@ func (s *Store) Add(ctx context.Context, item queue.Item, m message.Message, bod
 			err = a.writePart(ctx)
 		}
 		if err == nil && end {
-			err = a.writeLast(ctx)
+			err = s.finish(ctx, &a)
 		}
 		if err != nil {
 			return errors.Join(err, a.abort(ctx))
@@ -118,11 +119,15 @@ func (a *adding) release() {
 
 // writePart writes what was read under the unfinished row.
 func (a *adding) writePart(ctx context.Context) error {
+	r, err := a.record()
+	if err != nil {
+		return err
+	}
+	r.state, r.next = unfinished, sql.NullInt64{}
 	seq := a.seq
-	err := a.w.apply(ctx, len(a.chunks)*chunkSize, func(t *tx) (err error) {
-		seq = a.seq
-		if seq == 0 {
-			if seq, err = t.insert(a, unfinished); err != nil {
+	err = a.w.apply(ctx, len(a.chunks)*chunkSize, func(t *tx) (err error) {
+		if seq = a.seq; seq == 0 {
+			if seq, err = r.insert(t); err != nil {
 				return err
 			}
 		}
@@ -136,41 +141,59 @@ func (a *adding) writePart(ctx context.Context) error {
 	return nil
 }
 
-// writeLast makes the message the queue's.
+// finish makes the message the queue's. A small one goes through the intake.
+func (s *Store) finish(ctx context.Context, a *adding) error {
+	if a.seq == 0 && a.size <= maxRecord {
+		r, err := a.record()
+		if err != nil {
+			return err
+		}
+		r.data = a.chunks[0][:a.size]
+		ctx := context.WithoutCancel(ctx)
+		err = s.front.add(r, func(id string) (bool, error) { return s.known(ctx, id) }, func() error { return s.settle(ctx) })
+		if !errors.Is(err, errDirectly) {
+			return err
+		}
+	}
+	return a.writeLast(ctx)
+}
+
+// known reports whether the tables have the message.
+func (s *Store) known(ctx context.Context, id string) (there bool, err error) {
+	err = s.selectKnown.QueryRowContext(ctx, id).Scan(&there)
+	return there, err
+}
+
+// settle returns when all that was kept so far is in the tables, for who reads them beside the writer. Where the tables do
+// not take it, they are read as they are.
+func (s *Store) settle(ctx context.Context) error {
+	if s.front.n.Load() == 0 {
+		return nil
+	}
+	return s.writer.apply(ctx, 0, func(*tx) error { return nil })
+}
+
+// writeLast writes all that is not written yet.
 func (a *adding) writeLast(ctx context.Context) error {
+	r, err := a.record()
+	if err != nil {
+		return err
+	}
 	return a.w.apply(ctx, len(a.chunks)*chunkSize, func(t *tx) (err error) {
 		seq := a.seq
 		if seq == 0 {
-			seq, err = t.insert(a, string(a.item.State()))
+			seq, err = r.insert(t)
 		} else {
-			_, err = t.exec(t.finishMessage, string(a.item.State()), micro(a.item.Next()), a.size-a.header, a.sum, seq)
+			_, err = t.exec(t.finishMessage, r.state, r.next, r.body, r.sum, seq)
+		}
+		if err == nil {
+			err = r.insertRecipients(t, seq)
 		}
 		if err != nil {
 			return err
 		}
-		for n, r := range a.item.Recipients {
-			last, err := encodeLast(r.Last)
-			if err != nil {
-				return err
-			}
-			if _, err := t.exec(t.insertRecipient, seq, n, r.Address.String(), string(r.State), micro(r.Next), last); err != nil {
-				return err
-			}
-		}
 		return t.insertChunks(a, seq)
 	})
-}
-
-func (t *tx) insert(a *adding, state string) (seq int64, err error) {
-	next := micro(a.item.Next())
-	next.Valid = next.Valid && state != unfinished
-	r, err := t.exec(t.insertMessage, string(a.item.ID), a.item.Account, state, next, a.item.Accepted.UnixMicro(),
-		a.header, a.size-a.header, a.docs.session, a.docs.envelope, a.docs.plan,
-		a.user, a.item.Sender, a.item.Parked.Microseconds(), micro(a.item.Watch), a.sum)
-	if err != nil {
-		return 0, err
-	}
-	return r.LastInsertId()
 }
 
 func (t *tx) insertChunks(a *adding, seq int64) error {

@@ -12,6 +12,9 @@ import (
 // Backup writes a copy of the store, as it is at one moment, into a new file: whole, smaller where the store has free
 // pages, and without a WAL. Mail comes and goes meanwhile. marks are notes that the copy has and the store has not.
 func (s *Store) Backup(ctx context.Context, path string, marks map[string]string) (err error) {
+	if err := s.settle(ctx); err != nil {
+		return err
+	}
 	var own string
 	if err := s.read.QueryRowContext(ctx, "SELECT file FROM pragma_database_list WHERE name = 'main'").Scan(&own); err != nil {
 		return err
@@ -44,6 +47,10 @@ func (s *Store) Backup(ctx context.Context, path string, marks map[string]string
 		if err != nil {
 			return fmt.Errorf("mark the copy: %w", named(err))
 		}
+	}
+	// The copy has no intake, and must not take one for its own that it meets later.
+	if _, err := to.ExecContext(ctx, "DELETE FROM notes WHERE key = ?", intakeNote); err != nil {
+		return fmt.Errorf("mark the copy: %w", named(err))
 	}
 	var verdict string
 	if err := to.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&verdict); err != nil {

@@ -216,6 +216,7 @@ func TestHalfExchanged(t *testing.T) {
 		}
 		sizes[item.ID] = 500
 	}
+	settle(t, s)
 	damaged := filepath.Join(dir, "damaged.db")
 	copyStore(t, sound, damaged)
 	copyStore(t, sound+"-wal", damaged+"-wal")

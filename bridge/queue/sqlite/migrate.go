@@ -61,6 +61,7 @@ func migrate(ctx context.Context, conn *sql.Conn, path string) error {
 var steps = [version]func(context.Context, *sql.Tx) error{
 	func(ctx context.Context, tx *sql.Tx) error { _, err := tx.ExecContext(ctx, schema1); return err },
 	upgrade2,
+	func(ctx context.Context, tx *sql.Tx) error { _, err := tx.ExecContext(ctx, schema3); return err },
 }
 
 func newer(ctx context.Context, conn *sql.Conn, have int) error {

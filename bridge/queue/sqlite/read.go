@@ -120,6 +120,7 @@ func (s *Store) Update(ctx context.Context, id envelope.ID, change func(*queue.I
 // NextDue returns when the account's next message is due; see queue.Store.
 func (s *Store) NextDue(ctx context.Context, account string) (time.Time, error) {
 	var next sql.NullInt64
+	_ = s.settle(ctx)
 	err := s.selectNext.QueryRowContext(ctx, account).Scan(&next)
 	if err != nil || !next.Valid {
 		return time.Time{}, s.named(err)
@@ -131,6 +132,9 @@ func (s *Store) NextDue(ctx context.Context, account string) (time.Time, error) 
 func (s *Store) Open(ctx context.Context, id envelope.ID) (io.ReadCloser, error) {
 	var l loaded
 	var sum sql.NullInt64
+	if s.front.has(string(id)) {
+		_ = s.settle(ctx)
+	}
 	err := s.selectSizes.QueryRowContext(ctx, string(id)).Scan(&l.seq, &l.header, &l.body, &l.hasBody, &sum)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
@@ -196,6 +200,9 @@ func (r *chunkReader) Close() error { return nil }
 
 // Get returns one message; see queue.Store.
 func (s *Store) Get(ctx context.Context, id envelope.ID) (queue.Entry, error) {
+	if s.front.has(string(id)) {
+		_ = s.settle(ctx)
+	}
 	ls, err := s.load(ctx, "id = ?", []any{string(id)}, 1)
 	if err != nil {
 		return queue.Entry{}, err
@@ -217,6 +224,7 @@ func (s *Store) List(ctx context.Context, f queue.Filter) ([]queue.Entry, error)
 	if f.State != "" {
 		where, args = where+" AND state = ?", append(args, string(f.State))
 	}
+	_ = s.settle(ctx)
 	limit := f.Limit
 	if limit == 0 {
 		limit = -1
@@ -269,6 +277,7 @@ func (s *Store) load(ctx context.Context, where string, args []any, limit int) (
 
 // Counts returns how many messages there are; see queue.Store.
 func (s *Store) Counts(ctx context.Context) (counts []queue.Count, err error) {
+	_ = s.settle(ctx)
 	rows, err := s.read.QueryContext(ctx, "SELECT account, state, count(*) FROM messages WHERE state <> ? GROUP BY account, state ORDER BY account, state", unfinished)
 	if err != nil {
 		return nil, s.named(err)

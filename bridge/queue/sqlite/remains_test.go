@@ -26,6 +26,7 @@ func addMany(t testing.TB, s queue.Store, messages int) map[envelope.ID]int {
 		if err := s.Add(t.Context(), item, m, bytes.NewReader(bodyOf(item.ID, size))); err != nil {
 			t.Fatal(err)
 		}
+		settle(t, s) // so that each has a transaction of its own
 		sizes[item.ID] = size
 	}
 	return sizes

@@ -6,7 +6,7 @@ import (
 )
 
 // version is the schema's, kept in PRAGMA user_version.
-const version = 2
+const version = 3
 
 // schema1 is version 1. Times are microseconds since 1970 UTC.
 //
@@ -83,6 +83,9 @@ CREATE TABLE notes (
 	value TEXT NOT NULL
 ) WITHOUT ROWID, STRICT;
 `
+
+// schema3 changes no table: an older program knows nothing of the intake, and must not open a store that may have one.
+const schema3 = ""
 
 // unfinished is the state of a message whose body is not complete. It is no queue.State: nobody but this package sees it.
 const unfinished = "unfinished"

@@ -39,6 +39,14 @@ func open(t testing.TB, path string) *sqlite.Store {
 	return s
 }
 
+// settle has what waits in front of the tables moved into them.
+func settle(t testing.TB, s queue.Store) {
+	t.Helper()
+	if _, err := s.Counts(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // raw opens the file behind the store's back.
 func raw(t *testing.T, path string) *sql.DB {
 	t.Helper()
@@ -89,7 +97,7 @@ func TestFileIsTheOwnersAlone(t *testing.T) {
 func TestSchemaOfNewFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "queue.db")
 	open(t, path).Close()
-	for pragma, want := range map[string]int{"user_version": 2, "auto_vacuum": 2} {
+	for pragma, want := range map[string]int{"user_version": 3, "auto_vacuum": 2} {
 		var got int
 		if err := raw(t, path).QueryRow("PRAGMA " + pragma).Scan(&got); err != nil || got != want {
 			t.Errorf("%s = %d, %v; want %d", pragma, got, err, want)
@@ -101,13 +109,13 @@ func TestOpenRefuses(t *testing.T) {
 	dir := t.TempDir()
 	newer := filepath.Join(dir, "newer.db")
 	open(t, newer).Close()
-	tamper(t, newer, "PRAGMA user_version = 3")
+	tamper(t, newer, "PRAGMA user_version = 4")
 	for _, tc := range []struct {
 		name, path string
 		is         error
 		text       string
 	}{
-		{"a store that a newer program wrote", newer, queue.ErrNewer, "schema is 3"},
+		{"a store that a newer program wrote", newer, queue.ErrNewer, "schema is 4"},
 		{"a folder that is not there", filepath.Join(dir, "none", "queue.db"), os.ErrNotExist, "queue.db"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 // tx is the writer's side of the store: prepared statements on its one connection. Only the writer's goroutine uses it.
 type tx struct {
 	conn    *sql.Conn
+	front   *front
 	touched bool // the present change has written, or SQLite has refused it something
 
 	begin, commit, rollback                                           *sql.Stmt

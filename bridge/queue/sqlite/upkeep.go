@@ -48,6 +48,7 @@ func (s *Store) Find(ctx context.Context, sel queue.Selection) (ids []envelope.I
 	case queue.OfSender:
 		args = []any{sel.Account, sel.Sender, string(sel.After), sel.Limit}
 	}
+	_ = s.settle(ctx)
 	rows, err := s.read.QueryContext(ctx, finds[sel.Which], args...)
 	if err != nil {
 		return nil, s.named(err)
@@ -90,6 +91,7 @@ func (s *Store) FinishedSince(ctx context.Context, at time.Time) (map[string]int
 }
 
 func (s *Store) each(ctx context.Context, scan func(row) error, query string, args ...any) error {
+	_ = s.settle(ctx)
 	rows, err := s.read.QueryContext(ctx, query, args...)
 	if err != nil {
 		return s.named(err)
@@ -123,7 +125,7 @@ func (s *Store) Notes(ctx context.Context, prefix string) (map[string]string, er
 		err := r.Scan(&key, &value)
 		all[key] = value
 		return err
-	}, "SELECT key, value FROM notes WHERE substr(key, 1, length(?1)) = ?1", prefix)
+	}, "SELECT key, value FROM notes WHERE substr(key, 1, length(?1)) = ?1 AND key <> ?2", prefix, intakeNote)
 	return all, err
 }
 

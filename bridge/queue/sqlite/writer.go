@@ -26,6 +26,7 @@ type change struct {
 // transaction (group commit), so that the fsync is shared and nobody waits for a timer.
 type writer struct {
 	conn    *sql.Conn
+	front   *front
 	tx      tx
 	changes chan *change
 	chores  chan chore
@@ -35,8 +36,9 @@ type writer struct {
 	named   func(error) error
 }
 
-func newWriter(ctx context.Context, conn *sql.Conn, named func(error) error) (*writer, error) {
-	w := &writer{conn: conn, named: named, changes: make(chan *change, maxBatch), chores: make(chan chore), closing: make(chan struct{}), closed: make(chan struct{})}
+func newWriter(ctx context.Context, conn *sql.Conn, front *front, named func(error) error) (*writer, error) {
+	w := &writer{conn: conn, front: front, named: named, changes: make(chan *change, maxBatch), chores: make(chan chore), closing: make(chan struct{}), closed: make(chan struct{})}
+	w.tx.front = front
 	if err := w.tx.prepare(ctx, conn); err != nil {
 		return nil, err
 	}
@@ -105,6 +107,8 @@ func (w *writer) run() {
 			batch = w.gather(append(batch[:0], c))
 			w.commit(batch)
 			clear(batch)
+		case <-w.front.nudge:
+			w.commit(nil)
 		case c := <-w.chores:
 			c.done <- c.do(w.conn)
 		case <-w.closing:
@@ -115,6 +119,7 @@ func (w *writer) run() {
 				continue
 			default:
 			}
+			w.commit(nil) // what waits in front; if this fails the next Open does it
 			w.tx.close()
 			w.conn.Close()
 			return
@@ -156,11 +161,23 @@ func (w *writer) commit(batch []*change) {
 	}
 }
 
-// transact runs the batch between BEGIN and COMMIT. It is undone where err is not nil; spoilt says that a change did it.
-// A change that fails without having written anything only has its result.
+// transact runs the batch between BEGIN and COMMIT, after what waits in front of the tables. It is undone where err is not
+// nil; spoilt says that a change did it. A change that fails without having written anything only has its result.
 func (w *writer) transact(batch []*change, results []error) (spoilt bool, err error) {
+	frames, done := w.front.take()
+	if done == 0 && len(batch) == 0 {
+		return false, nil
+	}
 	if err := w.begin(); err != nil {
 		return false, fmt.Errorf("begin: %w", err)
+	}
+	if done > 0 {
+		if err := w.tx.move(frames, w.front.log.ID(), done); err != nil {
+			w.undo()
+			w.front.failed()
+			_ = w.named(err)                  // damage is noted
+			return w.transact(batch, results) // without them: front has nothing to move for a while
+		}
 	}
 	for i, c := range batch {
 		w.tx.touched = false
@@ -172,6 +189,9 @@ func (w *writer) transact(batch []*change, results []error) (spoilt bool, err er
 	if _, err := w.tx.commit.Exec(); err != nil {
 		w.undo()
 		return false, fmt.Errorf("commit: %w", err)
+	}
+	if done > 0 {
+		w.front.moved(frames, done)
 	}
 	return false, nil
 }

@@ -1,0 +1,297 @@
+// Package intake is a file that makes small records durable with one write and one sync, whoever reads them later: the
+// store writes each accepted message here, says that it is kept, and moves it into its tables in larger strokes. It knows
+// nothing of messages, and nothing of what became of a record: the store remembers the number of the last frame that it
+// does not need any more, in the same transaction that made it so.
+//
+// The file is a ring of blocks. A frame holds the records of all who came while the one before was synced; it begins at a
+// block, so that no write ever touches a sector of another frame:
+//
+//	| head: mark, log's ID, number, length, sum of the text, sum of the head | text: length, record, length, record ... | to the next block
+//
+// Numbers rise by one and are never used again. So a reader needs no other order than theirs: a frame below the number
+// that the store remembers is old, and one that is missing between others was lost. The ID is random and known to the
+// store alone, so that no message can contain what looks like a frame.
+//
+// Failure looks like this: after a write or a sync that failed nobody knows what the disk has, so the log takes nothing
+// more (ErrDead). A frame whose text was cut, by a power cut before anybody was told, is the last one.
+package intake
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"sync"
+)
+
+// Bounds. A frame must leave room for the ones that are written while its records are on their way into the tables.
+const (
+	block     = 4096      // octets; a disk writes no smaller piece in one go
+	firstSize = 256 << 10 // octets of a new file: it doubles up to MaxSize when there is no room
+	MaxSize   = 4 << 20   // octets of the file at most
+	MaxText   = 512 << 10 // octets of the records of one frame, with 4 for each
+	headSize  = 44
+)
+
+var (
+	mark       = [8]byte{'p', 'o', 's', 't', 'e', 'r', 'n', 1}
+	castagnoli = crc32.MakeTable(crc32.Castagnoli)
+)
+
+var (
+	// ErrNoRoom is wrapped where the frames that are still needed fill the file, or the disk is full. Nothing was written.
+	ErrNoRoom = errors.New("the intake has no room")
+
+	// ErrDead is wrapped by every error after which the log takes nothing more.
+	ErrDead = errors.New("the intake cannot be written")
+)
+
+// ID names a log.
+type ID [16]byte
+
+// NewID returns one that nobody can guess.
+func NewID() (id ID) {
+	rand.Read(id[:]) // never fails (crypto/rand)
+	return id
+}
+
+// String is 32 hexadecimal digits.
+func (id ID) String() string { return hex.EncodeToString(id[:]) }
+
+// ParseID reads what String wrote.
+func ParseID(text string) (id ID, err error) {
+	b, err := hex.DecodeString(text)
+	if err != nil || len(b) != len(id) {
+		return id, fmt.Errorf("%.40q is not the ID of an intake", text)
+	}
+	return ID(b), nil
+}
+
+// Log is the writer's side. Append is for one goroutine at a time; Release may be called beside it.
+type Log struct {
+	id   ID
+	path string
+	made func() error
+	seq  uint64 // of the newest frame
+	dead error
+	text []byte // of the frame that is written, to be used again
+
+	mu     sync.Mutex // guards what follows
+	file   *os.File   // nil before the first frame
+	blocks int64      // of the file
+	next   int64      // the block after the newest frame
+	live   []extent   // frames that are still needed, the oldest first
+}
+
+// extent is where a frame lies.
+type extent struct {
+	seq     uint64
+	from, n int64 // blocks
+}
+
+// New returns a log that writes into the file at path, from frame seq+1 on. What the file has so far must not be needed any
+// more. The file is made with the first frame; made must then make its name durable.
+func New(path string, id ID, seq uint64, made func() error) *Log {
+	return &Log{id: id, path: path, made: made, seq: seq}
+}
+
+// Append writes the records as one frame and syncs it; it returns the frame's number. With ErrNoRoom nothing was
+// written, and after a Release there may be room. After any other error the records may come back from Read, or not, under the number that it returns.
+func (l *Log) Append(records [][]byte) (seq uint64, err error) {
+	if l.dead != nil {
+		return l.seq, l.dead
+	}
+	l.encode(records)
+	from, err := l.place(int64(len(l.text)) / block)
+	if err != nil {
+		return l.seq, err
+	}
+	l.seq++
+	if _, err = l.file.WriteAt(l.text, from*block); err == nil {
+		err = syncData(l.file)
+	}
+	if err != nil {
+		l.dead = fmt.Errorf("%w: %w", ErrDead, err)
+		return l.seq, l.dead
+	}
+	return l.seq, nil
+}
+
+// encode makes the next frame's octets, up to the end of its last block.
+func (l *Log) encode(records [][]byte) {
+	t := append(l.text[:0], make([]byte, headSize)...)
+	for _, r := range records {
+		t = binary.BigEndian.AppendUint32(t, uint32(len(r)))
+		t = append(t, r...)
+	}
+	length := len(t) - headSize
+	head := append(t[:0], mark[:]...)
+	head = append(head, l.id[:]...)
+	head = binary.BigEndian.AppendUint64(head, l.seq+1)
+	head = binary.BigEndian.AppendUint32(head, uint32(length))
+	head = binary.BigEndian.AppendUint32(head, crc32.Checksum(t[headSize:], castagnoli))
+	binary.BigEndian.AppendUint32(head, crc32.Checksum(head, castagnoli))
+	if over := len(t) % block; over > 0 {
+		t = append(t, make([]byte, block-over)...)
+	}
+	l.text = t
+}
+
+// place finds n blocks for the next frame, and takes them.
+func (l *Log) place(n int64) (from int64, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.live) == 0 {
+		l.next = 0 // the fewest blocks in use: what lies in them is soon written over
+	}
+	for {
+		from, ok := l.find(n)
+		if ok {
+			l.next = from + n
+			l.live = append(l.live, extent{l.seq + 1, from, n})
+			return from, nil
+		}
+		if err := l.grow(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// find looks for n blocks in the file as it is.
+func (l *Log) find(n int64) (from int64, ok bool) {
+	if len(l.live) == 0 || l.next > l.live[0].from { // in use is one piece, or nothing
+		if l.next+n <= l.blocks {
+			return l.next, true
+		}
+		return 0, len(l.live) > 0 && n < l.live[0].from // not all of it: next would be where the oldest begins
+	}
+	return l.next, l.next+n < l.live[0].from
+}
+
+// grow makes the file longer, with octets that are on the disk: a frame must not need room that is gone by then.
+func (l *Log) grow() error {
+	if l.blocks*block >= MaxSize || len(l.live) > 0 && l.next <= l.live[0].from {
+		return ErrNoRoom
+	}
+	was, size := l.blocks*block, max(firstSize, 2*l.blocks*block)
+	err := l.extend(was, size)
+	if err == nil && was == 0 {
+		err = l.made()
+	}
+	if err != nil {
+		if l.file != nil {
+			err = errors.Join(err, l.file.Truncate(was)) // others may need what room there is
+		}
+		return fmt.Errorf("%w: %w", ErrNoRoom, err)
+	}
+	l.blocks = size / block
+	return nil
+}
+
+func (l *Log) extend(was, size int64) error {
+	if l.file == nil {
+		f, err := os.OpenFile(l.path, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600)
+		if err != nil {
+			return err
+		}
+		l.file = f
+	}
+	if _, err := l.file.WriteAt(make([]byte, size-was), was); err != nil {
+		return err
+	}
+	return l.file.Sync()
+}
+
+// Release says that the frames up to that number are not needed any more.
+func (l *Log) Release(seq uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for n < len(l.live) && l.live[n].seq <= seq {
+		n++
+	}
+	l.live = append(l.live[:0], l.live[n:]...)
+}
+
+// ID returns the log's.
+func (l *Log) ID() ID { return l.id }
+
+// Close gives the file back. Append must have returned.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file == nil {
+		return nil
+	}
+	f := l.file
+	l.file, l.dead = nil, fmt.Errorf("%w: it is closed", ErrDead)
+	return f.Close()
+}
+
+// Frame is what one write made durable.
+type Frame struct {
+	ID      ID
+	Seq     uint64
+	Records [][]byte // nil where the text is not what was written: cut, or damaged
+}
+
+// Read returns the frames that lie in the file, in the order of the blocks; none where there is no file. Old ones are
+// among them.
+func Read(path string) (frames []Frame, err error) {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, MaxSize))
+	if err != nil {
+		return nil, err
+	}
+	return Scan(text), nil
+}
+
+// Scan finds the frames in the text of a file.
+func Scan(text []byte) (frames []Frame) {
+	for at := 0; at+headSize <= len(text); at += block {
+		f, length, sum, ok := scanHead(text[at:])
+		if !ok {
+			continue
+		}
+		if rest := text[at+headSize:]; length <= len(rest) && crc32.Checksum(rest[:length], castagnoli) == sum {
+			f.Records = split(rest[:length:length])
+		}
+		frames = append(frames, f)
+	}
+	return frames
+}
+
+func scanHead(text []byte) (f Frame, length int, sum uint32, ok bool) {
+	head := text[:headSize]
+	if [8]byte(head) != mark || crc32.Checksum(head[:40], castagnoli) != binary.BigEndian.Uint32(head[40:]) {
+		return f, 0, 0, false
+	}
+	f = Frame{ID: ID(head[8:24]), Seq: binary.BigEndian.Uint64(head[24:])}
+	return f, int(binary.BigEndian.Uint32(head[32:])), binary.BigEndian.Uint32(head[36:]), true
+}
+
+// split returns the records of a text; nil where their lengths do not add up.
+func split(text []byte) (records [][]byte) {
+	for len(text) >= 4 {
+		n := binary.BigEndian.Uint32(text)
+		if text = text[4:]; int64(n) > int64(len(text)) {
+			return nil
+		}
+		records, text = append(records, text[:n:n]), text[n:]
+	}
+	if len(text) > 0 {
+		return nil
+	}
+	return records
+}
