@@ -36,7 +36,9 @@ var household = map[string][]string{
 	// So does the demo, beside a Microsoft 365 of our own.
 	"bridge/demo": {"bridge", "bridge/config", "bridge/sandbox", "bridge/users"},
 
-	"bridge/queue/sqlite": {"bridge/queue"},
+	// The store has a file in front of its tables.
+	"bridge/queue/sqlite": {"bridge/queue", "bridge/queue/intake"},
+	"bridge/queue/intake": {"-"},
 	"bridge/service":      {"packaging"},
 
 	// The key cabinet knows no mail.
