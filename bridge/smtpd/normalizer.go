@@ -65,12 +65,9 @@ func (n *normalizer) reset(o Options) {
 // take normalises in and returns how much of it is text, and whether the text ends there.
 func (n *normalizer) take(in []byte) (used int, done bool) {
 	for used < len(in) && !done {
-		if n.state == inLine {
-			if run := plainRun(in[used:]); run > 0 {
-				n.plain(in[used : used+run])
-				used += run
-				continue
-			}
+		if run := n.run(in[used:]); run > 0 {
+			used += run
+			continue
 		}
 		done = n.step(in[used])
 		used++
@@ -82,11 +79,29 @@ func (n *normalizer) take(in []byte) (used int, done bool) {
 	return used, done
 }
 
-// plainRun returns how many octets at the begin of b are neither CR, LF nor NUL.
+// run takes at once what step would take octet by octet: the rest of a line, as far as it is plain, with its CR LF. It
+// returns how many octets that were; a dot at the begin of a line is none of them.
+func (n *normalizer) run(in []byte) int {
+	if in[0] <= '\r' || n.state != inLine && (n.state != lineStart || in[0] == '.') {
+		return 0
+	}
+	run := plainRun(in)
+	n.state = inLine
+	n.plain(in[:run])
+	if bytes.HasPrefix(in[run:], []byte("\r\n")) {
+		n.endLine(crlf)
+		run += 2
+	}
+	return run
+}
+
+// plainRun returns how many octets at the begin of b are neither CR, LF nor NUL. It looks at a few of them only: in a text
+// that is full of LF the next CR may be far, and would be looked for from each line.
 func plainRun(b []byte) int {
-	for i, c := range b {
-		if c == '\n' || c == '\r' || c == 0 {
-			return i
+	b = b[:min(len(b), 128)]
+	for _, end := range [...]byte{'\n', '\r', 0} {
+		if i := bytes.IndexByte(b, end); i >= 0 {
+			b = b[:i]
 		}
 	}
 	return len(b)
@@ -279,7 +294,7 @@ func (n *normalizer) put(b ...byte) {
 		return
 	}
 	n.out = append(n.out, b...)
-	n.outMid = !bytes.HasSuffix(b, []byte{'\n'})
+	n.outMid = b[len(b)-1] != '\n'
 }
 
 // finish puts the end, which the library must see even where the rest was not put. A line that was cut short gets a blank:

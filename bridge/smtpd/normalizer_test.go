@@ -63,6 +63,8 @@ func FuzzNormalizer(f *testing.F) {
 	f.Add(".\r\n", uint8(1))
 	f.Add("..\r\n.\r\n", uint8(1))
 	f.Add(".\n\r\n.\r\n", uint8(2))
+	f.Add(strings.Repeat("x", 300)+"\r\n\tx\r\n.\nx\r\n.\r\n", uint8(255))
+	f.Add(strings.Repeat("x", 127)+"\nx\x00\r\n.\r\n", uint8(255))
 	f.Fuzz(func(t *testing.T, in string, piece uint8) {
 		if strings.Contains(in, "\x01") {
 			return // the reference's own mark
