@@ -48,3 +48,64 @@ func ReadRemains(file, log []byte) (messages, recipients, chunks int) {
 	}
 	return messages, recipients, chunks
 }
+
+// KeepWaiting lets no timer move what waits in front of the tables.
+func (s *Store) KeepWaiting() {
+	s.front.mu.Lock()
+	defer s.front.mu.Unlock()
+	s.front.timed = true
+}
+
+// TryAgain is what the timer does after a move that failed.
+func (s *Store) TryAgain() {
+	s.front.mu.Lock()
+	s.front.again = true
+	s.front.mu.Unlock()
+}
+
+// Waiting is how many messages wait in front of the tables.
+func (s *Store) Waiting() int { return int(s.front.n.Load()) }
+
+// LimitPages bounds the file to so many pages, as a full disk does; 0 is no bound.
+func (s *Store) LimitPages(ctx context.Context, pages int) error {
+	if pages == 0 {
+		pages = 1 << 30
+	}
+	return s.writer.alone(ctx, func(conn *sql.Conn) error {
+		_, err := conn.ExecContext(ctx, fmt.Sprintf("PRAGMA max_page_count = %d", pages))
+		return err
+	})
+}
+
+// Occupy keeps the writer from all else until the returned function is called.
+func (s *Store) Occupy(ctx context.Context) (leave func()) {
+	began, left := make(chan struct{}), make(chan struct{})
+	go s.writer.alone(ctx, func(*sql.Conn) error { close(began); <-left; return nil })
+	<-began
+	return func() { close(left) }
+}
+
+// Seen is what knows which IDs the tables cannot have.
+type Seen struct{ seen }
+
+// NewSeen returns one for tables in which no ID is above that.
+func NewSeen(above string) *Seen { return &Seen{seen{above, map[string]bool{}}} }
+
+// Add notes an ID.
+func (s *Seen) Add(id string) { s.add(id) }
+
+// Excludes reports whether the tables cannot have it.
+func (s *Seen) Excludes(id string) bool { return s.excludes(id) }
+
+// MaxSeen is how many IDs it remembers.
+const MaxSeen = maxSeen
+
+// DecodeEncode decodes a record and encodes it again.
+func DecodeEncode(text []byte) ([]byte, error) {
+	r, err := decodeRecord(text)
+	if err != nil {
+		return nil, err
+	}
+	r.encode()
+	return r.text, nil
+}
