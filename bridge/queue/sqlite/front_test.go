@@ -50,6 +50,9 @@ func checkThere(t *testing.T, path string, state queue.State, size int, ids ...e
 	for range 2 {
 		s := open(t, path)
 		defer s.Close()
+		if s.Salvaged() != nil {
+			t.Errorf("reported: %+v", s.Salvaged())
+		}
 		all, err := s.List(t.Context(), queue.Filter{})
 		if err != nil || len(all) != len(ids) {
 			t.Errorf("%d messages, %v; want %d", len(all), err, len(ids))
