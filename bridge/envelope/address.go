@@ -166,8 +166,35 @@ func checkLiteral(d string) error {
 // profile allows underscores and refuses empty and over-long labels; idna.Lookup does neither.
 var profile = idna.New(idna.MapForLookup(), idna.StrictDomainName(false), idna.Transitional(false), idna.VerifyDNSLength(true))
 
+// asciiDomain returns the IDNA form of a domain. Almost every one is in it already, which can be seen without the tables.
 func asciiDomain(d string) (string, error) {
+	if isPlain(d) {
+		return d, nil
+	}
 	return profile.ToASCII(d)
+}
+
+// isPlain reports whether a domain is of labels of lower-case letters, digits and single hyphens between them: no "xn--",
+// nothing to be mapped, and no length that the profile refuses.
+func isPlain(d string) bool {
+	label, last := 0, byte('.')
+	for i := range len(d) {
+		c := d[i]
+		switch {
+		case c >= 'a' && c <= 'z' || c >= '0' && c <= '9':
+		case (c == '-' || c == '.') && last != '-' && last != '.':
+		default:
+			return false
+		}
+		if label++; c == '.' {
+			label = 0
+		}
+		if label > 63 {
+			return false
+		}
+		last = c
+	}
+	return last != '-' && last != '.' && len(d) <= 253
 }
 
 // IsNull reports whether a is the null reverse-path "<>" (RFC 5321 section 4.5.5).

@@ -145,11 +145,72 @@ func TestAddressJSON(t *testing.T) {
 	}
 }
 
+// TestPlainDomains holds isPlain against the profile: all that it takes for plain is its own IDNA form. A few letters at
+// all places of short domains, and the lengths about the limits.
+func TestPlainDomains(t *testing.T) {
+	check := func(d string) bool {
+		plain := isPlain(d)
+		if ascii, err := profile.ToASCII(d); plain && (err != nil || ascii != d) {
+			t.Errorf("%q is plain, and its IDNA form is %q, %v", d, ascii, err)
+		}
+		return plain
+	}
+	const letters = "ax0n9z-._AZ @\xc3\xbc\x00"
+	plain := 0
+	for length, d := 1, make([]byte, 5); length <= len(d); length++ {
+		for n := range pow(len(letters), length) {
+			for i := range length {
+				d[i] = letters[n%len(letters)]
+				n /= len(letters)
+			}
+			if check(string(d[:length])) {
+				plain++
+			}
+		}
+	}
+	if plain < 10_000 {
+		t.Errorf("only %d domains were plain", plain)
+	}
+	long := func(n int) string { return strings.Repeat("a", n) }
+	for _, tc := range []struct {
+		name, domain string
+		plain        bool
+	}{
+		{"an ordinary name", "mail.example.test", true},
+		{"a label of 63", long(63) + ".test", true},
+		{"a label of 64", long(64) + ".test", false},
+		{"a last label of 64", "test." + long(64), false},
+		{"a name of 253", strings.Repeat(long(49)+".", 5) + "abc", true},
+		{"a name of 254", strings.Repeat(long(49)+".", 5) + "abcd", false},
+		{"an international label", "xn--bcher-kva.test", false},
+		{"an international label that is none", "xn--a.test", false},
+		{"hyphens at the third and fourth place", "ab--cd.test", false},
+		{"nothing", "", false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if got := check(tc.domain); got != tc.plain {
+				t.Errorf("isPlain(%q) = %v", tc.domain, got)
+			}
+		})
+	}
+}
+
+func pow(a, n int) int {
+	all := 1
+	for range n {
+		all *= a
+	}
+	return all
+}
+
 func FuzzParseAddress(f *testing.F) {
 	for _, s := range []string{"a@b", `"a b\""@b.test`, "a@[192.0.2.1]", "a@[IPv6:::1]", "j\u00fcrgen@b\u00fccher.test", "a@b\uff20c.test", "a@b\u3002test", "a..b@c", "@", `"`, "a@xn--a"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, in string) {
+		if ascii, err := profile.ToASCII(in); isPlain(in) && (err != nil || ascii != in) {
+			t.Fatalf("%q is plain, and its IDNA form is %q, %v", in, ascii, err)
+		}
 		a, err := ParseAddress(in)
 		if err != nil {
 			return
