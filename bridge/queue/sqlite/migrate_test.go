@@ -92,6 +92,33 @@ func TestUpgrade(t *testing.T) {
 	}
 }
 
+// TestUpgradeFrom2: version 2 had the same tables, and no intake.
+func TestUpgradeFrom2(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "queue.db")
+	s := open(t, path)
+	first := addBodies(t, s, 1, 500)
+	s.Close()
+	tamper(t, path, "DELETE FROM notes WHERE key = 'intake'")
+	tamper(t, path, "PRAGMA user_version = 2")
+	if err := os.Remove(path + ".intake"); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, path)
+	s.KeepWaiting()
+	ids := append(first, addBodies(t, s, 2, 500)...)
+	died := crash(t, path)
+	s.Close()
+	checkThere(t, died, queue.Queued, 500, ids...)
+	old := raw(t, path+".v2")
+	var version, rows int
+	if err := old.QueryRow("PRAGMA user_version").Scan(&version); err != nil || version != 2 {
+		t.Errorf("the copy is of version %d, %v", version, err)
+	}
+	if err := old.QueryRow("SELECT count(*) FROM messages").Scan(&rows); err != nil || rows != 1 {
+		t.Errorf("the copy has %d messages, %v", rows, err)
+	}
+}
+
 // TestUpgradeFails: nothing is changed where the copy cannot be written, and the next start does it.
 func TestUpgradeFails(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "queue.db")
