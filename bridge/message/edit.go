@@ -23,25 +23,48 @@ func Apply(header []byte, edits []Edit) ([]byte, error) {
 	}
 	for i, e := range edits {
 		if err := h.apply(e); err != nil {
-			return nil, fmt.Errorf("edit %d (%s %s): %w", i+1, e.Op, e.Name, err)
+			return nil, e.cannot(i, err)
 		}
 	}
 	return h.Bytes(), nil
 }
 
-func (h *Header) apply(e Edit) error {
+// Check returns the error that Apply would return of the edits; what the header is makes no difference.
+func Check(edits []Edit) error {
+	for i, e := range edits {
+		if _, err := e.field(); err != nil {
+			return e.cannot(i, err)
+		}
+	}
+	return nil
+}
+
+func (e Edit) cannot(i int, err error) error {
+	return fmt.Errorf("edit %d (%s %s): %w", i+1, e.Op, e.Name, err)
+}
+
+// field returns the field that the edit writes; Remove writes none.
+func (e Edit) field() (Field, error) {
 	if e.Name == "" || fieldNameLen([]byte(e.Name)) != len(e.Name) {
-		return errors.New("not a field name")
+		return Field{}, errors.New("not a field name")
 	}
-	if e.Op == Remove {
-		h.remove(e.Name)
-		return nil
+	switch e.Op {
+	case Remove:
+		return Field{}, nil
+	case Prepend, Add, Set:
+		return newField(e.Name, e.Value)
 	}
-	f, err := newField(e.Name, e.Value)
+	return Field{}, errors.New("unknown operation")
+}
+
+func (h *Header) apply(e Edit) error {
+	f, err := e.field()
 	if err != nil {
 		return err
 	}
 	switch e.Op {
+	case Remove:
+		h.remove(e.Name)
 	case Prepend:
 		h.Fields = slices.Insert(h.Fields, 0, f)
 	case Add:
@@ -53,8 +76,6 @@ func (h *Header) apply(e Edit) error {
 		}
 		h.remove(e.Name)
 		h.Fields = slices.Insert(h.Fields, at, f)
-	default:
-		return errors.New("unknown operation")
 	}
 	return nil
 }
@@ -79,7 +100,7 @@ func newField(name, value string) (Field, error) {
 // the value again. The first word stays on the first line, because some servers lose a Message-ID that begins on the
 // second.
 func fold(start, value string) ([]byte, error) {
-	out := []byte(start)
+	out := append(make([]byte, 0, len(start)+len(value)+16), start...) // few need more line breaks
 	line := len(start)
 	value = " " + value
 	for first := true; value != ""; first = false {

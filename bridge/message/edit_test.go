@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -111,8 +112,12 @@ func TestApplyRefuses(t *testing.T) {
 		{"a block with a lone CR", []byte("A: b\rC: d\r\n\r\n"), Edit{Set, "A", "c"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if got, err := Apply(tc.header, []Edit{tc.edit}); err == nil {
+			got, err := Apply(tc.header, []Edit{tc.edit})
+			if err == nil {
 				t.Errorf("Apply = %q, want an error", got)
+			}
+			if check := Check([]Edit{tc.edit}); check == nil && bytes.Equal(tc.header, good) || check != nil && check.Error() != err.Error() {
+				t.Errorf("Check says %v, and Apply %v", check, err)
 			}
 		})
 	}
@@ -145,6 +150,9 @@ func FuzzApply(f *testing.F) {
 		}
 		edit := Edit{[]Op{Set, Remove, Add, Prepend}[op%4], name, value}
 		once, err := Apply(header, []Edit{edit})
+		if check := Check([]Edit{edit}); fmt.Sprint(check) != fmt.Sprint(err) {
+			t.Fatalf("Check says %v, and Apply %v", check, err)
+		}
 		if err != nil {
 			return
 		}
