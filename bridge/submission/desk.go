@@ -137,7 +137,7 @@ func (s *submission) makePlan() error {
 		return err
 	}
 	m := &s.message
-	under, scenario, before, err := s.pick(s.user, newFacts(m.Session, s.header, s.domain, m.Envelope.Recipients, s.larger))
+	under, scenario, before, err := s.pick()
 	s.passed = before
 	if err != nil {
 		return err
@@ -171,7 +171,7 @@ func (s *submission) makePlan() error {
 	}
 	m.Plan.Edits = append(m.Plan.Edits, chosen.edits...)
 	// What cannot be written is refused now and not when it is to be relayed.
-	if _, err := message.Apply(m.Header, m.Plan.Edits); err != nil {
+	if err := message.Check(m.Plan.Edits); err != nil {
 		return &reply.Error{Code: 550, Enhanced: "5.6.0", Text: "the header cannot be rewritten", Err: err}
 	}
 	if scenario != nil {

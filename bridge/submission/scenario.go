@@ -203,18 +203,22 @@ func reason(key string, globs []glob, texts []string) string {
 type passed struct{ name, why string }
 
 // pick finds the scenario; nil where none holds, and the user is as he is. before are those that were passed over.
-func (d *Desk) pick(u *user, f facts) (under *user, s *scenario, before []passed, err error) {
-	for _, s := range d.scenarios {
-		why, err := s.match(f)
+func (s *submission) pick() (under *user, which *scenario, before []passed, err error) {
+	if len(s.scenarios) == 0 {
+		return s.user, nil, nil, nil
+	}
+	f := newFacts(s.message.Session, s.header, s.domain, s.message.Envelope.Recipients, s.larger)
+	for _, c := range s.scenarios {
+		why, err := c.match(f)
 		if err != nil {
 			return nil, nil, before, err
 		}
 		if why == "" {
-			return s.users[u.Name], s, before, nil
+			return c.users[s.user.Name], c, before, nil
 		}
-		before = append(before, passed{s.Name, why})
+		before = append(before, passed{c.Name, why})
 	}
-	return u, nil, before, nil
+	return s.user, nil, before, nil
 }
 
 // add puts what the scenario adds into the plan.
