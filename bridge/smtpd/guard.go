@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 
@@ -110,17 +111,15 @@ func (g *guard) next() ([]byte, error) {
 func (g *guard) Write(p []byte) (n int, err error) {
 	defer g.recover(nil)
 	g.fromLib = append(g.fromLib, p...)
-	for {
-		line, rest, ok := bytes.Cut(g.fromLib, []byte("\r\n"))
+	for rest := g.fromLib; ; {
+		line, after, ok := bytes.Cut(rest, []byte("\r\n"))
 		if !ok {
+			g.fromLib = append(g.fromLib[:0], rest...)
 			return len(p), nil
 		}
-		last := len(line) < 4 || line[3] != '-'
-		var code int
-		if len(line) >= 3 {
-			fmt.Sscanf(string(line[:3]), "%d", &code)
-		}
-		if g.fromLib = rest; last {
+		rest = after
+		if len(line) < 4 || line[3] != '-' {
+			code, _ := strconv.Atoi(string(line[:min(len(line), 3)]))
 			g.replied(code)
 		}
 	}
