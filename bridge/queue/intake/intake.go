@@ -10,7 +10,9 @@
 //
 // Numbers rise by one and are never used again. So a reader needs no other order than theirs: a frame below the number
 // that the store remembers is old, and one that is missing between others was lost. The ID is random and known to the
-// store alone, so that no message can contain what looks like a frame.
+// store alone, so that no message can contain what looks like a frame. Should somebody know it from a copy of the store:
+// the reader passes over all the blocks of a frame whose head is whole. No newer frame begins among them, for the ring is
+// written from its first block on each time round, and so an older head was written over before the blocks behind it.
 //
 // Failure looks like this: after a write or a sync that failed nobody knows what the disk has, so the log takes nothing
 // more (ErrDead). A frame whose text was cut, by a power cut before anybody was told, is the last one.
@@ -100,7 +102,8 @@ func New(path string, id ID, seq uint64, made func() error) *Log {
 }
 
 // Append writes the records as one frame and syncs it; it returns the frame's number. With ErrNoRoom nothing was
-// written, and after a Release there may be room. After any other error the records may come back from Read, or not, under the number that it returns.
+// written, and after a Release there may be room. After any other error the records may come back from Read, or not,
+// under the number that it returns.
 func (l *Log) Append(records [][]byte) (seq uint64, err error) {
 	if l.dead != nil {
 		return l.seq, l.dead
@@ -224,11 +227,11 @@ func (l *Log) ID() ID { return l.id }
 func (l *Log) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.file == nil {
-		return nil
-	}
 	f := l.file
 	l.file, l.dead = nil, fmt.Errorf("%w: it is closed", ErrDead)
+	if f == nil {
+		return nil
+	}
 	return f.Close()
 }
 
@@ -259,30 +262,32 @@ func Read(path string) (frames []Frame, err error) {
 
 // Scan finds the frames in the text of a file.
 func Scan(text []byte) (frames []Frame) {
-	for at := 0; at+headSize <= len(text); at += block {
-		f, length, sum, ok := scanHead(text[at:])
-		if !ok {
-			continue
+	for len(text) >= headSize {
+		f, length, sum, ok := scanHead(text)
+		if ok {
+			if rest := text[headSize:]; length <= int64(len(rest)) && crc32.Checksum(rest[:length], castagnoli) == sum {
+				f.Records = split(rest[:length:length])
+			}
+			frames = append(frames, f)
 		}
-		if rest := text[at+headSize:]; length <= len(rest) && crc32.Checksum(rest[:length], castagnoli) == sum {
-			f.Records = split(rest[:length:length])
-		}
-		frames = append(frames, f)
+		text = text[min((headSize+length+block-1)/block*block, int64(len(text))):]
 	}
 	return frames
 }
 
-func scanHead(text []byte) (f Frame, length int, sum uint32, ok bool) {
+// scanHead reads a head; where there is none, ok is false and length 0.
+func scanHead(text []byte) (f Frame, length int64, sum uint32, ok bool) {
 	head := text[:headSize]
 	if [8]byte(head) != mark || crc32.Checksum(head[:40], castagnoli) != binary.BigEndian.Uint32(head[40:]) {
 		return f, 0, 0, false
 	}
 	f = Frame{ID: ID(head[8:24]), Seq: binary.BigEndian.Uint64(head[24:])}
-	return f, int(binary.BigEndian.Uint32(head[32:])), binary.BigEndian.Uint32(head[36:]), true
+	return f, int64(binary.BigEndian.Uint32(head[32:])), binary.BigEndian.Uint32(head[36:]), true
 }
 
 // split returns the records of a text; nil where their lengths do not add up.
-func split(text []byte) (records [][]byte) {
+func split(text []byte) [][]byte {
+	records := [][]byte{}
 	for len(text) >= 4 {
 		n := binary.BigEndian.Uint32(text)
 		if text = text[4:]; int64(n) > int64(len(text)) {
