@@ -24,6 +24,7 @@ func (q *Queue) room(ctx context.Context, m message.Message) (*coming, error) {
 		return nil, &reply.Error{Code: 452, Enhanced: "4.3.1", Text: "insufficient system storage; try again later",
 			Err: fmt.Errorf("queue %s: %w", m.ID, err)}
 	}
+	q.space.took(len(m.Header))
 	c, err := q.usage.enter(ctx, m.Session.User, int64(len(m.Header)))
 	switch {
 	case err == nil:
@@ -45,16 +46,47 @@ type space struct {
 	least  int64
 	free   func() (int64, error) // nil: nobody knows
 	events *event.Bus
+	clock  func() time.Time
 
-	mu    sync.Mutex // guards short
-	short bool
+	mu     sync.Mutex // guards what follows
+	short  bool
+	looked time.Time
+	came   int // octets since then
 }
 
-// enough returns an error that wraps ErrFull where the disk has too little room. The change is told once.
+// A look at the disk serves the messages that begin after it too, for so long and for so many octets: unseen they take no
+// more room than one body takes between two looks, and other programs no more than they can write within a moment. least
+// must have room for that anyway. While it is short each message looks, so that mail is taken again once there is room.
+const (
+	lookAge   = 100 * time.Millisecond
+	lookEvery = 256 << 10
+)
+
+// enough returns an error that wraps ErrFull where the disk has too little room, as far as the last look tells.
 func (s *space) enough(ctx context.Context) error {
+	s.mu.Lock()
+	age := s.clock().Sub(s.looked)
+	serves := !s.short && s.came < lookEvery && age >= 0 && age < lookAge
+	s.mu.Unlock()
+	if serves {
+		return nil
+	}
+	return s.look(ctx)
+}
+
+// took counts octets that came in.
+func (s *space) took(octets int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.came += octets
+}
+
+// look looks at the disk, and is otherwise as enough. The change is told once.
+func (s *space) look(ctx context.Context) error {
 	if s.least == 0 || s.free == nil {
 		return nil
 	}
+	now := s.clock()
 	free, err := s.free()
 	if err != nil {
 		return nil // the store itself will say what it cannot write
@@ -62,7 +94,7 @@ func (s *space) enough(ctx context.Context) error {
 	short := free < s.least
 	s.mu.Lock()
 	changed := short != s.short
-	s.short = short
+	s.short, s.looked, s.came = short, now, 0
 	s.mu.Unlock()
 	if changed && short {
 		s.events.Emit(ctx, slog.LevelError, event.DiskShort, slog.Int64("free", free), slog.Int64("least", s.least),

@@ -140,6 +140,9 @@ type Queue struct {
 
 // New returns a queue that takes messages, and relays them while Run runs.
 func New(o Options) *Queue {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	q := &Queue{
 		store: o.Store, relayer: o.Relayer, reporter: o.Reporter, ended: o.Ended, stopGrace: o.StopGrace, events: o.Events, clock: o.Now,
 		jitter:      o.Jitter,
@@ -150,14 +153,11 @@ func New(o Options) *Queue {
 		keepHistory: orDefault(o.KeepHistory, 30*24*time.Hour),
 		keepFailed:  orDefault(o.KeepFailed, 14*24*time.Hour),
 		lease:       rand.Text(),
-		space:       space{least: o.MinFree, free: o.Free, events: o.Events},
+		space:       space{least: o.MinFree, free: o.Free, events: o.Events, clock: o.Now},
 		owes:        make(chan struct{}, 1),
 	}
 	q.parks = parks{q: q, of: make(map[string]*park)}
 	q.usage = usage{q: q, most: o.MaxQueued, coming: make(map[string]Usage)}
-	if q.clock == nil {
-		q.clock = time.Now
-	}
 	if q.jitter == nil {
 		q.jitter = func(wait time.Duration) time.Duration { return mathrand.N(wait/10 + 1) }
 	}
@@ -197,7 +197,11 @@ func (q *Queue) Enqueue(ctx context.Context, m message.Message, body io.Reader) 
 		return err
 	}
 	defer place.end(false)
-	read := &watchedReader{r: body, more: place.more, full: func() error { return q.space.enough(ctx) }}
+	more := func(octets int) error {
+		q.space.took(octets)
+		return place.more(octets)
+	}
+	read := &watchedReader{r: body, more: more, full: func() error { return q.space.look(ctx) }}
 	err = q.store.Add(ctx, q.item(m), m, read)
 	switch {
 	case err == nil:
@@ -256,11 +260,8 @@ type watchedReader struct {
 	checked int   // octets since the disk was looked at
 }
 
-// checkEvery is how many octets of a body come in between two looks at the disk.
-const checkEvery = 256 << 10
-
 func (w *watchedReader) Read(p []byte) (int, error) {
-	if w.checked >= checkEvery {
+	if w.checked >= lookEvery {
 		w.checked = 0
 		if err := w.full(); err != nil {
 			return 0, err

@@ -311,6 +311,49 @@ func TestLimits(t *testing.T) {
 	})
 }
 
+// TestLooksAtTheDisk: one look serves several messages, but not for long, not for many octets, and not while room is short.
+func TestLooksAtTheDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		looks, free := 0, int64(5000)
+		w := newWorld(t, queue.Options{MinFree: 1000, Free: func() (int64, error) {
+			looks++
+			return free, nil
+		}})
+		w.setGate("erp", closedFor("pause"))
+		enqueue := func(messages, octets, want int, what string, ok bool) {
+			t.Helper()
+			looks = 0
+			for range messages {
+				_, m := queuetest.NewMessage("erp", time.Now())
+				var pieces []io.Reader // as a client sends them, whatever the store could read at once
+				for n := octets; n > 0; n -= 10 << 10 {
+					pieces = append(pieces, strings.NewReader(strings.Repeat("x", min(n, 10<<10))))
+				}
+				if err := w.Enqueue(t.Context(), m, io.MultiReader(pieces...)); (err == nil) != ok {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
+			if looks != want {
+				t.Errorf("%s: %d looks, want %d", what, looks, want)
+			}
+		}
+		enqueue(10, 10, 1, "small ones at once", true)
+		w.pass(99 * time.Millisecond)
+		enqueue(1, 10, 0, "one a little later", true)
+		w.pass(time.Millisecond)
+		enqueue(1, 10, 1, "one after a tenth of a second", true)
+		w.pass(time.Second)
+		enqueue(60, 10<<10, 3, "600 KB in small ones", true)
+		w.pass(time.Second)
+		enqueue(1, 1000<<10, 4, "a large one: before it, and in its midst", true)
+		free = 100
+		w.pass(time.Second)
+		enqueue(3, 10, 3, "short of room", false)
+		free = 5000
+		enqueue(3, 10, 1, "with room again", true)
+	})
+}
+
 // TestShareOfOctets: a user's mail is refused once so much of it waits, also while it comes in, and taken again when some
 // has left; one message alone is always taken.
 func TestShareOfOctets(t *testing.T) {
