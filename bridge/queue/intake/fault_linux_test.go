@@ -4,9 +4,8 @@ import (
 	"errors"
 	"os"
 	"slices"
+	"syscall"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	"postern/bridge/queue/intake"
 )
@@ -15,16 +14,16 @@ import (
 // the limit away.
 func limitFiles(t *testing.T, size uint64) (lift func()) {
 	t.Helper()
-	var was unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &was); err != nil {
+	var was syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &was); err != nil {
 		t.Fatal(err)
 	}
-	set := func(l unix.Rlimit) {
-		if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &l); err != nil {
+	set := func(l syscall.Rlimit) {
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &l); err != nil {
 			t.Fatal(err)
 		}
 	}
-	set(unix.Rlimit{Cur: size, Max: was.Max})
+	set(syscall.Rlimit{Cur: size, Max: was.Max})
 	t.Cleanup(func() { set(was) })
 	return func() { set(was) }
 }
@@ -40,6 +39,11 @@ func TestFullDisk(t *testing.T) {
 		}
 		lift()
 		mustAppend(t, l, 1, []byte("one"))
+	})
+	t.Run("there is none when it is synced", func(t *testing.T) {
+		l := openLog(t, os.DevNull, 0) // which takes what is written, and cannot be synced
+		noRoom(t, l, 0, []byte("early"))
+		noRoom(t, l, 0, []byte("early"))
 	})
 	t.Run("there is no room for a longer one", func(t *testing.T) {
 		l, path := newLog(t, 0)
@@ -69,7 +73,7 @@ func TestFailedWrite(t *testing.T) {
 	l, path := newLog(t, 0)
 	mustAppend(t, l, 1, []byte("one"))
 	lift := limitFiles(t, block)
-	if seq, err := l.Append([][]byte{[]byte("two")}); seq != 2 || !errors.Is(err, intake.ErrDead) || !errors.Is(err, unix.EFBIG) {
+	if seq, err := l.Append([][]byte{[]byte("two")}); seq != 2 || !errors.Is(err, intake.ErrDead) || !errors.Is(err, syscall.EFBIG) {
 		t.Fatalf("Append = %d, %v; want 2, %v with the cause", seq, err, intake.ErrDead)
 	}
 	lift()
@@ -91,7 +95,7 @@ func TestFailedSync(t *testing.T) {
 	}
 	defer null.Close()
 	file := l.Exchange(null)
-	if seq, err := l.Append([][]byte{[]byte("two")}); seq != 2 || !errors.Is(err, intake.ErrDead) || !errors.Is(err, unix.EINVAL) {
+	if seq, err := l.Append([][]byte{[]byte("two")}); seq != 2 || !errors.Is(err, intake.ErrDead) || !errors.Is(err, syscall.EINVAL) {
 		t.Fatalf("Append = %d, %v; want 2, %v with the cause", seq, err, intake.ErrDead)
 	}
 	l.Exchange(file)

@@ -89,10 +89,10 @@ type Log struct {
 	live   []extent   // frames that are still needed, the oldest first
 }
 
-// extent is where a frame lies.
+// extent is where a frame lies: up to where the next one begins.
 type extent struct {
-	seq     uint64
-	from, n int64 // blocks
+	seq  uint64
+	from int64 // block
 }
 
 // New returns a log that writes into the file at path, from frame seq+1 on. What the file has so far must not be needed any
@@ -155,7 +155,7 @@ func (l *Log) place(n int64) (from int64, err error) {
 		from, ok := l.find(n)
 		if ok {
 			l.next = from + n
-			l.live = append(l.live, extent{l.seq + 1, from, n})
+			l.live = append(l.live, extent{l.seq + 1, from})
 			return from, nil
 		}
 		if err := l.grow(); err != nil {

@@ -208,26 +208,66 @@ func TestRing(t *testing.T) {
 	}
 }
 
+// TestGapThatIsTooSmall: the second time round the oldest frame that is needed is not written over, and a longer file would not
+// help: the frames would not follow one another in it.
+func TestGapThatIsTooSmall(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		n    int
+		want error
+	}{
+		{"a frame that leaves a block has room", 9, nil},
+		{"one block too many has none", 11, intake.ErrNoRoom},
+		{"nor has a frame of more than the file", 70, intake.ErrNoRoom},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			l, path := newLog(t, 0)
+			written := map[uint64][][]byte{}
+			for i, n := range []int{20, 40, 10} { // the last one lies at the begin, with ten blocks behind it
+				seq := uint64(i + 1)
+				written[seq] = [][]byte{filling(n, byte(seq))}
+				mustAppend(t, l, seq, written[seq]...)
+				if seq == 2 {
+					l.Release(1)
+				}
+			}
+			seq, err := l.Append([][]byte{filling(tc.n, 4)})
+			if !errors.Is(err, tc.want) {
+				t.Fatalf("Append = %d, %v; want %v", seq, err, tc.want)
+			}
+			written[4] = [][]byte{filling(tc.n, 4)}
+			checkFrames(t, "after it", mustRead(t, path), written, 1, seq)
+			if size := len(mustReadFile(t, path)); size != 64*block {
+				t.Errorf("the file has %d blocks; want 64", size/block)
+			}
+		})
+	}
+}
+
 // TestNumbersGoOn: another process writes on from the number that the store remembers, into an empty file.
 func TestNumbersGoOn(t *testing.T) {
 	first, path := newLog(t, 0)
-	mustAppend(t, first, 1, []byte("one"))
-	mustAppend(t, first, 2, []byte("two"))
+	mustAppend(t, first, 1, filling(60, 1))
+	mustAppend(t, first, 2, filling(60, 2))
+	mustAppend(t, first, 3, filling(5, 3))
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	second := openLog(t, path, 2)
-	if got := seqs(mustRead(t, path)); !slices.Equal(got, []uint64{1, 2}) {
-		t.Fatalf("frames %d lie in the file before another is written; want 1 and 2", got)
+	second := openLog(t, path, 3)
+	if got := seqs(mustRead(t, path)); !slices.Equal(got, []uint64{1, 2, 3}) {
+		t.Fatalf("frames %d lie in the file before another is written; want 1, 2 and 3", got)
 	}
-	mustAppend(t, second, 3, []byte("three"))
-	if got := seqs(mustRead(t, path)); !slices.Equal(got, []uint64{3}) {
-		t.Errorf("frames %d lie in the file; want 3 alone", got)
-	}
-	second.Release(2) // of the first process: none of them is here
 	mustAppend(t, second, 4, []byte("four"))
-	if got := seqs(mustRead(t, path)); !slices.Equal(got, []uint64{3, 4}) {
-		t.Errorf("frames %d lie in the file; want 3 and 4", got)
+	if got := seqs(mustRead(t, path)); !slices.Equal(got, []uint64{4}) {
+		t.Errorf("frames %d lie in the file; want 4 alone", got)
+	}
+	if size := len(mustReadFile(t, path)); size != 64*block {
+		t.Errorf("the file has %d blocks; want 64", size/block)
+	}
+	second.Release(3) // of the first process: none of them is here
+	mustAppend(t, second, 5, []byte("five"))
+	if got := seqs(mustRead(t, path)); !slices.Equal(got, []uint64{4, 5}) {
+		t.Errorf("frames %d lie in the file; want 4 and 5", got)
 	}
 }
 
@@ -236,7 +276,7 @@ func TestNumbersGoOn(t *testing.T) {
 func TestRecordThatLooksLikeAFrame(t *testing.T) {
 	l, path := newLog(t, 8)
 	mustAppend(t, l, 9, []byte("forged"))
-	forged := mustReadFile(t, path)[:block]
+	forged := mustReadFile(t, path)[:head+4+len("forged")]
 	l.Release(9)
 	sent := append(make([]byte, block-head-4), forged...)
 	mustAppend(t, l, 10, sent)
