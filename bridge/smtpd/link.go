@@ -108,9 +108,19 @@ func (l *link) await(most time.Duration) bool {
 		// A client that says NOOP for ever is idle too.
 		l.until = now.Add(min(l.o.CommandTimeout, l.useful.Add(l.o.SessionTimeout).Sub(now)))
 	}
-	// For writing too: crypto/tls answers a KeyUpdate from inside Read, when the deadline of flush may be long past.
-	l.raw.SetDeadline(now.Add(min(most, l.until.Sub(now))))
+	l.listenUntil(now.Add(min(most, l.until.Sub(now))))
 	return true
+}
+
+// listenUntil sets the deadline of what the client is to send. Under TLS it is for writing too: crypto/tls answers a
+// KeyUpdate from inside Read, when the deadline of flush may be long past. Without, that one is left alone: to be brought
+// forward again by each flush costs the runtime more than to be put off.
+func (l *link) listenUntil(t time.Time) {
+	if l.secure {
+		l.raw.SetDeadline(t)
+	} else {
+		l.raw.SetReadDeadline(t)
+	}
 }
 
 func (l *link) awake() (stopping bool) {
@@ -233,7 +243,7 @@ func (l *link) fill(waited *time.Duration, received int64) ([]byte, error) {
 	if l.in.Buffered() == 0 {
 		left := min(l.o.DataGrace+time.Duration(received/l.o.MinDataRate)*time.Second, l.o.MessageTimeout) - *waited
 		start := time.Now()
-		l.raw.SetDeadline(start.Add(min(l.o.DataTimeout, left))) // for writing too, as in await
+		l.listenUntil(start.Add(min(l.o.DataTimeout, left)))
 		_, err := l.in.Peek(1)
 		*waited += time.Since(start)
 		switch {
