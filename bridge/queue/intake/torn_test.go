@@ -51,9 +51,13 @@ func TestTornWrites(t *testing.T) {
 				t.Fatalf("the last frame begins at block %d; the test wants it at %d", at, tc.at)
 			}
 			tears := tornWrites(before, after)
-			whole := 0
+			whole, text := 0, make([]byte, len(after))
 			for _, tear := range tears {
-				frames := intake.Scan(tear.text())
+				copy(text, after)
+				for _, m := range tear.missing {
+					copy(text[m[0]:m[1]], before[m[0]:m[1]])
+				}
+				frames := intake.Scan(text)
 				checkFrames(t, tear.name, frames, written, released, last-1)
 				if slices.ContainsFunc(frames, func(f intake.Frame) bool { return f.Seq == last && f.Records != nil }) {
 					whole++
@@ -74,19 +78,10 @@ func firstChange(before, after []byte) int {
 	return at / block
 }
 
-// tear is a file of which a write has reached the disk in part.
+// tear is a write that has reached the disk in part.
 type tear struct {
-	name          string
-	before, after []byte
-	missing       [][2]int // octets from and to
-}
-
-func (w tear) text() []byte {
-	text := slices.Clone(w.after)
-	for _, m := range w.missing {
-		copy(text[m[0]:m[1]], w.before[m[0]:m[1]])
-	}
-	return text
+	name    string
+	missing [][2]int // octets from and to
 }
 
 // tornWrites returns what a power cut may make of the write that made after of before: each subset of its blocks where they are
@@ -99,7 +94,7 @@ func tornWrites(before, after []byte) (all []tear) {
 		}
 	}
 	add := func(name string, missing [][2]int) {
-		all = append(all, tear{name, before, after, missing})
+		all = append(all, tear{name, missing})
 	}
 	n := len(blocks)
 	if n <= 9 {
