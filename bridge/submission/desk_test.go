@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -303,6 +304,41 @@ func TestSessionThatEndsWithinTheBodyQueuesNothing(t *testing.T) {
 	if len(q.messages) != 0 || !errors.Is(err, context.Canceled) {
 		t.Errorf("queued %d, %v", len(q.messages), err)
 	}
+}
+
+// TestEachMessageHasItsOwnBody: messages are read by readers that others have used, and of some nobody has read the end.
+func TestEachMessageHasItsOwnBody(t *testing.T) {
+	var q enqueuerFunc = func(_ context.Context, m message.Message, body io.Reader) error {
+		text := make([]byte, 600)
+		if m.Plan.MessageID == "<0@c.test>" {
+			_, err := io.ReadFull(body, text)
+			return errors.Join(err, errors.New("the disk is gone"))
+		}
+		all, err := io.ReadAll(body)
+		if n := strings.TrimSuffix(m.Plan.MessageID, "@c.test>")[1:]; err != nil || string(all) != strings.Repeat(n+"\r\n", 1000) {
+			t.Errorf("message %s has the body %.40q, %v", m.Plan.MessageID, all, err)
+		}
+		return err
+	}
+	d := newDesk(t, q, User{})
+	var clients sync.WaitGroup
+	for range 4 {
+		clients.Go(func() {
+			for n := range 40 {
+				text := fmt.Sprintf("From: erp@c.test\r\nMessage-ID: <%d@c.test>\r\n\r\n", n%4) + strings.Repeat(fmt.Sprint(n%4)+"\r\n", 1000)
+				if _, err := d.Submit(t.Context(), session, envelopeTo(t, "a@d.test"), strings.NewReader(text)); (err == nil) != (n%4 > 0) {
+					t.Errorf("message %d: %v", n, err)
+				}
+			}
+		})
+	}
+	clients.Wait()
+}
+
+type enqueuerFunc func(ctx context.Context, m message.Message, body io.Reader) error
+
+func (f enqueuerFunc) Enqueue(ctx context.Context, m message.Message, body io.Reader) error {
+	return f(ctx, m, body)
 }
 
 type readerFunc func(p []byte) (int, error)
