@@ -30,7 +30,7 @@ func ParseHeader(block []byte) (Header, error) {
 	if hasLoneControl(text) {
 		return Header{}, ErrHeaderControl
 	}
-	var h Header
+	h := Header{Fields: make([]Field, 0, min(bytes.Count(text, []byte("\n")), 32))} // few headers have more
 	for line, start := 1, 0; start < len(text); line++ {
 		end := start + bytes.IndexByte(text[start:], '\n') + 1
 		switch kind := lineKind(text[start:end]); {

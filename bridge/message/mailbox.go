@@ -26,7 +26,7 @@ type mailboxParser struct {
 
 // parseMailbox parses one element of a list; ok is false for one of blanks and comments alone.
 func parseMailbox(raw []byte) (e Entry, ok bool) {
-	p := mailboxParser{raw: raw}
+	p := mailboxParser{raw: raw, lexemes: make([]lexeme, 0, 8)} // a name and an address have no more
 	p.entry.Plain = true
 	err := p.lex()
 	if err == nil && len(p.lexemes) == 0 {

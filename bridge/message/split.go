@@ -19,6 +19,10 @@ var (
 // peekSize is how much of a line must show that it is a header field; a longer field name does not exist.
 const peekSize = 4096
 
+// NewReader returns a reader that SplitHeader reads as it is; it puts one around any other. It can be used for one message
+// after the other (Reset).
+func NewReader(r io.Reader) *bufio.Reader { return bufio.NewReaderSize(r, peekSize) }
+
 // SplitHeader reads the header block of the message r and returns it with body, which yields the rest untouched. The
 // block has CRLF lines and ends in the blank line, so ParseHeader always takes it. A limit of 0 is HeaderLimit.
 //
@@ -33,7 +37,7 @@ func SplitHeader(r io.Reader, limit int) (header []byte, body io.Reader, err err
 	if limit <= 0 {
 		limit = HeaderLimit
 	}
-	br := bufio.NewReaderSize(r, peekSize)
+	br := NewReader(r)
 	for first := true; ; first = false {
 		line, err := br.ReadSlice('\n')
 		if err != nil && !errors.Is(err, bufio.ErrBufferFull) && !errors.Is(err, io.EOF) {

@@ -6,10 +6,12 @@
 package submission
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
 
 	"postern/bridge/envelope"
@@ -30,6 +32,7 @@ type Desk struct {
 
 	scenarios []*scenario
 	limits    map[string]int64 // the largest message that any of a user's scenarios takes; 0 is no limit
+	readers   sync.Pool        // of *bufio.Reader: a new one for each message would be a third of all that it allocates
 	pacer     *Pacer
 	spoolDir  string
 }
@@ -63,6 +66,7 @@ type submission struct {
 	message message.Message
 	header  message.Header // the one parse of message.Header
 	size    *meter
+	reader  *bufio.Reader // of size, for the header and then for the body; one of Desk.readers
 	body    *spool
 	passed  []passed // scenarios that did not hold
 	leftOut bool     // what a scenario adds, from a message that is signed or encrypted
@@ -74,7 +78,7 @@ func (s *submission) take(ctx context.Context, data io.Reader) error {
 		return err
 	}
 	// A file that cannot be removed is no reason to refuse what is queued; the hall clears the folder at the next start.
-	defer func() { _ = s.body.close() }()
+	defer func() { _ = s.close() }()
 	at := s.message.Accepted
 	user, perMinute := s.user.Name, s.user.RatePerMinute
 	if leaves := s.pacer.reserve(user, perMinute, at); leaves.After(at) {
@@ -95,7 +99,7 @@ func (s *submission) take(ctx context.Context, data io.Reader) error {
 	return err
 }
 
-// settle decides everything about the message, and leaves its body to be read. After nil body must be closed.
+// settle decides everything about the message, and leaves its body to be read. After nil s must be closed.
 func (s *submission) settle(ctx context.Context, data io.Reader) error {
 	s.user = s.users[s.message.Session.User]
 	if s.user == nil { // the file was changed while the session was open
@@ -111,14 +115,23 @@ func (s *submission) settle(ctx context.Context, data io.Reader) error {
 	}
 	s.body = &spool{from: body, dir: s.spoolDir}
 	if err := s.makePlan(); err != nil {
-		return errors.Join(err, s.body.close())
+		return errors.Join(err, s.close())
 	}
 	return nil
 }
 
+// close ends the reading of the body.
+func (s *submission) close() error {
+	s.reader.Reset(nil)
+	s.readers.Put(s.reader)
+	return s.body.close()
+}
+
 // readHeader takes the header block off the data.
 func (s *submission) readHeader() (body io.Reader, err error) {
-	s.message.Header, body, err = message.SplitHeader(s.size, 0)
+	s.reader = s.readers.Get().(*bufio.Reader)
+	s.reader.Reset(s.size)
+	s.message.Header, body, err = message.SplitHeader(s.reader, 0)
 	switch {
 	case errors.Is(err, message.ErrHeaderTooLong):
 		return nil, refuse(552, "5.3.4", "the header is larger than %d octets", message.HeaderLimit)

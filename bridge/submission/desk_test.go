@@ -306,7 +306,7 @@ func TestSessionThatEndsWithinTheBodyQueuesNothing(t *testing.T) {
 	}
 }
 
-// TestEachMessageHasItsOwnBody: several come at once, and of some nobody reads the end.
+// TestEachMessageHasItsOwnBody: messages are read by readers that others have used, and of some nobody has read the end.
 func TestEachMessageHasItsOwnBody(t *testing.T) {
 	var q enqueuerFunc = func(_ context.Context, m message.Message, body io.Reader) error {
 		text := make([]byte, 600)

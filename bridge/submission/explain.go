@@ -41,7 +41,7 @@ func (d *Desk) Explain(ctx context.Context, s envelope.Session, env envelope.Env
 	err := sub.settle(ctx, data)
 	if err == nil {
 		_, err = io.Copy(io.Discard, sub.body)
-		err = errors.Join(err, sub.body.close())
+		err = errors.Join(err, sub.close())
 	}
 	e := sub.explanation()
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"postern/bridge/envelope"
+	"postern/bridge/message"
 )
 
 // user is a User with everything looked up that a message needs.
@@ -27,6 +28,7 @@ type user struct {
 func New(o Options) (*Desk, error) {
 	d := &Desk{domain: o.DefaultDomain, users: map[string]*user{}, queue: o.Queue, carrier: o.Carrier, events: o.Events, now: o.Now,
 		limits: map[string]int64{}, pacer: o.Pacer, spoolDir: o.SpoolDir}
+	d.readers.New = func() any { return message.NewReader(nil) }
 	if d.pacer == nil {
 		d.pacer = &Pacer{}
 	}

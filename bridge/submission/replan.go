@@ -24,7 +24,7 @@ func (d *Desk) Replan(ctx context.Context, m message.Message, body io.Reader) (m
 	err := sub.settle(ctx, io.MultiReader(bytes.NewReader(m.Header), body))
 	if err == nil {
 		_, err = io.Copy(io.Discard, sub.body) // its size is judged at its end
-		err = errors.Join(err, sub.body.close())
+		err = errors.Join(err, sub.close())
 	}
 	if err != nil {
 		return message.Plan{}, asReply(err)
