@@ -55,7 +55,9 @@ func TestFullDisk(t *testing.T) {
 		if text := mustReadFile(t, path); len(text) != 256<<10 {
 			t.Errorf("the file has %d octets; want what it had, %d", len(text), 256<<10)
 		}
-		checkFrames(t, "full", mustRead(t, path), map[uint64][][]byte{1: {filling(20, 1)}, 2: {filling(20, 2)}, 3: {filling(20, 3)}}, 0, 3)
+		checkFrames(t, "full", mustRead(t, path), map[uint64]writing{
+			1: {records: [][]byte{filling(20, 1)}}, 2: {records: [][]byte{filling(20, 2)}}, 3: {records: [][]byte{filling(20, 3)}},
+		}, 0, 3)
 		l.Release(2)
 		mustAppend(t, l, 4, filling(20, 4))
 		lift()

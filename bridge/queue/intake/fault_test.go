@@ -1,9 +1,11 @@
 package intake_test
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"postern/bridge/queue/intake"
@@ -67,12 +69,12 @@ func TestFileThatCannotBeMade(t *testing.T) {
 func TestNameIsMadeDurable(t *testing.T) {
 	calls, fails := 0, errors.New("the folder cannot be synced")
 	path := filepath.Join(t.TempDir(), "intake")
-	l := intake.New(path, logID, 0, func() error {
+	l := intake.New(intake.Options{Path: path, ID: logID, Made: func() error {
 		if calls++; calls < 3 {
 			return fails
 		}
 		return nil
-	})
+	}})
 	defer l.Close()
 	if calls > 0 {
 		t.Error("it is made durable before it is there")
@@ -90,6 +92,65 @@ func TestNameIsMadeDurable(t *testing.T) {
 	}
 	if calls != 3 {
 		t.Errorf("it was made durable %d times; want 3", calls)
+	}
+}
+
+// TestDiskWithoutPlenty: the file is not made, and not made longer, until the disk has room to spare. What fits into the file as
+// it is is written all the same.
+func TestDiskWithoutPlenty(t *testing.T) {
+	plenty := false
+	var asked []int64
+	path := filepath.Join(t.TempDir(), "intake")
+	l := intake.New(intake.Options{Path: path, ID: logID, Made: made, Roomy: func(octets int64) bool {
+		asked = append(asked, octets)
+		return plenty
+	}})
+	defer l.Close()
+	wantAsked := func(want ...int64) {
+		t.Helper()
+		if !slices.Equal(asked, want) {
+			t.Errorf("the disk was asked for %d octets; want %d", asked, want)
+		}
+		asked = nil
+	}
+
+	noRoom(t, l, 0, []byte("early"))
+	noRoom(t, l, 0, []byte("early"))
+	wantAsked(256<<10, 256<<10)
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("there is a file: %v", err)
+	}
+	plenty = true
+	mustAppend(t, l, 1, filling(30, 1))
+	wantAsked(256 << 10)
+
+	plenty = false
+	before := mustReadFile(t, path)
+	noRoom(t, l, 1, filling(40, 2))
+	noRoom(t, l, 1, filling(40, 2))
+	wantAsked(256<<10, 256<<10)
+	if !bytes.Equal(mustReadFile(t, path), before) {
+		t.Error("a frame without room was written")
+	}
+	mustAppend(t, l, 2, filling(34, 2))
+	l.Release(1)
+	mustAppend(t, l, 3, filling(29, 3))
+	wantAsked()
+	noRoom(t, l, 3, []byte("late"))
+	wantAsked() // a longer file would be of no use
+	l.Release(2)
+	mustAppend(t, l, 4, filling(35, 4)) // to the end of the file
+	l.Release(3)
+	mustAppend(t, l, 5, filling(20, 5))
+
+	plenty = true
+	l.Release(5)
+	mustAppend(t, l, 6, filling(64, 6))
+	wantAsked()
+	mustAppend(t, l, 7, filling(65, 7))
+	wantAsked(256<<10, 512<<10)
+	if got := mustRead(t, path); !slices.Equal(seqs(got), []uint64{6, 7}) || !sameRecords(got[1].Records, [][]byte{filling(65, 7)}) {
+		t.Errorf("frames %d were read; want 6 and 7", seqs(got))
 	}
 }
 

@@ -6,7 +6,8 @@
 // The file is a ring of blocks. A frame holds the records of all who came while the one before was synced; it begins at a
 // block, so that no write ever touches a sector of another frame:
 //
-//	| head: mark, log's ID, number, length, sum of the text, sum of the head | text: length, record, length, record ... | to the next block
+//	head  mark, the log's ID, number, number of the last frame that was released, length and sum of the text, sum of the head
+//	text  length, sum, record; length, sum, record; ... and nothing to the end of the block
 //
 // Numbers rise by one and are never used again. So a reader needs no other order than theirs: a frame below the number
 // that the store remembers is old, and one that is missing between others was lost. The ID is random and known to the
@@ -25,7 +26,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"os"
 	"sync"
 )
@@ -35,8 +35,10 @@ const (
 	block     = 4096      // octets; a disk writes no smaller piece in one go
 	firstSize = 256 << 10 // octets of a new file: it doubles up to MaxSize when there is no room
 	MaxSize   = 4 << 20   // octets of the file at most
-	MaxText   = 512 << 10 // octets of the records of one frame, with 4 for each
-	headSize  = 44
+	MaxText   = 512 << 10 // octets of the records of one frame, with RecordHead for each
+	headSize  = 52
+
+	RecordHead = 8 // octets before a record
 )
 
 var (
@@ -75,9 +77,7 @@ func ParseID(text string) (id ID, err error) {
 
 // Log is the writer's side. Append is for one goroutine at a time; Release may be called beside it.
 type Log struct {
-	id   ID
-	path string
-	made func() error
+	o    Options
 	seq  uint64 // of the newest frame
 	dead error
 	text []byte // of the frame that is written, to be used again
@@ -86,6 +86,7 @@ type Log struct {
 	file   *os.File   // nil before the first frame
 	blocks int64      // of the file
 	next   int64      // the block after the newest frame
+	done   uint64     // the last frame that was released
 	live   []extent   // frames that are still needed, the oldest first
 }
 
@@ -95,11 +96,17 @@ type extent struct {
 	from int64 // block
 }
 
-// New returns a log that writes into the file at path, from frame seq+1 on. What the file has so far must not be needed any
-// more. The file is made with the first frame; made must then make its name durable.
-func New(path string, id ID, seq uint64, made func() error) *Log {
-	return &Log{id: id, path: path, made: made, seq: seq}
+// Options are what a log is made of.
+type Options struct {
+	Path  string                  // of the file; it is made with the first frame
+	ID    ID                      //
+	Seq   uint64                  // frames are numbered from the next one on
+	Made  func() error            // makes the name of a new file durable
+	Roomy func(octets int64) bool // whether the disk has so much to spare; nil where nobody knows
 }
+
+// New returns a log. What the file has so far must not be needed any more.
+func New(o Options) *Log { return &Log{o: o, seq: o.Seq, done: o.Seq} }
 
 // Append writes the records as one frame and syncs it; it returns the frame's number. With ErrNoRoom nothing was
 // written, and after a Release there may be room. After any other error the records may come back from Read, or not,
@@ -127,14 +134,17 @@ func (l *Log) Append(records [][]byte) (seq uint64, err error) {
 // encode makes the next frame's octets, up to the end of its last block.
 func (l *Log) encode(records [][]byte) {
 	t := append(l.text[:0], make([]byte, headSize)...)
+	own := crc32.Checksum(binary.BigEndian.AppendUint64(l.o.ID[:], l.seq+1), castagnoli)
 	for _, r := range records {
 		t = binary.BigEndian.AppendUint32(t, uint32(len(r)))
+		t = binary.BigEndian.AppendUint32(t, sumRecord(own, t[len(t)-4:], r))
 		t = append(t, r...)
 	}
 	length := len(t) - headSize
 	head := append(t[:0], mark[:]...)
-	head = append(head, l.id[:]...)
+	head = append(head, l.o.ID[:]...)
 	head = binary.BigEndian.AppendUint64(head, l.seq+1)
+	head = binary.BigEndian.AppendUint64(head, l.released())
 	head = binary.BigEndian.AppendUint32(head, uint32(length))
 	head = binary.BigEndian.AppendUint32(head, crc32.Checksum(t[headSize:], castagnoli))
 	binary.BigEndian.AppendUint32(head, crc32.Checksum(head, castagnoli))
@@ -181,9 +191,12 @@ func (l *Log) grow() error {
 		return ErrNoRoom
 	}
 	was, size := l.blocks*block, max(firstSize, 2*l.blocks*block)
+	if l.o.Roomy != nil && !l.o.Roomy(size-was) {
+		return ErrNoRoom
+	}
 	err := l.extend(was, size)
 	if err == nil && was == 0 {
-		err = l.made()
+		err = l.o.Made()
 	}
 	if err != nil {
 		if l.file != nil {
@@ -197,7 +210,7 @@ func (l *Log) grow() error {
 
 func (l *Log) extend(was, size int64) error {
 	if l.file == nil {
-		f, err := os.OpenFile(l.path, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600)
+		f, err := os.OpenFile(l.o.Path, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600)
 		if err != nil {
 			return err
 		}
@@ -218,10 +231,17 @@ func (l *Log) Release(seq uint64) {
 		n++
 	}
 	l.live = append(l.live[:0], l.live[n:]...)
+	l.done = max(l.done, seq)
+}
+
+func (l *Log) released() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.done
 }
 
 // ID returns the log's.
-func (l *Log) ID() ID { return l.id }
+func (l *Log) ID() ID { return l.o.ID }
 
 // Close gives the file back. Append must have returned.
 func (l *Log) Close() error {
@@ -237,27 +257,40 @@ func (l *Log) Close() error {
 
 // Frame is what one write made durable.
 type Frame struct {
-	ID      ID
-	Seq     uint64
-	Records [][]byte // nil where the text is not what was written: cut, or damaged
+	ID       ID
+	Seq      uint64
+	Released uint64   // the last frame that had been released when this one was written
+	Records  [][]byte // those that are as they were written
+	Whole    bool     // all of them are; otherwise it was cut, or is damaged
 }
 
 // Read returns the frames that lie in the file, in the order of the blocks; none where there is no file. Old ones are
-// among them.
-func Read(path string) (frames []Frame, err error) {
+// among them. bad says what could not be read of the file: the frames are those that lie elsewhere in it.
+func Read(path string) (frames []Frame, bad, err error) {
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
+		return nil, nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, MaxSize))
+	st, err := f.Stat()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return Scan(text), nil
+	if st.IsDir() {
+		return nil, nil, fmt.Errorf("%s is a folder", path)
+	}
+	text := make([]byte, min(st.Size(), MaxSize))
+	for at := 0; at < len(text); at += block { // a bad sector takes its block with it, and no other
+		part := text[at:min(at+block, len(text))]
+		if _, err := f.ReadAt(part, int64(at)); err != nil {
+			clear(part)
+			bad = errors.Join(bad, err)
+		}
+	}
+	return Scan(text), bad, nil
 }
 
 // Scan finds the frames in the text of a file.
@@ -266,8 +299,9 @@ func Scan(text []byte) (frames []Frame) {
 		f, length, sum, ok := scanHead(text)
 		if ok {
 			if rest := text[headSize:]; length <= int64(len(rest)) && crc32.Checksum(rest[:length], castagnoli) == sum {
-				f.Records = split(rest[:length:length])
+				f.Whole = true
 			}
+			f.Records = split(text[headSize:min(headSize+length, int64(len(text)))], crc32.Checksum(text[8:32], castagnoli))
 			frames = append(frames, f)
 		}
 		text = text[min((headSize+length+block-1)/block*block, int64(len(text))):]
@@ -278,25 +312,31 @@ func Scan(text []byte) (frames []Frame) {
 // scanHead reads a head; where there is none, ok is false and length 0.
 func scanHead(text []byte) (f Frame, length int64, sum uint32, ok bool) {
 	head := text[:headSize]
-	if [8]byte(head) != mark || crc32.Checksum(head[:40], castagnoli) != binary.BigEndian.Uint32(head[40:]) {
+	if [8]byte(head) != mark || crc32.Checksum(head[:48], castagnoli) != binary.BigEndian.Uint32(head[48:]) {
 		return f, 0, 0, false
 	}
-	f = Frame{ID: ID(head[8:24]), Seq: binary.BigEndian.Uint64(head[24:])}
-	return f, int64(binary.BigEndian.Uint32(head[32:])), binary.BigEndian.Uint32(head[36:]), true
+	f = Frame{ID: ID(head[8:24]), Seq: binary.BigEndian.Uint64(head[24:]), Released: binary.BigEndian.Uint64(head[32:])}
+	return f, int64(binary.BigEndian.Uint32(head[40:])), binary.BigEndian.Uint32(head[44:]), true
 }
 
-// split returns the records of a text; nil where their lengths do not add up.
-func split(text []byte) [][]byte {
-	records := [][]byte{}
-	for len(text) >= 4 {
-		n := binary.BigEndian.Uint32(text)
-		if text = text[4:]; int64(n) > int64(len(text)) {
-			return nil
+// split returns the records of a text whose sums are right.
+func split(text []byte, own uint32) (records [][]byte) {
+	for len(text) >= RecordHead {
+		length, sum := text[:4], binary.BigEndian.Uint32(text[4:])
+		n := int64(binary.BigEndian.Uint32(length))
+		if text = text[RecordHead:]; n > int64(len(text)) {
+			return records
 		}
-		records, text = append(records, text[:n:n]), text[n:]
-	}
-	if len(text) > 0 {
-		return nil
+		if sumRecord(own, length, text[:n]) == sum {
+			records = append(records, text[:n:n])
+		}
+		text = text[n:]
 	}
 	return records
+}
+
+// sumRecord goes on from the sum of the log's ID and the frame's number: where a frame was cut, neither what an older one
+// left there nor octets of nothing are a record of this one.
+func sumRecord(own uint32, length, record []byte) uint32 {
+	return crc32.Update(crc32.Update(own, castagnoli, length), castagnoli, record)
 }

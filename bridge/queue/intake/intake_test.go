@@ -14,7 +14,7 @@ import (
 
 const (
 	block = 4096 // octets
-	head  = 44   // octets before the text of a frame
+	head  = 52   // octets before the text of a frame
 	mark  = "postern\x01"
 )
 
@@ -31,7 +31,7 @@ func newLog(tb testing.TB, seq uint64) (*intake.Log, string) {
 
 func openLog(tb testing.TB, path string, seq uint64) *intake.Log {
 	tb.Helper()
-	l := intake.New(path, logID, seq, made)
+	l := intake.New(intake.Options{Path: path, ID: logID, Seq: seq, Made: made})
 	tb.Cleanup(func() {
 		if err := l.Close(); err != nil {
 			tb.Error(err)
@@ -50,9 +50,9 @@ func mustAppend(tb testing.TB, l *intake.Log, want uint64, records ...[]byte) {
 
 func mustRead(tb testing.TB, path string) []intake.Frame {
 	tb.Helper()
-	frames, err := intake.Read(path)
-	if err != nil {
-		tb.Fatal(err)
+	frames, bad, err := intake.Read(path)
+	if bad != nil || err != nil {
+		tb.Fatalf("Read = %v, %v; want all of the file", bad, err)
 	}
 	return frames
 }
@@ -68,7 +68,7 @@ func mustReadFile(tb testing.TB, path string) []byte {
 
 // filling is a record that makes a frame of so many blocks, to the last octet.
 func filling(blocks int, with byte) []byte {
-	return bytes.Repeat([]byte{with}, blocks*block-head-4)
+	return bytes.Repeat([]byte{with}, blocks*block-head-intake.RecordHead)
 }
 
 func sameRecords(a, b [][]byte) bool { return slices.EqualFunc(a, b, bytes.Equal) }
@@ -97,7 +97,7 @@ func TestRecordsComeBackAsWritten(t *testing.T) {
 		{"a frame of a block", [][]byte{filling(1, 'x')}, 1},
 		{"a frame of one octet more than a block", [][]byte{append(filling(1, 'x'), 'y')}, 2},
 		{"a frame of several blocks", [][]byte{filling(7, 'x')}, 7},
-		{"as much as a frame may hold", [][]byte{bytes.Repeat([]byte("x"), intake.MaxText-4)}, 129},
+		{"as much as a frame may hold", [][]byte{bytes.Repeat([]byte("x"), intake.MaxText-intake.RecordHead)}, 129},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			l, path := newLog(t, 0)
@@ -108,8 +108,8 @@ func TestRecordsComeBackAsWritten(t *testing.T) {
 				t.Fatalf("%d frames were read; want 2", len(frames))
 			}
 			f := frames[0]
-			if f.ID != logID || f.Seq != 1 || f.Records == nil || !sameRecords(f.Records, tc.records) {
-				t.Errorf("frame %d of %s has %d records; want frame 1 of %s with the %d that were written", f.Seq, f.ID, len(f.Records), logID, len(tc.records))
+			if f.ID != logID || f.Seq != 1 || !f.Whole || !sameRecords(f.Records, tc.records) {
+				t.Errorf("frame %d of %s, whole: %t, has %d records; want frame 1 of %s with the %d that were written", f.Seq, f.ID, f.Whole, len(f.Records), logID, len(tc.records))
 			}
 			if !bytes.HasPrefix(mustReadFile(t, path)[tc.blocks*block:], []byte(mark)) {
 				t.Errorf("the next frame does not begin after %d blocks", tc.blocks)
@@ -222,11 +222,11 @@ func TestGapThatIsTooSmall(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			l, path := newLog(t, 0)
-			written := map[uint64][][]byte{}
+			written := map[uint64]writing{}
 			for i, n := range []int{20, 40, 10} { // the last one lies at the begin, with ten blocks behind it
 				seq := uint64(i + 1)
-				written[seq] = [][]byte{filling(n, byte(seq))}
-				mustAppend(t, l, seq, written[seq]...)
+				written[seq] = writing{[][]byte{filling(n, byte(seq))}, seq / 3}
+				mustAppend(t, l, seq, written[seq].records...)
 				if seq == 2 {
 					l.Release(1)
 				}
@@ -235,7 +235,7 @@ func TestGapThatIsTooSmall(t *testing.T) {
 			if !errors.Is(err, tc.want) {
 				t.Fatalf("Append = %d, %v; want %v", seq, err, tc.want)
 			}
-			written[4] = [][]byte{filling(tc.n, 4)}
+			written[4] = writing{[][]byte{filling(tc.n, 4)}, 1}
 			checkFrames(t, "after it", mustRead(t, path), written, 1, seq)
 			if size := len(mustReadFile(t, path)); size != 64*block {
 				t.Errorf("the file has %d blocks; want 64", size/block)
@@ -276,9 +276,9 @@ func TestNumbersGoOn(t *testing.T) {
 func TestRecordThatLooksLikeAFrame(t *testing.T) {
 	l, path := newLog(t, 8)
 	mustAppend(t, l, 9, []byte("forged"))
-	forged := mustReadFile(t, path)[:head+4+len("forged")]
+	forged := mustReadFile(t, path)[:head+intake.RecordHead+len("forged")]
 	l.Release(9)
-	sent := append(make([]byte, block-head-4), forged...)
+	sent := append(make([]byte, block-head-intake.RecordHead), forged...)
 	mustAppend(t, l, 10, sent)
 	text := mustReadFile(t, path)
 	if !bytes.HasPrefix(text[block:], []byte(mark)) {
@@ -288,18 +288,18 @@ func TestRecordThatLooksLikeAFrame(t *testing.T) {
 		t.Errorf("frames %d were read; want 10 alone", seqs(frames))
 	}
 	text[block-1] ^= 1
-	if frames := intake.Scan(text); len(frames) != 1 || frames[0].Records != nil {
+	if frames := intake.Scan(text); len(frames) != 1 || frames[0].Whole || len(frames[0].Records) > 0 {
 		t.Errorf("frames %d were read where it is damaged; want 10 alone", seqs(frames))
 	}
 }
 
 func TestRead(t *testing.T) {
 	dir := t.TempDir()
-	if frames, err := intake.Read(filepath.Join(dir, "none")); frames != nil || err != nil {
-		t.Errorf("Read where there is no file = %v, %v; want none", frames, err)
+	if frames, bad, err := intake.Read(filepath.Join(dir, "none")); frames != nil || bad != nil || err != nil {
+		t.Errorf("Read where there is no file = %v, %v, %v; want none", frames, bad, err)
 	}
-	if frames, err := intake.Read(dir); frames != nil || err == nil {
-		t.Errorf("Read of a folder = %v, %v; want an error", frames, err)
+	if frames, bad, err := intake.Read(dir); frames != nil || bad != nil || err == nil {
+		t.Errorf("Read of a folder = %v, %v, %v; want an error", frames, bad, err)
 	}
 	l, path := newLog(t, 0)
 	mustAppend(t, l, 1, []byte("one"))
@@ -350,7 +350,7 @@ func TestParseID(t *testing.T) {
 // TestReleaseBesideAppend is for the race detector: who moves the records releases them while others come.
 func TestReleaseBesideAppend(t *testing.T) {
 	l, path := newLog(t, 0)
-	kept := make(chan uint64, 3)
+	kept := make(chan uint64, 2) // three frames are needed at most: of four the newest may lie right before the oldest
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -27,26 +27,27 @@ func TestTornWrites(t *testing.T) {
 		{"a frame over many small ones", []int{1, 1, 2, 1, 1, 2, 9}, []int{0, 0, 0, 0, 0, 6, 6}, 0},
 		{"a frame of the second round, close to the oldest that is needed", []int{2, 3, 5, 20, 30, 9}, []int{0, 0, 0, 0, 3, 3}, 0},
 		{"a frame of the second round, between older and newer ones", []int{2, 3, 1, 6, 20, 28, 2, 5, 6}, []int{0, 0, 0, 0, 0, 4, 4, 4, 4}, 5},
+		{"a frame over one whose records lay where its own do", []int{6, 6}, []int{1, 1}, 0},
 		{"a large frame of the second round", []int{60, 60, 5, 100}, []int{0, 0, 2, 2}, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			l, path := newLog(t, 0)
-			written := map[uint64][][]byte{}
+			written := map[uint64]writing{}
+			released := uint64(0)
 			var before []byte
 			for i, n := range tc.blocks {
 				if i > 0 {
 					before = mustReadFile(t, path)
 				}
 				seq := uint64(i + 1)
-				text := filling(n, byte(seq))
-				written[seq] = [][]byte{text[:700], {}, text[708:]}
-				mustAppend(t, l, seq, written[seq]...)
-				l.Release(uint64(tc.released[i]))
+				written[seq] = writing{pieces(n, byte(seq)), released}
+				mustAppend(t, l, seq, written[seq].records...)
+				released = uint64(tc.released[i])
+				l.Release(released)
 			}
 			after := mustReadFile(t, path)
 			before = append(before, make([]byte, len(after)-len(before))...) // it grows before anything is written
 			last := uint64(len(tc.blocks))
-			released := uint64(tc.released[last-1])
 			if at := firstChange(before, after); at != tc.at {
 				t.Fatalf("the last frame begins at block %d; the test wants it at %d", at, tc.at)
 			}
@@ -59,7 +60,7 @@ func TestTornWrites(t *testing.T) {
 				}
 				frames := intake.Scan(text)
 				checkFrames(t, tear.name, frames, written, released, last-1)
-				if slices.ContainsFunc(frames, func(f intake.Frame) bool { return f.Seq == last && f.Records != nil }) {
+				if slices.ContainsFunc(frames, func(f intake.Frame) bool { return f.Seq == last && f.Whole }) {
 					whole++
 				}
 			}
@@ -68,6 +69,19 @@ func TestTornWrites(t *testing.T) {
 			}
 		})
 	}
+}
+
+// pieces are records that make a frame of so many blocks, to the last octet. From the third one on the head of each lies in
+// another block.
+func pieces(blocks int, with byte) [][]byte {
+	text := filling(blocks, with)
+	records := [][]byte{text[:700], {}}
+	text = text[700+2*intake.RecordHead:]
+	for len(text) > block {
+		records = append(records, text[:block-intake.RecordHead-1])
+		text = text[block-1:]
+	}
+	return append(records, text)
 }
 
 func firstChange(before, after []byte) int {
@@ -131,14 +145,14 @@ func tornWrites(before, after []byte) (all []tear) {
 // the one where it lies is touched.
 func TestFlippedBit(t *testing.T) {
 	l, path := newLog(t, 0)
-	written := map[uint64][][]byte{
-		1: {[]byte("one"), {}, []byte("two")},
-		2: {bytes.Repeat([]byte("three"), 1000)},
+	written := map[uint64]writing{
+		1: {records: [][]byte{[]byte("one"), {}, []byte("two")}},
+		2: {records: [][]byte{bytes.Repeat([]byte("three"), 1000)}},
 	}
-	mustAppend(t, l, 1, written[1]...)
-	mustAppend(t, l, 2, written[2]...)
+	mustAppend(t, l, 1, written[1].records...)
+	mustAppend(t, l, 2, written[2].records...)
 	text := mustReadFile(t, path)[:3*block]
-	lost, damaged := 0, 0
+	lost, damaged, saved := 0, 0, 0
 	for bit := range len(text) * 8 {
 		text[bit/8] ^= 1 << (bit % 8)
 		frames := intake.Scan(text)
@@ -152,12 +166,17 @@ func TestFlippedBit(t *testing.T) {
 		switch i := slices.IndexFunc(frames, func(f intake.Frame) bool { return f.Seq == hit }); {
 		case i < 0:
 			lost++
-		case frames[i].Records == nil:
+		case !frames[i].Whole:
 			damaged++
+			saved += len(frames[i].Records)
 		}
 	}
-	lengths := 4*3 + 4
-	if octets := lengths + 6 + 5000; lost != 2*head*8 || damaged != octets*8 {
+	if octets := 4*intake.RecordHead + 6 + 5000; lost != 2*head*8 || damaged != octets*8 {
 		t.Errorf("%d bits lost a frame and %d damaged one; want those of the heads, %d, and of the texts, %d", lost, damaged, 2*head*8, octets*8)
+	}
+	// A wrong sum or octet costs its record of the three, a wrong length those behind it too, but for the bit that makes the first
+	// one end where the second does.
+	if want := ((3*4+6)*2+4*(0+1+2))*8 + 1; saved != want {
+		t.Errorf("%d records were read from the frame where a bit was wrong; want %d", saved, want)
 	}
 }
