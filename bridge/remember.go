@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -56,8 +57,8 @@ func remembered(ctx context.Context, store queue.Store) (map[string]string, erro
 }
 
 // freeForQueue is the room that the queue may still take: what its write-ahead log holds may need as much again in the
-// file when it is copied there.
-func freeForQueue(cfg *config.Config) (int64, error) {
+// file when it is copied there, and owed octets are needed for what it has accepted already.
+func freeForQueue(cfg *config.Config, owed int64) (int64, error) {
 	free, err := datadir.Free(cfg.Bridge.DataDir)
 	if err != nil {
 		return 0, err
@@ -65,7 +66,7 @@ func freeForQueue(cfg *config.Config) (int64, error) {
 	if log, err := os.Stat(storeFile(cfg) + "-wal"); err == nil {
 		free -= log.Size()
 	}
-	return max(free, 0), nil
+	return max(free-owed, 0), nil
 }
 
 // tellOnce says what became of a damaged store, to be told again by the next start where this one dies before.
@@ -80,12 +81,21 @@ const remedyOfDamage = "restart postern: what can be read goes on, and the log n
 // tellDamage tells of damage that is found while the store is open. Most mail may still go on, so that a person chooses
 // when the salvage begins.
 func tellDamage(ctx context.Context, events *event.Bus, found <-chan error) error {
-	select {
-	case err := <-found:
-		events.Emit(ctx, slog.LevelError, event.QueueFailed, slog.Any("err", err), slog.String("remedy", remedyOfDamage))
-	case <-ctx.Done():
+	for {
+		select {
+		case err := <-found:
+			remedy := remedyOfDamage
+			switch {
+			case errors.Is(err, sqlite.ErrRefused):
+				remedy = "look into the file, and hand the message in again"
+			case !errors.Is(err, queue.ErrDamaged):
+				remedy = "mail goes on; check the disk of data_dir, then restart postern"
+			}
+			events.Emit(ctx, slog.LevelError, event.QueueFailed, slog.Any("err", err), slog.String("remedy", remedy))
+		case <-ctx.Done():
+			return nil
+		}
 	}
-	return nil
 }
 
 // tellSalvage says what became of a damaged store: one line for the whole, and one for each message that is not whole.

@@ -3,12 +3,15 @@ package bridge
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
 
 	"postern/bridge/event"
+	"postern/bridge/queue"
 	"postern/bridge/queue/sqlite"
 )
 
@@ -23,23 +26,30 @@ func (l *eventLines) Handle(_ context.Context, e event.Event) {
 	*l = append(*l, strings.Join(text, " "))
 }
 
-// TestTellDamage: damage that is found while the daemon runs is told with what ends it.
+// TestTellDamage: what is found while the daemon runs is told with what ends it, until the daemon ends.
 func TestTellDamage(t *testing.T) {
-	var got eventLines
-	found := make(chan error, 1)
-	found <- errors.New("malformed")
-	if err := tellDamage(t.Context(), event.NewBus(&got), found); err != nil {
-		t.Error(err)
-	}
-	ended, end := context.WithCancel(t.Context())
-	end()
-	if err := tellDamage(ended, event.NewBus(&got), found); err != nil {
-		t.Error(err)
-	}
-	want := eventLines{"ERROR queue failed err=malformed remedy=restart postern: what can be read goes on, and the log names the rest; check the disk"}
-	if d := cmp.Diff(want, got); d != "" {
-		t.Errorf("told (-want +got):\n%s", d)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		var got eventLines
+		found := make(chan error)
+		ctx, end := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- tellDamage(ctx, event.NewBus(&got), found) }()
+		found <- fmt.Errorf("%w: malformed", queue.ErrDamaged)
+		found <- fmt.Errorf("%w: 06gr2up4o0g0u5fp", sqlite.ErrRefused)
+		found <- errors.New("the intake cannot be written")
+		end()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		want := eventLines{
+			"ERROR queue failed err=its stored copy is damaged: malformed remedy=restart postern: what can be read goes on, and the log names the rest; check the disk",
+			"ERROR queue failed err=an accepted message is not one that the queue takes: 06gr2up4o0g0u5fp remedy=look into the file, and hand the message in again",
+			"ERROR queue failed err=the intake cannot be written remedy=mail goes on; check the disk of data_dir, then restart postern",
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("told (-want +got):\n%s", d)
+		}
+	})
 }
 
 // TestTellSalvage: a person learns of each message that is not whole, and what can be done about it.

@@ -121,15 +121,18 @@ func openStore(ctx context.Context, cfg *config.Config) (*sqlite.Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the queue in data_dir %s cannot be opened: %w", cfg.Bridge.DataDir, err)
 	}
+	if err := s.MindRoom(ctx, func() (int64, error) { return datadir.Free(cfg.Bridge.DataDir) }); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	return s, nil
 }
 
-func queueOptions(cfg *config.Config, s queue.Store, r *relay.Relay, events *event.Bus) queue.Options {
+func queueOptions(cfg *config.Config, s *sqlite.Store, r *relay.Relay, events *event.Bus) queue.Options {
 	o := queue.Options{Store: s, Relayer: relayer{r}, Events: events,
 		GiveUpAfter: cfg.Queue.GiveUpAfter, WarnAfter: cfg.Queue.WarnAfter, ParkLimit: cfg.Queue.ParkLimit,
 		KeepHistory: cfg.Queue.KeepHistory, KeepFailed: cfg.Queue.KeepFailed, KeepBodies: cfg.Queue.KeepBodies,
 		StopGrace: cfg.Queue.StopGrace, MaxQueued: map[string]queue.Usage{},
-		MinFree: cfg.Queue.MinFreeDisk, Free: func() (int64, error) { return freeForQueue(cfg) }}
+		MinFree: cfg.Queue.MinFreeDisk, Free: func() (int64, error) { return freeForQueue(cfg, s.Owed()) }}
 	for _, u := range cfg.Users {
 		o.MaxQueued[u.Name] = queue.Usage{Messages: u.MaxQueued, Bytes: u.MaxQueuedSize}
 	}

@@ -71,7 +71,7 @@ func (s *space) enough(ctx context.Context) error {
 	if serves {
 		return nil
 	}
-	return s.look(ctx)
+	return s.look(ctx, 0)
 }
 
 // took counts octets that came in.
@@ -81,8 +81,8 @@ func (s *space) took(octets int) {
 	s.came += octets
 }
 
-// look looks at the disk, and is otherwise as enough. The change is told once.
-func (s *space) look(ctx context.Context) error {
+// look looks at the disk, and is otherwise as enough; so much must be free beyond that. The change is told once.
+func (s *space) look(ctx context.Context, beyond int64) error {
 	if s.least == 0 || s.free == nil {
 		return nil
 	}
@@ -102,8 +102,8 @@ func (s *space) look(ctx context.Context) error {
 	} else if changed {
 		s.events.Emit(ctx, slog.LevelInfo, event.DiskEnough, slog.Int64("free", free), slog.Int64("least", s.least))
 	}
-	if short {
-		return fmt.Errorf("%w: %d bytes are free, and %d must be (min_free_disk)", ErrFull, free, s.least)
+	if free-beyond < s.least {
+		return fmt.Errorf("%w: %d bytes are free, and %d must be (min_free_disk) and %d for what has come", ErrFull, free, s.least, beyond)
 	}
 	return nil
 }

@@ -201,7 +201,7 @@ func (q *Queue) Enqueue(ctx context.Context, m message.Message, body io.Reader) 
 		q.space.took(octets)
 		return place.more(octets)
 	}
-	read := &watchedReader{r: body, more: more, full: func() error { return q.space.look(ctx) }}
+	read := &watchedReader{r: body, more: more, full: func(came int64) error { return q.space.look(ctx, 2*min(came, unwritten)) }}
 	err = q.store.Add(ctx, q.item(m), m, read)
 	switch {
 	case err == nil:
@@ -254,21 +254,27 @@ func (q *Queue) firstWatch(now time.Time) time.Time {
 // or the user's share becomes full meanwhile.
 type watchedReader struct {
 	r       io.Reader
-	full    func() error
+	full    func(came int64) error
 	more    func(octets int) error
 	err     error // but io.EOF
 	checked int   // octets since the disk was looked at
+	came    int64 // octets in all
 }
+
+// unwritten is how many octets of a body a store has in memory at most. It writes them twice: into its log, and from there
+// into its file.
+const unwritten = 1 << 20
 
 func (w *watchedReader) Read(p []byte) (int, error) {
 	if w.checked >= lookEvery {
 		w.checked = 0
-		if err := w.full(); err != nil {
+		if err := w.full(w.came); err != nil {
 			return 0, err
 		}
 	}
 	n, err := w.r.Read(p)
 	w.checked += n
+	w.came += int64(n)
 	if n > 0 {
 		if err := w.more(n); err != nil {
 			return 0, err

@@ -314,7 +314,7 @@ func TestLimits(t *testing.T) {
 // TestLooksAtTheDisk: one look serves several messages, but not for long, not for many octets, and not while room is short.
 func TestLooksAtTheDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		looks, free := 0, int64(5000)
+		looks, free := 0, int64(5<<20)
 		w := newWorld(t, queue.Options{MinFree: 1000, Free: func() (int64, error) {
 			looks++
 			return free, nil
@@ -346,10 +346,14 @@ func TestLooksAtTheDisk(t *testing.T) {
 		enqueue(60, 10<<10, 3, "600 KB in small ones", true)
 		w.pass(time.Second)
 		enqueue(1, 1000<<10, 4, "a large one: before it, and in its midst", true)
+		free = 1 << 20
+		w.pass(time.Second)
+		enqueue(1, 1000<<10, 3, "a large one that must be written twice, and has room for once", false)
+		enqueue(1, 10, 0, "a small one after it", true)
 		free = 100
 		w.pass(time.Second)
 		enqueue(3, 10, 3, "short of room", false)
-		free = 5000
+		free = 5 << 20
 		enqueue(3, 10, 1, "with room again", true)
 	})
 }

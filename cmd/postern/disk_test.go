@@ -29,12 +29,15 @@ func TestFullDisk(t *testing.T) {
 	}
 	for i := range disks {
 		// The sizes are odd, so that the room ends at another point of the write each time.
-		size := 16<<20 + i*(32<<20)/disks + i*12345
-		t.Run(fmt.Sprintf("%d bytes", size), func(t *testing.T) { fillDisk(t, size) })
+		size, body := 16<<20+i*(32<<20)/disks+i*12345, 300_000
+		if i%2 == 1 { // messages that lie in the intake first
+			size, body = size/4, 20_000
+		}
+		t.Run(fmt.Sprintf("%d bytes, messages of %d", size, body), func(t *testing.T) { fillDisk(t, size, body) })
 	}
 }
 
-func fillDisk(t *testing.T, size int) {
+func fillDisk(t *testing.T, size, body int) {
 	box := startSandbox(t)
 	k := &killing{t: t, box: box, to: []string{"customer@example.test"}, file: install(t, box, "smtp")}
 	data := filepath.Join(filepath.Dir(k.file), "data")
@@ -61,7 +64,7 @@ func fillDisk(t *testing.T, size int) {
 
 	var kept []string
 	for n := 0; ; n++ {
-		id, err := k.submitText(fmt.Sprintf("disk %d", n), strings.Repeat(strings.Repeat("x", 98)+"\r\n", 3000))
+		id, err := k.submitText(fmt.Sprintf("disk %d", n), strings.Repeat(strings.Repeat("x", 98)+"\r\n", body/100))
 		if err != nil {
 			checkFull(t, err)
 			break

@@ -240,6 +240,27 @@ func (l *Log) released() uint64 {
 	return l.done
 }
 
+// Shrink gives back the room behind the frames that are still needed: others need it more. The file grows again.
+func (l *Log) Shrink() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	end := l.next
+	switch {
+	case len(l.live) == 0:
+		end = 0
+	case l.next <= l.live[0].from: // they lie at both ends
+		return nil
+	}
+	if l.file == nil || end >= l.blocks {
+		return nil
+	}
+	if err := l.file.Truncate(end * block); err != nil {
+		return err
+	}
+	l.blocks = end
+	return nil
+}
+
 // ID returns the log's.
 func (l *Log) ID() ID { return l.o.ID }
 

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"os"
+	"path/filepath"
 	"sync"
 
 	"postern/bridge/message"
@@ -158,19 +160,71 @@ func (s *Store) finish(ctx context.Context, a *adding) error {
 	return a.writeLast(ctx)
 }
 
+// Owed is about how many octets of the disk the tables still need for what was accepted.
+func (s *Store) Owed() int64 { return s.front.owed() }
+
+// MindRoom tells how much room the disk has. The intake then grows only where there is plenty; and on a small disk the
+// write-ahead log is copied into the file early: it must not take the room that the copy needs.
+func (s *Store) MindRoom(ctx context.Context, free func() (int64, error)) error {
+	s.free.Store(&free)
+	n, err := free()
+	pages := n / roomy / pageSize
+	if err != nil || pages >= logPages {
+		return nil
+	}
+	return s.writer.alone(ctx, func(conn *sql.Conn) error {
+		_, err := conn.ExecContext(ctx, fmt.Sprintf("PRAGMA wal_autocheckpoint(%d)", max(pages, leastLogPages)))
+		return err
+	})
+}
+
+// roomy reports whether the intake may grow by so many octets: it must not take what the tables need.
+func (s *Store) roomy(octets int64) bool {
+	free := s.free.Load()
+	if free == nil {
+		return true
+	}
+	n, err := (*free)()
+	return err != nil || n >= roomy*octets
+}
+
 // known reports whether the tables have the message.
 func (s *Store) known(ctx context.Context, id string) (there bool, err error) {
 	err = s.selectKnown.QueryRowContext(ctx, id).Scan(&there)
 	return there, err
 }
 
+var errBehind = errors.New("some of the mail that was accepted cannot be written into the tables at present")
+
 // settle returns when all that was kept so far is in the tables, for who reads them beside the writer. Where the tables do
-// not take it, they are read as they are.
+// not take it (errBehind), they are read as they are.
 func (s *Store) settle(ctx context.Context) error {
 	if s.front.n.Load() == 0 {
 		return nil
 	}
-	return s.writer.apply(ctx, 0, func(*tx) error { return nil })
+	err := s.writer.apply(ctx, 0, func(*tx) error { return nil })
+	if err == nil && s.front.behind() {
+		err = errBehind
+	}
+	return err
+}
+
+// ErrRefused is wrapped where the tables do not take a message that was accepted.
+var ErrRefused = errors.New("an accepted message is not one that the queue takes")
+
+// refuse puts a message aside that the tables do not take, for a person: nobody else is kept waiting by it.
+func (s *Store) refuse(r *record, why error) error {
+	path := fmt.Sprintf("%s.refused-%s.eml", s.path, r.id)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(r.data)
+	if err = errors.Join(err, f.Sync(), f.Close(), syncFolder(filepath.Dir(path))); err != nil {
+		return err
+	}
+	s.finding.tell(fmt.Errorf("%w: %s of user %q lies in %s: %w", ErrRefused, r.id, r.user, filepath.Base(path), why))
+	return nil
 }
 
 // writeLast writes all that is not written yet.

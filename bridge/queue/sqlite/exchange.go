@@ -86,7 +86,7 @@ func salvage(ctx context.Context, path string, why error) (*Store, error) {
 	if err := exchange(ctx, path, aside); err != nil {
 		return nil, fmt.Errorf("put the damaged store aside: %w", err)
 	}
-	return openSound(ctx, path)
+	return openWhole(ctx, path)
 }
 
 // refill makes the new store, with the report in it, in one file that is on the disk when it returns.

@@ -68,12 +68,12 @@ func quickCheck(ctx context.Context, db *sql.DB) error {
 
 // finding is damage of the file that is found while the store is open, by the check or by whoever meets the page.
 type finding struct {
-	path  string
-	seen  atomic.Pointer[error] // the first
-	first chan error            // holds it until it is told
+	path string
+	seen atomic.Pointer[error] // the first
+	told chan error            // holds what nobody has heard yet
 }
 
-func newFinding(path string) *finding { return &finding{path: path, first: make(chan error, 1)} }
+func newFinding(path string) *finding { return &finding{path: path, told: make(chan error, 8)} }
 
 // see hands the error on. Damage leaves a mark, so that the next Open salvages; the first is told to Damaged.
 func (f *finding) see(err error) error {
@@ -85,14 +85,23 @@ func (f *finding) see(err error) error {
 		_ = mark(f.path, strings.ReplaceAll(err.Error(), "\n", " "))
 	}
 	if f.seen.CompareAndSwap(nil, &err) {
-		f.first <- err
+		f.tell(err)
 	}
 	return err
 }
 
-// Damaged yields the first damage of the file that is found while the store is open. What can be read goes on after the
-// next Open.
-func (s *Store) Damaged() <-chan error { return s.finding.first }
+// tell hands on what a person should know. Where nobody listens, the first are kept.
+func (f *finding) tell(err error) {
+	select {
+	case f.told <- err:
+	default:
+	}
+}
+
+// Damaged yields what a person must hear while the store is open: the first damage of the file, an error that wraps
+// queue.ErrDamaged, of which what can be read goes on after the next Open; a message that the tables refused (ErrRefused);
+// and that the intake cannot be written, so that all mail goes into the tables at once.
+func (s *Store) Damaged() <-chan error { return s.finding.told }
 
 // Damage returns it, nil where nothing was found.
 func (s *Store) Damage() error {

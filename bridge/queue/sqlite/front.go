@@ -19,6 +19,7 @@ const (
 	moveBytes    = 1 << 20  // octets of them, are moved without waiting for anything
 	moveAfter    = 50 * time.Millisecond
 	moveAgain    = time.Second // after a move that failed
+	roomy        = 16          // times as much as the intake grows must be free on the disk
 )
 
 // front is where a small message is kept first: in the intake, by one write and one sync, and in memory. From there all
@@ -29,6 +30,7 @@ const (
 // waits writes for all, and hands over to the first who came meanwhile; so a lone sender waits for nobody to wake up.
 type front struct {
 	log   *intake.Log
+	tell  func(error)   // tells a person
 	nudge chan struct{} // holds one token: the writer should move what waits
 
 	mu      sync.Mutex // guards what follows
@@ -96,8 +98,8 @@ var (
 	errDirectly = errors.New("not through the intake")
 )
 
-func newFront(log *intake.Log, above string) *front {
-	f := &front{log: log, nudge: make(chan struct{}, 1), ids: map[string]bool{}, seen: seen{above, map[string]bool{}}}
+func newFront(log *intake.Log, above string, tell func(error)) *front {
+	f := &front{log: log, tell: tell, nudge: make(chan struct{}, 1), ids: map[string]bool{}, seen: seen{above, map[string]bool{}}}
 	f.idle.L = &f.mu
 	return f
 }
@@ -120,6 +122,8 @@ func (f *front) add(r *record, known func(id string) (bool, error), settle func(
 	}
 	f.mu.Lock()
 	switch {
+	case f.closed:
+		err = queue.ErrClosed
 	case err != nil: // the tables say it again to who asks them
 		err = errDirectly
 	case there:
@@ -182,6 +186,7 @@ func (f *front) lead(a *arrival, settle func() error) error {
 	} else {
 		if errors.Is(err, intake.ErrDead) {
 			f.dead, f.void = true, seq
+			f.tell(err)
 		}
 		for _, b := range batch {
 			delete(f.ids, b.r.id)
@@ -203,8 +208,8 @@ func (f *front) lead(a *arrival, settle func() error) error {
 // batch takes what fits into a frame.
 func (f *front) batch() (batch []*arrival, texts [][]byte) {
 	n, bytes := 0, 0
-	for n < len(f.coming) && bytes+len(f.coming[n].r.text)+4 <= intake.MaxText {
-		bytes += len(f.coming[n].r.text) + 4
+	for n < len(f.coming) && bytes+len(f.coming[n].r.text)+intake.RecordHead <= intake.MaxText {
+		bytes += len(f.coming[n].r.text) + intake.RecordHead
 		texts = append(texts, f.coming[n].r.text)
 		n++
 	}
@@ -219,7 +224,7 @@ func (f *front) keep(seq uint64, batch []*arrival) {
 	k := kept{seq: seq}
 	for _, a := range batch {
 		k.records = append(k.records, a.r)
-		k.bytes += len(a.r.data)
+		k.bytes += len(a.r.text)
 	}
 	f.waiting = append(f.waiting, k)
 	f.bytes += k.bytes
@@ -249,6 +254,14 @@ func (f *front) wakeAfter(d time.Duration) {
 	})
 }
 
+// owed is about how many octets the tables will need for what waits: the pages of a message have up to half as much again as
+// it has itself, and they are written into the log and then into the file.
+func (f *front) owed() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return 3*int64(f.bytes) + 3*f.n.Load()*pageSize
+}
+
 // has reports whether the message is not in the tables yet.
 func (f *front) has(id string) bool {
 	if f.n.Load() == 0 {
@@ -265,6 +278,9 @@ func (f *front) take() (frames []kept, done uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.stuck && !f.again {
+		if len(f.waiting) == 0 {
+			return nil, f.void
+		}
 		return nil, 0
 	}
 	if n := len(f.waiting); n > 0 {
@@ -299,6 +315,13 @@ func (f *front) failed() {
 	defer f.mu.Unlock()
 	f.stuck, f.again = true, false
 	f.wakeAfter(moveAgain)
+}
+
+// behind reports whether the tables did not take what waits.
+func (f *front) behind() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.stuck
 }
 
 // close takes nothing more, and returns when what was begun is kept.

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"context"
 	"database/sql"
 	"encoding/binary"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"sync"
 
 	"postern/bridge/queue"
+	"postern/bridge/queue/intake"
 )
 
 // record is a new message as its rows will be.
@@ -81,6 +83,67 @@ func (r *record) write(t *tx) error {
 	return err
 }
 
+// insertMissing is write, of a record that the tables may have already; refused says why they do not take it, and then
+// nothing of it is written.
+func (t *tx) insertMissing(r *record) (there bool, refused, err error) {
+	ctx := context.Background()
+	if err := t.conn.QueryRowContext(ctx, selectKnown, r.id).Scan(&there); err != nil || there {
+		return there, nil, err
+	}
+	t.touched = true
+	if _, err := t.conn.ExecContext(ctx, "SAVEPOINT one"); err != nil {
+		return false, nil, err
+	}
+	// Whatever a damaged table has left over for a number that no message has is nobody's.
+	for _, left := range []string{"DELETE FROM chunks WHERE at >= ((SELECT coalesce(max(seq), 0) FROM messages) + 1) << 20",
+		"DELETE FROM recipients WHERE seq > (SELECT coalesce(max(seq), 0) FROM messages)"} {
+		if _, err := t.conn.ExecContext(ctx, left); err != nil {
+			return false, nil, err
+		}
+	}
+	if err := r.write(t); rowsFault(err) {
+		_, err2 := t.conn.ExecContext(ctx, "ROLLBACK TO one; RELEASE one")
+		return false, err, err2
+	} else if err != nil {
+		return false, nil, err
+	}
+	_, err = t.conn.ExecContext(ctx, "RELEASE one")
+	return false, nil, err
+}
+
+// move writes what waited in front of the tables.
+func (t *tx) move(frames []kept, id intake.ID, done uint64) error {
+	for _, k := range frames {
+		for _, r := range k.records {
+			if err := r.write(t); err != nil {
+				return err
+			}
+		}
+	}
+	return t.mark(id, done)
+}
+
+// moveSingly is move where the tables refuse one of them: refuse puts that aside, and the others go on.
+func (t *tx) moveSingly(frames []kept, id intake.ID, done uint64, refuse func(*record, error) error) error {
+	for _, k := range frames {
+		for _, r := range k.records {
+			_, refused, err := t.insertMissing(r)
+			if err == nil && refused != nil {
+				err = refuse(r, refused)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return t.mark(id, done)
+}
+
+func (t *tx) mark(id intake.ID, done uint64) error {
+	_, err := t.exec(t.setNote, intakeNote, intakeMark(id, done))
+	return err
+}
+
 // hold makes it a message that waits for a person.
 func (r *record) hold(why string) error {
 	last, err := encodeLast(queue.Last{Err: why})
@@ -95,7 +158,8 @@ func (r *record) hold(why string) error {
 	return nil
 }
 
-// recordVersion begins a record in the intake. It rises with the schema's version where a record changes with it.
+// recordVersion begins a record in the intake. Who changes what a record has raises it and the schema's version, and still
+// reads the former: a process of the former program may have left some.
 const recordVersion = 1
 
 // fields walks over what a record has, in the order in which the intake has it.

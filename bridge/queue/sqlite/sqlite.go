@@ -28,6 +28,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	driver "modernc.org/sqlite" // registers "sqlite"; nothing else imports it
 	codes "modernc.org/sqlite/lib"
@@ -43,6 +44,9 @@ const readers = 4
 // much more. To copy beside the commits, on another connection, was slower than that (both measured).
 const logPages = 4000
 
+// leastLogPages is as short as it gets on a small disk.
+const leastLogPages = 100
+
 // Store is a queue.Store in one file. Safe for concurrent use within the one process that may open it; the hall holds
 // the lock of data_dir.
 type Store struct {
@@ -50,6 +54,8 @@ type Store struct {
 	write  *sql.DB
 	writer *writer
 	front  *front
+	left   *leftIntake                           // by a process that is gone; nil once it is moved
+	free   atomic.Pointer[func() (int64, error)] // of MindRoom
 
 	path      string
 	salvaged  *Salvage
@@ -78,17 +84,30 @@ func openOrSalvage(ctx context.Context, path string) (*Store, error) {
 	if err := resume(path); err != nil {
 		return nil, err
 	}
-	s, err := openSound(ctx, path)
+	s, err := openWhole(ctx, path)
 	if err == nil {
-		if err = s.damaged(ctx); err == nil {
-			return s, nil
-		}
-		err = errors.Join(err, s.Close())
+		return s, nil
 	}
 	if errors.Is(err, queue.ErrDamaged) {
 		return salvage(ctx, path, err)
 	}
 	return nil, err
+}
+
+// openWhole opens a store and moves what was left in front of its tables, where SQLite finds no damage: into a damaged file
+// nothing is written that could take with it what is still whole.
+func openWhole(ctx context.Context, path string) (*Store, error) {
+	s, err := openSound(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	if err = s.damaged(ctx); err == nil {
+		err = s.takeLeft(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
 }
 
 // OpenSound is Open, but a store that is damaged is left as it is, for an error that wraps queue.ErrDamaged: for who needs
@@ -100,7 +119,7 @@ func OpenSound(ctx context.Context, path string) (*Store, error) {
 	if list, err := asides(path); err != nil || len(list) > 0 && !there(path) {
 		return nil, errors.Join(err, errNoStore(path, list))
 	}
-	return openSound(ctx, path)
+	return openWhole(ctx, path)
 }
 
 // openSound opens a store that is not damaged so far as opening it shows.
@@ -134,27 +153,25 @@ func openSound(ctx context.Context, path string) (_ *Store, err error) {
 	if err = prepareFile(ctx, conn, path); err == nil {
 		err = foreign(s.prepareReads(ctx))
 	}
-	var left *leftIntake
 	if err == nil {
-		left, err = s.findIntake(ctx)
+		err = s.findIntake(ctx)
 	}
 	if err == nil {
-		s.writer, err = newWriter(ctx, conn, s.front, s.named)
+		s.writer, err = newWriter(ctx, conn, s)
 		err = foreign(err)
 	}
 	if err != nil {
 		conn.Close()
 		return nil, err
 	}
-	if err = s.readSalvage(ctx); err == nil {
-		err = s.takeIntake(ctx, left)
-	}
-	if err != nil {
+	if err = s.readSalvage(ctx); err != nil {
 		s.writer.close()
 		return nil, err
 	}
 	return s, nil
 }
+
+const selectKnown = "SELECT EXISTS (SELECT 1 FROM messages WHERE id = ?)"
 
 func (s *Store) prepareReads(ctx context.Context) (err error) {
 	s.selectChunk, err = s.read.PrepareContext(ctx, "SELECT data FROM chunks WHERE at = ?")
@@ -165,7 +182,7 @@ func (s *Store) prepareReads(ctx context.Context) (err error) {
 		s.selectNext, err = s.read.PrepareContext(ctx, "SELECT min(next_attempt) FROM messages WHERE account = ? AND next_attempt IS NOT NULL")
 	}
 	if err == nil {
-		s.selectKnown, err = s.read.PrepareContext(ctx, "SELECT EXISTS (SELECT 1 FROM messages WHERE id = ?)")
+		s.selectKnown, err = s.read.PrepareContext(ctx, selectKnown)
 	}
 	return err
 }

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -34,11 +35,12 @@ type writer struct {
 	closed  chan struct{} // closed when the goroutine has ended
 	once    sync.Once
 	named   func(error) error
+	refuse  func(*record, error) error // puts aside what the tables do not take
 }
 
-func newWriter(ctx context.Context, conn *sql.Conn, front *front, named func(error) error) (*writer, error) {
-	w := &writer{conn: conn, front: front, named: named, changes: make(chan *change, maxBatch), chores: make(chan chore), closing: make(chan struct{}), closed: make(chan struct{})}
-	w.tx.front = front
+func newWriter(ctx context.Context, conn *sql.Conn, s *Store) (*writer, error) {
+	w := &writer{conn: conn, front: s.front, named: s.named, refuse: s.refuse, changes: make(chan *change, maxBatch), chores: make(chan chore), closing: make(chan struct{}), closed: make(chan struct{})}
+	w.tx.front = s.front
 	if err := w.tx.prepare(ctx, conn); err != nil {
 		return nil, err
 	}
@@ -161,22 +163,59 @@ func (w *writer) commit(batch []*change) {
 	}
 }
 
-// transact runs the batch between BEGIN and COMMIT, after what waits in front of the tables. It is undone where err is not
-// nil; spoilt says that a change did it. A change that fails without having written anything only has its result.
+// transact runs the batch in a transaction, after what waits in front of the tables; where that keeps it from being
+// committed, without it. It is undone where err is not nil; spoilt says that a change did it.
 func (w *writer) transact(batch []*change, results []error) (spoilt bool, err error) {
 	frames, done := w.front.take()
 	if done == 0 && len(batch) == 0 {
 		return false, nil
 	}
+	move := func() error { return w.tx.move(frames, w.front.log.ID(), done) }
+	if done == 0 {
+		move = nil
+	}
+	spoilt, err = w.try(batch, results, move)
+	if err != nil && !spoilt && errors.Is(named(err), queue.ErrFull) {
+		w.makeRoom()
+		spoilt, err = w.try(batch, results, move)
+	}
+	if !spoilt && done > 0 && rowsFault(err) {
+		spoilt, err = w.try(batch, results, func() error { return w.tx.moveSingly(frames, w.front.log.ID(), done, w.refuse) })
+	}
+	switch {
+	case err == nil && done > 0:
+		w.front.moved(frames, done)
+	case err == nil || done == 0:
+	case spoilt:
+		w.front.wake() // they are tried again without that change
+	default:
+		w.front.failed()
+		_ = w.named(err) // damage is noted
+		if len(batch) > 0 {
+			clear(results)
+			return w.try(batch, results, nil)
+		}
+	}
+	return spoilt, err
+}
+
+// makeRoom gives back what can be had at once on a full disk: the intake's empty blocks, and the write-ahead log, which
+// begins anew once all of it is in the file.
+func (w *writer) makeRoom() {
+	_ = w.front.log.Shrink() // without its room it may still go
+	var busy, pages, copied int
+	_ = w.conn.QueryRowContext(context.Background(), "PRAGMA wal_checkpoint(PASSIVE)").Scan(&busy, &pages, &copied)
+}
+
+// try is one transaction between BEGIN and COMMIT, with move, which may be nil, at its beginning. A change that fails without having written anything only has its result.
+func (w *writer) try(batch []*change, results []error, move func() error) (spoilt bool, err error) {
 	if err := w.begin(); err != nil {
 		return false, fmt.Errorf("begin: %w", err)
 	}
-	if done > 0 {
-		if err := w.tx.move(frames, w.front.log.ID(), done); err != nil {
+	if move != nil {
+		if err := move(); err != nil {
 			w.undo()
-			w.front.failed()
-			_ = w.named(err)                  // damage is noted
-			return w.transact(batch, results) // without them: front has nothing to move for a while
+			return false, err
 		}
 	}
 	for i, c := range batch {
@@ -189,9 +228,6 @@ func (w *writer) transact(batch []*change, results []error) (spoilt bool, err er
 	if _, err := w.tx.commit.Exec(); err != nil {
 		w.undo()
 		return false, fmt.Errorf("commit: %w", err)
-	}
-	if done > 0 {
-		w.front.moved(frames, done)
 	}
 	return false, nil
 }
