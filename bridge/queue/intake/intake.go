@@ -80,7 +80,6 @@ type Log struct {
 	o    Options
 	seq  uint64 // of the newest frame
 	dead error
-	text []byte // of the frame that is written, to be used again
 
 	mu     sync.Mutex // guards what follows
 	file   *os.File   // nil before the first frame
@@ -115,13 +114,15 @@ func (l *Log) Append(records [][]byte) (seq uint64, err error) {
 	if l.dead != nil {
 		return l.seq, l.dead
 	}
-	l.encode(records)
-	from, err := l.place(int64(len(l.text)) / block)
+	buffer := buffers.Get().(*[]byte)
+	defer buffers.Put(buffer)
+	*buffer = l.encode((*buffer)[:0], records)
+	from, err := l.place(int64(len(*buffer)) / block)
 	if err != nil {
 		return l.seq, err
 	}
 	l.seq++
-	if _, err = l.file.WriteAt(l.text, from*block); err == nil {
+	if _, err = l.file.WriteAt(*buffer, from*block); err == nil {
 		err = syncData(l.file)
 	}
 	if err != nil {
@@ -131,9 +132,12 @@ func (l *Log) Append(records [][]byte) (seq uint64, err error) {
 	return l.seq, nil
 }
 
-// encode makes the next frame's octets, up to the end of its last block.
-func (l *Log) encode(records [][]byte) {
-	t := append(l.text[:0], make([]byte, headSize)...)
+// buffers are for frames; in times without mail their memory goes back.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// encode appends the next frame's octets, up to the end of its last block, to t, which is empty.
+func (l *Log) encode(t []byte, records [][]byte) []byte {
+	t = append(t, make([]byte, headSize)...)
 	own := crc32.Checksum(binary.BigEndian.AppendUint64(l.o.ID[:], l.seq+1), castagnoli)
 	for _, r := range records {
 		t = binary.BigEndian.AppendUint32(t, uint32(len(r)))
@@ -151,7 +155,7 @@ func (l *Log) encode(records [][]byte) {
 	if over := len(t) % block; over > 0 {
 		t = append(t, make([]byte, block-over)...)
 	}
-	l.text = t
+	return t
 }
 
 // place finds n blocks for the next frame, and takes them.

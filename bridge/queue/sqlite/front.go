@@ -66,7 +66,7 @@ type seen struct {
 }
 
 // maxSeen bounds it; after so many it begins anew.
-const maxSeen = 8192
+const maxSeen = 4096
 
 func (s *seen) add(id string) {
 	if id <= s.above {
