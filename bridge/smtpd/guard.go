@@ -102,7 +102,7 @@ func (g *guard) next() ([]byte, error) {
 			return nil, io.EOF
 		}
 		if line != "" {
-			return append(append(make([]byte, 0, len(line)+2), line...), '\r', '\n'), nil
+			return []byte(line + "\r\n"), nil
 		}
 	}
 }

@@ -58,11 +58,10 @@ type link struct {
 	conn   net.Conn // raw, or TLS over spare
 	spare  *spare   // raw, once there is TLS
 	in     *bufio.Reader
-	large  bool          // in is one of Server.readers
-	small  *bufio.Reader // what in was before, and is again
-	out    []byte        // replies not sent yet
-	err    error         // what ended reading or writing; nothing is read or written after it
-	secure bool          // TLS is up
+	large  bool   // in is one of Server.readers
+	out    []byte // replies not sent yet
+	err    error  // what ended reading or writing; nothing is read or written after it
+	secure bool   // TLS is up
 	remote netip.Addr
 	opened time.Time
 	useful time.Time     // when it was opened or its last message was taken
@@ -208,27 +207,22 @@ func trimLine(line []byte) (string, error) {
 	return string(line), nil
 }
 
-// widen takes a large buffer for text, with what has arrived already. The small one is left alone until it is wanted again.
+// widen takes a large buffer for text, with what has arrived already.
 func (l *link) widen() {
 	if l.large {
 		return
 	}
-	from := io.Reader(l.conn)
-	if n := l.in.Buffered(); n > 0 {
-		arrived, _ := l.in.Peek(n) // has that much
-		from = io.MultiReader(bytes.NewReader(arrived), l.conn)
-	}
+	arrived, _ := l.in.Peek(l.in.Buffered()) // has that much
 	large := l.s.readers.Get().(*bufio.Reader)
-	large.Reset(from)
-	l.small, l.in, l.large = l.in, large, true
+	large.Reset(io.MultiReader(bytes.NewReader(bytes.Clone(arrived)), l.conn))
+	l.in, l.large = large, true
 }
 
 // narrow gives the large buffer back once it is empty.
 func (l *link) narrow() {
 	if l.large && l.in.Buffered() == 0 {
 		l.giveBack()
-		l.small.Reset(l.conn)
-		l.in = l.small
+		l.in = bufio.NewReaderSize(l.conn, smallBuffer)
 	}
 }
 
