@@ -181,7 +181,7 @@ func (l *load) idleClients(size loadSize, before int) (all []net.Conn) {
 	}
 	l.waitForMail()
 	l.untilResting(size.idle + size.tlsIdle)
-	l.cost("under TLS after a message of 43 KB", size.tlsIdle, more+l.heap-heap, 20_000)
+	l.cost("under TLS after a message of 43 KB", size.tlsIdle, more+l.heap-heap, 22_000)
 	all = append(all, l.fill(1, size.connections-size.idle, "127.0.0.1")...)
 	l.untilResting(size.connections + size.tlsIdle)
 	return all
