@@ -111,13 +111,8 @@ func TestAcceptedIsNotYetInTheTables(t *testing.T) {
 
 // TestReplayKnowsWhatTheTablesHave: the mark is older than what was written, as a start leaves it that dies amid the replay.
 func TestReplayKnowsWhatTheTablesHave(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "queue.db")
-	s := open(t, path)
-	s.KeepWaiting()
-	ids := addBodies(t, s, 4, 300)
-	died := crash(t, path)
+	died, ids := leftBehind(t, 4)
 	half := crash(t, died)
-	s.Close()
 	var mark string
 	if err := raw(t, half).QueryRow("SELECT value FROM notes WHERE key = 'intake'").Scan(&mark); err != nil {
 		t.Fatal(err)
@@ -153,12 +148,7 @@ func TestDamagedIntake(t *testing.T) {
 		}, 0, nil, queue.Queued, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), "queue.db")
-			s := open(t, path)
-			s.KeepWaiting()
-			ids := addBodies(t, s, 4, 300)
-			died := crash(t, path)
-			s.Close()
+			died, ids := leftBehind(t, 4)
 			b, err := os.ReadFile(died + ".intake")
 			if err != nil {
 				t.Fatal(err)
@@ -166,7 +156,7 @@ func TestDamagedIntake(t *testing.T) {
 			if err := os.WriteFile(died+".intake", tc.harm(b), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			s = open(t, died)
+			s := open(t, died)
 			defer s.Close()
 			r := s.Salvaged()
 			switch {

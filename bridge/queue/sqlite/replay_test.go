@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/bridge/envelope"
 	"postern/bridge/queue"
 	"postern/bridge/queue/intake"
 	"postern/bridge/queue/queuetest"
@@ -39,14 +40,20 @@ func regroup(t *testing.T, path string, groups []int, between func(n int, l *int
 	}
 }
 
+// leftBehind is a store whose process died with so many messages of 300 octets in front of the tables, a frame each.
+func leftBehind(t *testing.T, messages int) (path string, ids []envelope.ID) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "queue.db")
+	s := open(t, path)
+	defer s.Close()
+	s.KeepWaiting()
+	ids = addBodies(t, s, messages, 300)
+	return crash(t, path), ids
+}
+
 // TestDamagedFrameOfSeveral: a wrong bit takes one message of those that shared a frame.
 func TestDamagedFrameOfSeveral(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "queue.db")
-	s := open(t, path)
-	s.KeepWaiting()
-	ids := addBodies(t, s, 4, 300)
-	died := crash(t, path)
-	s.Close()
+	died, ids := leftBehind(t, 4)
 	regroup(t, died+".intake", []int{3, 1}, func(int, *intake.Log) {})
 	file, err := os.ReadFile(died + ".intake")
 	if err != nil {
@@ -54,7 +61,7 @@ func TestDamagedFrameOfSeveral(t *testing.T) {
 	}
 	at := bytes.Index(file, bodyOf(ids[1], 300))
 	damage(t, died+".intake", int64(at), []byte{'!'})
-	s = open(t, died)
+	s := open(t, died)
 	defer s.Close()
 	if r := s.Salvaged(); r == nil || len(r.Lost) != 1 || len(r.Held) != 0 {
 		t.Fatalf("reported: %+v", r)
@@ -67,18 +74,13 @@ func TestDamagedFrameOfSeveral(t *testing.T) {
 // TestTablesThatWentBack: a frame that was written when others had been released shows that the tables have lost what they
 // knew of those, although none is missing.
 func TestTablesThatWentBack(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "queue.db")
-	s := open(t, path)
-	s.KeepWaiting()
-	ids := addBodies(t, s, 3, 300)
-	died := crash(t, path)
-	s.Close()
+	died, ids := leftBehind(t, 3)
 	regroup(t, died+".intake", []int{1, 1, 1}, func(n int, l *intake.Log) {
 		if n == 2 {
 			l.Release(1) // the first is in the tables, and perhaps relayed
 		}
 	})
-	s = open(t, died)
+	s := open(t, died)
 	defer s.Close()
 	if r := s.Salvaged(); r == nil || len(r.Held) != 3 || len(r.Lost) != 0 {
 		t.Fatalf("reported: %+v", r)
