@@ -89,7 +89,7 @@ func tellDamage(ctx context.Context, events *event.Bus, found <-chan error) erro
 			case errors.Is(err, sqlite.ErrRefused):
 				remedy = "look into the file, and hand the message in again"
 			case !errors.Is(err, queue.ErrDamaged):
-				remedy = "mail goes on; check the disk of data_dir, then restart postern"
+				remedy = "check the disk of data_dir; what was accepted is safe and goes on when the disk does"
 			}
 			events.Emit(ctx, slog.LevelError, event.QueueFailed, slog.Any("err", err), slog.String("remedy", remedy))
 		case <-ctx.Done():

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -158,6 +159,11 @@ func (l *lane) serve(ctx, work context.Context, a Account) (full bool, again tim
 		l.unreserve(free)
 		return false, again, err
 	}
+	gone := maps.Clone(before) // Take may have seen some that the claim did not come to in the end
+	for _, e := range entries {
+		delete(gone, e.Item.ID)
+	}
+	l.unclaim(gone)
 	for _, e := range entries {
 		if e.Item.Lease != "" {
 			free--

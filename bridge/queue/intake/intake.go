@@ -194,7 +194,7 @@ func (l *Log) grow() error {
 	if l.blocks*block >= MaxSize || len(l.live) > 0 && l.next <= l.live[0].from {
 		return ErrNoRoom
 	}
-	was, size := l.blocks*block, max(firstSize, 2*l.blocks*block)
+	was, size := l.blocks*block, min(MaxSize, max(firstSize, 2*l.blocks*block))
 	if l.o.Roomy != nil && !l.o.Roomy(size-was) {
 		return ErrNoRoom
 	}
@@ -306,6 +306,9 @@ func Read(path string) (frames []Frame, bad, err error) {
 	}
 	if st.IsDir() {
 		return nil, nil, fmt.Errorf("%s is a folder", path)
+	}
+	if st.Size() > MaxSize {
+		bad = fmt.Errorf("%s has %d octets, and may have %d", path, st.Size(), MaxSize)
 	}
 	text := make([]byte, min(st.Size(), MaxSize))
 	for at := 0; at < len(text); at += block { // a bad sector takes its block with it, and no other

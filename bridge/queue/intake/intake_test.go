@@ -308,20 +308,21 @@ func TestRead(t *testing.T) {
 		name string
 		text []byte
 		want int
+		bad  bool
 	}{
-		{"an empty file has none", nil, 0},
-		{"a file that ends in the head has none", text[:head-1], 0},
-		{"a frame that begins not at a block is none", append(make([]byte, 512), text...), 0},
-		{"what lies behind the greatest size is not read", append(make([]byte, intake.MaxSize), text...), 0},
-		{"what lies in front of it is", append(make([]byte, intake.MaxSize-block), text...), 1},
+		{"an empty file has none", nil, 0, false},
+		{"a file that ends in the head has none", text[:head-1], 0, false},
+		{"a frame that begins not at a block is none", append(make([]byte, 512), text...), 0, false},
+		{"what lies behind the greatest size is not read, and that is told", append(make([]byte, intake.MaxSize), text...), 0, true},
+		{"what lies in front of it is", append(make([]byte, intake.MaxSize-block), text...), 1, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "intake")
 			if err := os.WriteFile(path, tc.text, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if frames := mustRead(t, path); len(frames) != tc.want {
-				t.Errorf("%d frames were read; want %d", len(frames), tc.want)
+			if frames, bad, err := intake.Read(path); len(frames) != tc.want || (bad != nil) != tc.bad || err != nil {
+				t.Errorf("%d frames were read, %v, %v; want %d", len(frames), bad, err, tc.want)
 			}
 		})
 	}

@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"os"
-	"path/filepath"
 	"sync"
 
 	"postern/bridge/message"
@@ -207,24 +205,6 @@ func (s *Store) settle(ctx context.Context) error {
 		err = errBehind
 	}
 	return err
-}
-
-// ErrRefused is wrapped where the tables do not take a message that was accepted.
-var ErrRefused = errors.New("an accepted message is not one that the queue takes")
-
-// refuse puts a message aside that the tables do not take, for a person: nobody else is kept waiting by it.
-func (s *Store) refuse(r *record, why error) error {
-	path := fmt.Sprintf("%s.refused-%s.eml", s.path, r.id)
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(r.data)
-	if err = errors.Join(err, f.Sync(), f.Close(), syncFolder(filepath.Dir(path))); err != nil {
-		return err
-	}
-	s.finding.tell(fmt.Errorf("%w: %s of user %q lies in %s: %w", ErrRefused, r.id, r.user, filepath.Base(path), why))
-	return nil
 }
 
 // writeLast writes all that is not written yet.

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"errors"
+	"fmt"
 	"runtime"
 	"slices"
 	"sync"
@@ -309,10 +310,13 @@ func (f *front) moved(frames []kept, done uint64) {
 	}
 }
 
-// failed says that the transaction of take's came to nothing. What waits is safe where it is.
-func (f *front) failed() {
+// failed says that the transaction of take's came to nothing. What waits is safe where it is, and a person is told once.
+func (f *front) failed(why error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if !f.stuck && len(f.waiting) > 0 && !errors.Is(why, queue.ErrDamaged) { // of damage they are told anyway
+		f.tell(fmt.Errorf("%w: %w", errBehind, why))
+	}
 	f.stuck, f.again = true, false
 	f.wakeAfter(moveAgain)
 }

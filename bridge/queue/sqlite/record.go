@@ -51,11 +51,15 @@ func (a *adding) record() (*record, error) {
 	return r, nil
 }
 
+// values are those of insertColumns.
+func (r *record) values() []any {
+	return []any{r.id, r.account, r.state, r.next, r.accepted, r.header, r.body, r.session, r.envelope, r.plan, r.user, r.sender, r.parked, r.watch, r.sum}
+}
+
 // insert writes the row of the message, and returns its number.
 func (r *record) insert(t *tx) (seq int64, err error) {
 	t.front.saw(r.id)
-	res, err := t.exec(t.insertMessage, r.id, r.account, r.state, r.next, r.accepted, r.header, r.body, r.session, r.envelope, r.plan,
-		r.user, r.sender, r.parked, r.watch, r.sum)
+	res, err := t.exec(t.insertMessage, r.values()...)
 	if err != nil {
 		return 0, err
 	}
@@ -75,33 +79,50 @@ func (r *record) insertRecipients(t *tx, seq int64) error {
 func (r *record) write(t *tx) error {
 	seq, err := r.insert(t)
 	if err == nil {
-		err = r.insertRecipients(t, seq)
+		err = r.writeRest(t, seq)
 	}
+	return err
+}
+
+func (r *record) writeRest(t *tx, seq int64) error {
+	err := r.insertRecipients(t, seq)
 	if err == nil && len(r.data) > 0 {
 		_, err = t.exec(t.insertChunk, chunkKey(seq, 0), r.data)
 	}
 	return err
 }
 
+// writeApart is write under a number that nothing in any table has: a damaged one may have rows left over for the next.
+func (r *record) writeApart(t *tx) error {
+	ctx := context.Background()
+	var seq int64
+	if err := t.conn.QueryRowContext(ctx, `SELECT 1 + max((SELECT coalesce(max(seq), 0) FROM messages), (SELECT coalesce(max(seq), 0) FROM recipients),
+		(SELECT coalesce(max(at), 0) >> 20 FROM chunks))`).Scan(&seq); err != nil {
+		return err
+	}
+	if seq >= maxNumber {
+		return fmt.Errorf("%w: there is no number left after %d", queue.ErrDamaged, seq-1)
+	}
+	t.front.saw(r.id)
+	t.touched = true
+	if _, err := t.conn.ExecContext(ctx, "INSERT INTO messages (seq, "+insertColumns+") VALUES (?, "+insertValues+")", append([]any{seq}, r.values()...)...); err != nil {
+		return err
+	}
+	return r.writeRest(t, seq)
+}
+
 // insertMissing is write, of a record that the tables may have already; refused says why they do not take it, and then
 // nothing of it is written.
 func (t *tx) insertMissing(r *record) (there bool, refused, err error) {
 	ctx := context.Background()
-	if err := t.conn.QueryRowContext(ctx, selectKnown, r.id).Scan(&there); err != nil || there {
+	if there, err := t.has(r.id); err != nil || there {
 		return there, nil, err
 	}
 	t.touched = true
 	if _, err := t.conn.ExecContext(ctx, "SAVEPOINT one"); err != nil {
 		return false, nil, err
 	}
-	// Whatever a damaged table has left over for a number that no message has is nobody's.
-	for _, left := range []string{"DELETE FROM chunks WHERE at >= ((SELECT coalesce(max(seq), 0) FROM messages) + 1) << 20",
-		"DELETE FROM recipients WHERE seq > (SELECT coalesce(max(seq), 0) FROM messages)"} {
-		if _, err := t.conn.ExecContext(ctx, left); err != nil {
-			return false, nil, err
-		}
-	}
-	if err := r.write(t); rowsFault(err) {
+	if err := r.writeApart(t); rowsFault(err) {
 		_, err2 := t.conn.ExecContext(ctx, "ROLLBACK TO one; RELEASE one")
 		return false, err, err2
 	} else if err != nil {
@@ -123,20 +144,26 @@ func (t *tx) move(frames []kept, id intake.ID, done uint64) error {
 	return t.mark(id, done)
 }
 
-// moveSingly is move where the tables refuse one of them: refuse puts that aside, and the others go on.
-func (t *tx) moveSingly(frames []kept, id intake.ID, done uint64, refuse func(*record, error) error) error {
+// moveSingly is move where the tables refuse some of them, which it returns: the others go on.
+func (t *tx) moveSingly(frames []kept, id intake.ID, done uint64) (all []*refusal, err error) {
 	for _, k := range frames {
 		for _, r := range k.records {
-			_, refused, err := t.insertMissing(r)
-			if err == nil && refused != nil {
-				err = refuse(r, refused)
-			}
+			_, why, err := t.insertMissing(r)
 			if err != nil {
-				return err
+				return nil, err
+			}
+			if why != nil {
+				all = append(all, &refusal{record: r, why: why})
 			}
 		}
 	}
-	return t.mark(id, done)
+	return all, t.mark(id, done)
+}
+
+// has reports whether the tables have the message.
+func (t *tx) has(id string) (there bool, err error) {
+	err = t.conn.QueryRowContext(context.Background(), selectKnown, id).Scan(&there)
+	return there, err
 }
 
 func (t *tx) mark(id intake.ID, done uint64) error {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -129,54 +130,73 @@ func (l *leftIntake) sort(frames []intake.Frame) {
 	}
 }
 
-// takeLeft moves what was left into the tables, of which SQLite has found no damage. What is not certain is held, and what is
-// not whole is named.
+// takeLeft moves what was left into the tables, of which SQLite has found no damage. What is not certain is held, what is
+// not whole is named, and the report of both is written with them: who dies amid it leaves it to the next.
 func (s *Store) takeLeft(ctx context.Context) error {
 	l := s.left
 	if l == nil {
 		return nil
 	}
-	r := &Salvage{}
-	if err := s.moveLeft(ctx, l, r); err != nil {
-		return err
+	aside, err := s.moveLeft(ctx, l)
+	if errors.Is(err, queue.ErrFull) {
+		return fmt.Errorf("what was accepted last has no room in the queue; make some on the disk: %w", err)
 	}
-	passed, err := s.moveStrange(ctx, l, r)
-	if err != nil {
-		return err
-	}
-	for _, seq := range l.gone {
-		r.Lost = append(r.Lost, Loss{Err: fmt.Errorf("of the messages in frame %d of the intake some cannot be read, or all", seq)})
-	}
-	if l.bad != nil {
-		r.Lost = append(r.Lost, Loss{Err: fmt.Errorf("of the intake some cannot be read: %w", l.bad)})
-	}
-	if len(r.Held)+len(r.Lost)+passed > 0 {
-		if err := s.tellIntake(ctx, l, r, passed); err != nil {
-			return err
+	if err == nil && aside != "" {
+		if err = rename(l.path, aside); err == nil {
+			err = syncFolder(filepath.Dir(l.path))
 		}
 	}
-	if l.foul() || l.fresh || l.last > l.seq {
+	if err == nil && (l.foul() || l.fresh || l.last > l.seq) {
 		seq := l.last
 		if l.foul() {
 			seq = 0 // of the file that the next frame begins
 		}
-		if err := s.SetNote(ctx, intakeNote, intakeMark(s.front.log.ID(), seq)); err != nil {
-			return err
-		}
+		err = s.SetNote(ctx, intakeNote, intakeMark(s.front.log.ID(), seq))
 	}
-	s.left = nil
-	if !l.foul() {
-		return nil // written over by the next frame
+	if err == nil && l.foul() {
+		err = errors.Join(remove(l.path), syncFolder(filepath.Dir(l.path)))
+	} // else it is written over by the next frame
+	if err == nil {
+		s.left = nil
 	}
-	if err := remove(l.path); err != nil {
-		return err
-	}
-	return syncFolder(filepath.Dir(l.path))
+	return err
 }
 
-// moveLeft moves the frames that the tables lack.
-func (s *Store) moveLeft(ctx context.Context, l *leftIntake, report *Salvage) error {
-	var all []*record
+// moveLeft writes, in one transaction, the frames that the tables lack, what they know nothing of, and the report. aside is
+// how the file is to be called, which has more than what is in the tables then; "" where it has not.
+func (s *Store) moveLeft(ctx context.Context, l *leftIntake) (aside string, err error) {
+	if len(l.frames) == 0 && !l.foul() {
+		return "", nil
+	}
+	var report *Salvage
+	err = s.writer.apply(ctx, 0, func(t *tx) error {
+		r := &Salvage{}
+		if err := t.insertOwn(l, r); err != nil {
+			return err
+		}
+		passed, err := t.insertStrange(l, r)
+		if err != nil {
+			return err
+		}
+		l.addGone(r)
+		if len(r.Held)+len(r.Lost)+passed == 0 {
+			report, aside = nil, ""
+			return nil
+		}
+		if aside, err = l.explain(r, passed); err != nil {
+			return err
+		}
+		report = s.salvaged.with(r)
+		return t.setReport(report)
+	})
+	if err == nil && report != nil {
+		s.salvaged = report
+	}
+	return aside, err
+}
+
+// insertOwn writes what the tables do not have: a process may have died between the writing and the mark.
+func (t *tx) insertOwn(l *leftIntake, report *Salvage) error {
 	for _, f := range l.frames {
 		for _, text := range f.Records {
 			r, err := decodeRecord(text)
@@ -184,41 +204,16 @@ func (s *Store) moveLeft(ctx context.Context, l *leftIntake, report *Salvage) er
 				report.Lost = append(report.Lost, Loss{Err: fmt.Errorf("an accepted message in frame %d of the intake: %w", f.Seq, err)})
 				continue
 			}
-			all = append(all, r)
-		}
-	}
-	_, err := s.insertMissing(ctx, all, report)
-	return err
-}
-
-// insertMissing writes those records whose IDs the tables do not have, in one transaction: a process may have died between
-// the writing and the mark.
-func (s *Store) insertMissing(ctx context.Context, all []*record, report *Salvage) (written []*record, err error) {
-	if len(all) == 0 {
-		return nil, nil
-	}
-	var lost []Loss
-	err = s.writer.apply(ctx, 0, func(t *tx) error {
-		written, lost = nil, nil
-		for _, r := range all {
-			there, refused, err := t.insertMissing(r)
-			switch {
-			case err != nil:
+			_, refused, err := t.insertMissing(r)
+			if err != nil {
 				return err
-			case refused != nil:
-				lost = append(lost, r.loss(refused))
-			case !there:
-				written = append(written, r)
+			}
+			if refused != nil {
+				report.Lost = append(report.Lost, r.loss(refused))
 			}
 		}
-		return nil
-	})
-	report.Lost = append(report.Lost, lost...)
-	return written, err
-}
-
-func (r *record) loss(err error) Loss {
-	return Loss{ID: r.id, User: r.user, Account: r.account, Err: err}
+	}
+	return nil
 }
 
 // strangeAge is how much older than the newest message of the tables one may be that they do not know: messages are not
@@ -227,17 +222,24 @@ const strangeAge = time.Minute
 
 var errStrange = errors.New("it was accepted by a queue that this one has taken the place of, and perhaps relayed there")
 
-// moveStrange holds what this store knows nothing of. passed is how many it passes over for their age.
-func (s *Store) moveStrange(ctx context.Context, l *leftIntake, report *Salvage) (passed int, err error) {
+// insertStrange holds what this store knows nothing of. passed is how many it passes over for their age.
+func (t *tx) insertStrange(l *leftIntake, report *Salvage) (passed int, err error) {
 	if len(l.strange) == 0 {
 		return 0, nil
 	}
 	var newest int64
-	if err := s.read.QueryRowContext(ctx, "SELECT coalesce((SELECT accepted FROM messages ORDER BY seq DESC LIMIT 1), 0)").Scan(&newest); err != nil {
-		return 0, s.named(err)
+	err = t.conn.QueryRowContext(context.Background(), "SELECT coalesce((SELECT accepted FROM messages ORDER BY seq DESC LIMIT 1), 0)").Scan(&newest)
+	if err != nil {
+		return 0, err
 	}
-	var all []*record
+	last := map[intake.ID]uint64{}
 	for _, f := range l.strange {
+		last[f.ID] = max(last[f.ID], f.Seq)
+	}
+	for _, f := range l.strange {
+		if !f.Whole && (f.Seq < last[f.ID] || l.bad != nil) { // else it was perhaps cut before anybody was told
+			report.Lost = append(report.Lost, lostOf(f.Seq))
+		}
 		for _, text := range f.Records {
 			r, err := decodeRecord(text)
 			if err == nil {
@@ -247,27 +249,49 @@ func (s *Store) moveStrange(ctx context.Context, l *leftIntake, report *Salvage)
 				report.Lost = append(report.Lost, Loss{Err: fmt.Errorf("an accepted message in frame %d of the intake: %w", f.Seq, err)})
 				continue
 			}
-			there, err := s.known(ctx, r.id)
+			if r.accepted < newest-strangeAge.Microseconds() {
+				there, err := t.has(r.id)
+				if err != nil {
+					return 0, err
+				}
+				if !there {
+					passed++
+				}
+				continue
+			}
+			there, refused, err := t.insertMissing(r)
 			switch {
 			case err != nil:
-				return 0, s.named(err)
-			case there:
-			case r.accepted < newest-strangeAge.Microseconds():
-				passed++
-			default:
-				all = append(all, r)
+				return 0, err
+			case refused != nil:
+				report.Lost = append(report.Lost, r.loss(refused))
+			case !there:
+				report.Held = append(report.Held, r.loss(errStrange))
 			}
 		}
 	}
-	written, err := s.insertMissing(ctx, all, report)
-	for _, r := range written {
-		report.Held = append(report.Held, r.loss(errStrange))
-	}
-	return passed, err
+	return passed, nil
 }
 
-// tellIntake adds to the report of a salvage, or makes one. A file that has more than what is in the tables now is kept.
-func (s *Store) tellIntake(ctx context.Context, l *leftIntake, r *Salvage, passed int) error {
+func lostOf(frame uint64) Loss {
+	return Loss{Err: fmt.Errorf("of the messages in frame %d of the intake some cannot be read, or all", frame)}
+}
+
+func (l *leftIntake) addGone(report *Salvage) {
+	for _, seq := range l.gone {
+		report.Lost = append(report.Lost, lostOf(seq))
+	}
+	if l.bad != nil {
+		report.Lost = append(report.Lost, Loss{Err: fmt.Errorf("of the intake some cannot be read: %w", l.bad)})
+	}
+}
+
+func (r *record) loss(err error) Loss {
+	return Loss{ID: r.id, User: r.user, Account: r.account, Err: err}
+}
+
+// explain says in a report why it is made, and how the file will be called where it is kept.
+func (l *leftIntake) explain(r *Salvage, passed int) (aside string, err error) {
 	name := filepath.Base(l.path)
 	switch {
 	case len(r.Lost) > 0:
@@ -281,19 +305,39 @@ func (s *Store) tellIntake(ctx context.Context, l *leftIntake, r *Salvage, passe
 	if passed > 0 {
 		r.Why = fmt.Errorf("%w; %d messages in it are older than the newest here, and were passed over", r.Why, passed)
 	}
-	aside := ""
-	if len(r.Lost)+passed > 0 {
-		aside = fmt.Sprintf("%s-damaged-%s", l.path, time.Now().UTC().Format("20060102T150405.000"))
-		r.Aside = aside
+	if len(r.Lost)+passed == 0 {
+		return "", nil
 	}
-	if was := s.salvaged; was != nil {
-		r.Why, r.Saved = errors.Join(was.Why, r.Why), was.Saved
-		r.Aside = cmp.Or(was.Aside, r.Aside)
-		r.Held, r.Lost = append(was.Held, r.Held...), append(was.Lost, r.Lost...)
+	st, err := os.Stat(l.path)
+	if err != nil {
+		return "", err
 	}
-	s.salvaged = r
-	if err := s.noteSalvage(ctx, r); err != nil || aside == "" {
-		return err
+	r.Aside = fmt.Sprintf("%s-damaged-%s", l.path, st.ModTime().UTC().Format("20060102T150405.000")) // the same at the next try
+	return r.Aside, nil
+}
+
+// with returns a report that has both.
+func (s *Salvage) with(r *Salvage) *Salvage {
+	if s == nil {
+		return r
 	}
-	return rename(l.path, aside) // only now: without the file nobody would know that there is something to tell
+	both := &Salvage{Why: errors.Join(s.Why, r.Why), Aside: cmp.Or(s.Aside, r.Aside), Saved: s.Saved, Held: s.Held, Lost: s.Lost}
+	if s.Why.Error() == r.Why.Error() || strings.Contains(s.Why.Error(), r.Why.Error()) {
+		both.Why = s.Why // told before by one that died amid it
+	}
+	if s.Aside != "" && r.Aside != "" && s.Aside != r.Aside {
+		both.Why = fmt.Errorf("%w (kept as %s)", both.Why, filepath.Base(r.Aside))
+	}
+	both.Held, both.Lost = addLosses(s.Held, r.Held), addLosses(s.Lost, r.Lost)
+	return both
+}
+
+// addLosses adds those that are not there yet.
+func addLosses(all, more []Loss) []Loss {
+	for _, l := range more {
+		if !slices.ContainsFunc(all, func(had Loss) bool { return had.ID == l.ID && had.Err.Error() == l.Err.Error() }) {
+			all = append(all, l)
+		}
+	}
+	return all
 }

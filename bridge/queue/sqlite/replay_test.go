@@ -121,6 +121,51 @@ func TestStrangeAndOld(t *testing.T) {
 	checkThere(t, other, queue.Queued, 300, ids...)
 }
 
+// TestStrangeAndDamaged: of what is not known, what cannot be read is named too, and the file is kept.
+func TestStrangeAndDamaged(t *testing.T) {
+	died, ids := leftBehind(t, 3)
+	tamper(t, died, "DELETE FROM notes WHERE key = 'intake'")
+	damage(t, died+".intake", 4096+200, []byte{0xff, 0xff})
+	for range 2 { // as from a start that ended before the mark
+		mark := copyOf(t, died+".intake")
+		s := open(t, died)
+		if r := s.Salvaged(); r == nil || len(r.Held) != 2 || len(r.Lost) != 1 {
+			t.Fatalf("reported: %+v", r)
+		} else if _, err := os.Stat(r.Aside); err != nil {
+			t.Error(err)
+		}
+		s.Close()
+		tamper(t, died, "DELETE FROM notes WHERE key = 'intake'")
+		mark()
+	}
+	if err := os.Remove(died + ".intake"); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, died)
+	defer s.Close()
+	told(t, s)
+	s.Close()
+	checkThere(t, died, queue.Held, 300, ids[0], ids[2])
+}
+
+// copyOf remembers a file; the returned function puts it back as it was.
+func copyOf(t *testing.T, path string) (putBack func()) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := errors.Join(os.WriteFile(path, text, 0o600), os.Chtimes(path, st.ModTime(), st.ModTime())); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestNothingIsMovedIntoDamage: what was left in front goes into the salvaged store, not into the damaged one, where it could
 // take the place of what is still whole.
 func TestNothingIsMovedIntoDamage(t *testing.T) {
@@ -213,6 +258,12 @@ func TestMessageThatTheTablesRefuse(t *testing.T) {
 	}
 	s.Close()
 	tamper(t, path, "DROP TRIGGER no")
+	s = open(t, path)
+	if r := s.Salvaged(); r == nil || len(r.Lost) != 1 || r.Lost[0].ID != string(ids[0]) || !strings.Contains(r.Lost[0].Err.Error(), "buyer@fabrikam.test") {
+		t.Errorf("the next start reports %+v", r)
+	}
+	told(t, s)
+	s.Close()
 	checkThere(t, path, queue.Queued, 300, first[0], ids[1], ids[2])
 }
 

@@ -73,11 +73,15 @@ func readLosses(all []writtenLoss) (list []Loss) {
 }
 
 func (s *Store) noteSalvage(ctx context.Context, r *Salvage) error {
+	return s.writer.apply(ctx, 0, func(t *tx) error { return t.setReport(r) })
+}
+
+func (t *tx) setReport(r *Salvage) error {
 	text, err := json.Marshal(writtenSalvage{r.Why.Error(), r.Aside, r.Saved, writtenLosses(r.Held), writtenLosses(r.Lost)})
-	if err != nil {
-		return err
+	if err == nil {
+		_, err = t.exec(t.setNote, salvageNote, string(text))
 	}
-	return s.SetNote(ctx, salvageNote, string(text))
+	return err
 }
 
 // readSalvage finds the report that nobody was told of. One that cannot be read is told as that.

@@ -43,8 +43,7 @@ func (t *tx) prepare(ctx context.Context, conn *sql.Conn) error {
 		{&t.begin, "BEGIN IMMEDIATE"},
 		{&t.commit, "COMMIT"},
 		{&t.rollback, "ROLLBACK"},
-		{&t.insertMessage, `INSERT INTO messages (id, account, state, next_attempt, accepted, header_size, body_size, has_body,
-			session, envelope, plan, user, sender, parked, watch, sum) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?)`},
+		{&t.insertMessage, "INSERT INTO messages (" + insertColumns + ") VALUES (" + insertValues + ")"},
 		{&t.insertRecipient, "INSERT INTO recipients (seq, n, address, state, next_attempt, last) VALUES (?, ?, ?, ?, ?, ?)"},
 		{&t.insertChunk, "INSERT INTO chunks (at, data) VALUES (?, ?)"},
 		{&t.finishMessage, "UPDATE messages SET state = ?, next_attempt = ?, body_size = ?, sum = ? WHERE seq = ?"},
@@ -73,7 +72,9 @@ func (t *tx) prepare(ctx context.Context, conn *sql.Conn) error {
 }
 
 const (
-	selectDue = "SELECT " + entryColumns + ` FROM messages WHERE account = ? AND next_attempt <= ?
+	insertColumns = "id, account, state, next_attempt, accepted, header_size, body_size, session, envelope, plan, user, sender, parked, watch, sum, has_body"
+	insertValues  = "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1"
+	selectDue     = "SELECT " + entryColumns + ` FROM messages WHERE account = ? AND next_attempt <= ?
 		ORDER BY next_attempt, seq LIMIT ?`
 	selectRecipients = `SELECT n, address, state, next_attempt, attempts, sender_waits, doubts, last
 		FROM recipients WHERE seq = ? ORDER BY n`

@@ -35,11 +35,11 @@ type writer struct {
 	closed  chan struct{} // closed when the goroutine has ended
 	once    sync.Once
 	named   func(error) error
-	refuse  func(*record, error) error // puts aside what the tables do not take
+	path    string // of the store
 }
 
 func newWriter(ctx context.Context, conn *sql.Conn, s *Store) (*writer, error) {
-	w := &writer{conn: conn, front: s.front, named: s.named, refuse: s.refuse, changes: make(chan *change, maxBatch), chores: make(chan chore), closing: make(chan struct{}), closed: make(chan struct{})}
+	w := &writer{conn: conn, front: s.front, named: s.named, path: s.path, changes: make(chan *change, maxBatch), chores: make(chan chore), closing: make(chan struct{}), closed: make(chan struct{})}
 	w.tx.front = s.front
 	if err := w.tx.prepare(ctx, conn); err != nil {
 		return nil, err
@@ -175,12 +175,12 @@ func (w *writer) transact(batch []*change, results []error) (spoilt bool, err er
 		move = nil
 	}
 	spoilt, err = w.try(batch, results, move)
-	if err != nil && !spoilt && errors.Is(named(err), queue.ErrFull) {
+	if err != nil && errors.Is(named(err), queue.ErrFull) {
 		w.makeRoom()
 		spoilt, err = w.try(batch, results, move)
 	}
 	if !spoilt && done > 0 && rowsFault(err) {
-		spoilt, err = w.try(batch, results, func() error { return w.tx.moveSingly(frames, w.front.log.ID(), done, w.refuse) })
+		spoilt, err = w.trySingly(batch, results, frames, done)
 	}
 	switch {
 	case err == nil && done > 0:
@@ -189,14 +189,32 @@ func (w *writer) transact(batch []*change, results []error) (spoilt bool, err er
 	case spoilt:
 		w.front.wake() // they are tried again without that change
 	default:
-		w.front.failed()
-		_ = w.named(err) // damage is noted
+		w.front.failed(w.named(err)) // damage is noted
 		if len(batch) > 0 {
 			clear(results)
 			return w.try(batch, results, nil)
 		}
 	}
 	return spoilt, err
+}
+
+// trySingly is a try that puts aside what the tables refuse of what waits.
+func (w *writer) trySingly(batch []*change, results []error, frames []kept, done uint64) (spoilt bool, err error) {
+	var refused []*refusal
+	spoilt, err = w.try(batch, results, func() (err error) {
+		if refused, err = w.tx.moveSingly(frames, w.front.log.ID(), done); err == nil && len(refused) > 0 {
+			err = w.tx.putAside(w.path, refused)
+		}
+		return err
+	})
+	if err != nil {
+		takeBack(refused)
+		return spoilt, err
+	}
+	for _, f := range refused {
+		w.front.tell(f.told())
+	}
+	return false, nil
 }
 
 // makeRoom gives back what can be had at once on a full disk: the intake's empty blocks, and the write-ahead log, which
@@ -207,7 +225,8 @@ func (w *writer) makeRoom() {
 	_ = w.conn.QueryRowContext(context.Background(), "PRAGMA wal_checkpoint(PASSIVE)").Scan(&busy, &pages, &copied)
 }
 
-// try is one transaction between BEGIN and COMMIT, with move, which may be nil, at its beginning. A change that fails without having written anything only has its result.
+// try is one transaction between BEGIN and COMMIT, with move, which may be nil, at its beginning. A change that fails
+// without having written anything only has its result.
 func (w *writer) try(batch []*change, results []error, move func() error) (spoilt bool, err error) {
 	if err := w.begin(); err != nil {
 		return false, fmt.Errorf("begin: %w", err)
