@@ -75,7 +75,7 @@ func ParseID(text string) (id ID, err error) {
 	return ID(b), nil
 }
 
-// Log is the writer's side. Append is for one goroutine at a time; Release may be called beside it.
+// Log is the writer's side. Append is for one goroutine at a time; Release and Shrink may be called beside it.
 type Log struct {
 	o    Options
 	seq  uint64 // of the newest frame

@@ -166,7 +166,7 @@ func (s *Store) Owed() int64 { return s.front.owed() }
 func (s *Store) MindRoom(ctx context.Context, free func() (int64, error)) error {
 	s.free.Store(&free)
 	n, err := free()
-	pages := n / roomy / pageSize
+	pages := n / plenty / pageSize
 	if err != nil || pages >= logPages {
 		return nil
 	}
@@ -183,7 +183,7 @@ func (s *Store) roomy(octets int64) bool {
 		return true
 	}
 	n, err := (*free)()
-	return err != nil || n >= roomy*octets
+	return err != nil || n >= plenty*octets
 }
 
 // known reports whether the tables have the message.

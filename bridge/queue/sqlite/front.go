@@ -20,7 +20,7 @@ const (
 	moveBytes    = 1 << 20  // octets of them, are moved without waiting for anything
 	moveAfter    = 50 * time.Millisecond
 	moveAgain    = time.Second // after a move that failed
-	roomy        = 16          // times as much as the intake grows must be free on the disk
+	plenty       = 16          // times as much as the intake grows must be free on the disk
 )
 
 // front is where a small message is kept first: in the intake, by one write and one sync, and in memory. From there all
