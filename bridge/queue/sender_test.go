@@ -137,6 +137,52 @@ func TestSenderPairAges(t *testing.T) {
 	})
 }
 
+// shyStore lets its next claim see a message that is gone when the claim begins anew: a transaction may be tried twice.
+type shyStore struct {
+	queue.Store
+	see  *queue.Item // nil: it is a store like another
+	gone func()
+}
+
+func (s *shyStore) Claim(ctx context.Context, c queue.Claim) ([]queue.Entry, error) {
+	if s.see != nil {
+		it := s.see.Clone()
+		s.see = nil
+		if err := c.Take(&it); err != nil {
+			return nil, err
+		}
+		s.gone()
+	}
+	return s.Store.Claim(ctx, c)
+}
+
+// TestProbeThatWasNotClaimed: a message that a claim saw and did not come to is no probe for the others to wait for.
+func TestProbeThatWasNotClaimed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &shyStore{Store: queuetest.NewMemory()}
+		w := newWorld(t, queue.Options{Store: store})
+		lack := map[string]bool{"ceo": true}
+		w.setRelay(w.rights(lack))
+		dropped, other := w.as("ceo"), w.as("ceo")
+		w.grant(lack, "ceo")
+		w.pass(15*mins - sec)
+		item := w.show(dropped).Item
+		store.see, store.gone = &item, func() {
+			if err := w.Change(t.Context(), dropped, queue.Order{Action: queue.Drop, By: "admin"}); err != nil {
+				t.Error(err)
+			}
+		}
+		w.pass(sec)
+		if store.see != nil || len(w.seen()) != 1 {
+			t.Fatalf("no claim was made when the pair's time came, or %d attempts; want that of the beginning alone", len(w.seen()))
+		}
+		w.pass(31 * mins) // what the other waits for where a probe is under way
+		if row := w.show(other); row.State != queue.Relayed {
+			t.Errorf("the other message is %s until %v; want relayed", row.State, row.NextAttempt)
+		}
+	})
+}
+
 // TestDoubtOfAStoppedSender: a message in doubt is looked after when its time has come, whatever has become of the right.
 func TestDoubtOfAStoppedSender(t *testing.T) {
 	for _, onDoubt := range []queue.OnDoubt{queue.Resend, queue.Hold} {
