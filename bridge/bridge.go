@@ -31,8 +31,6 @@
 // And auth/diagnosis is a word: what a refusal of Microsoft's means.
 //
 // What is left here is wiring: a file for each room or verb that makes Options of a Config, or shows one room to another.
-// One file still knows something of its own, because it speaks relay's words: outlets.go, when a transport that a reload
-// replaced may be closed.
 package bridge
 
 import (

@@ -1,22 +1,17 @@
 package bridge
 
 import (
-	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"reflect"
-	"sync"
 	"time"
 
 	"postern/auth"
 	"postern/bridge/config"
 	"postern/bridge/event"
-	"postern/bridge/message"
 	"postern/bridge/relay"
-	"postern/bridge/reply"
 )
 
 // providerKey is what a provider's client is made from. Where it is the same after a reload the client stays.
@@ -85,84 +80,10 @@ func outletKeyOf(cfg *config.Config, a config.Account) outletKey {
 	return k
 }
 
-// outlet is an account's transports, counted: after a reload they may be closed only when nobody uses them.
+// outlet is an account's transports.
 type outlet struct {
-	key   outletKey
-	graph relay.Transport // nil where there is none
-	smtp  relay.Transport
-	close func() error
-
-	mu      sync.Mutex // guards what follows
-	busy    int
-	retired time.Time // zero while in use
-	closed  bool
-}
-
-// counted is one transport of an outlet.
-type counted struct {
-	relay.Transport
-	o *outlet
-}
-
-// use counts one call until the returned function ends it.
-func (c counted) use() (end func()) {
-	c.o.mu.Lock()
-	c.o.busy++
-	c.o.mu.Unlock()
-	return func() {
-		c.o.mu.Lock()
-		c.o.busy--
-		c.o.mu.Unlock()
-	}
-}
-
-// CanLook implements relay.Looker for a transport that is one: what wraps it must not hide what else it can do.
-func (c counted) CanLook() bool {
-	l, ok := c.Transport.(relay.Looker)
-	return ok && l.CanLook()
-}
-
-// Look implements relay.Looker. It is called where CanLook holds.
-func (c counted) Look(ctx context.Context, out message.Outgoing) reply.Outcome {
-	defer c.use()()
-	return c.Transport.(relay.Looker).Look(ctx, out)
-}
-
-// Splits implements relay.Splitter for a transport that is one.
-func (c counted) Splits() bool {
-	s, ok := c.Transport.(relay.Splitter)
-	return ok && s.Splits()
-}
-
-// CheckCarry implements relay.Splitter. It is called where Splits holds.
-func (c counted) CheckCarry(header []byte, body io.Reader) error {
-	return c.Transport.(relay.Splitter).CheckCarry(header, body)
-}
-
-// CanTidy implements relay.Tidier for a transport that is one.
-func (c counted) CanTidy() bool {
-	t, ok := c.Transport.(relay.Tidier)
-	return ok && t.CanTidy()
-}
-
-// Tidy implements relay.Tidier. It is called where CanTidy holds.
-func (c counted) Tidy(ctx context.Context, out message.Outgoing) error {
-	defer c.use()()
-	return c.Transport.(relay.Tidier).Tidy(ctx, out)
-}
-
-// DraftsInUse says whether messages go as drafts, "" for a transport that has none.
-func (c counted) DraftsInUse() string {
-	if d, ok := c.Transport.(interface{ DraftsInUse() string }); ok {
-		return d.DraftsInUse()
-	}
-	return ""
-}
-
-// Send implements relay.Transport.
-func (c counted) Send(ctx context.Context, out message.Outgoing) reply.Outcome {
-	defer c.use()()
-	return c.Transport.Send(ctx, out)
+	key outletKey
+	*relay.Outlet
 }
 
 // outlets are the transports by account's name.
@@ -176,13 +97,13 @@ func openOutlets(cfg *config.Config, source func(account string) *auth.Source, e
 	undo = func() error {
 		var errs []error
 		for _, o := range made {
-			errs = append(errs, o.shut())
+			errs = append(errs, o.Close())
 		}
 		return errors.Join(errs...)
 	}
 	for _, a := range cfg.Accounts {
-		o := &outlet{key: outletKeyOf(cfg, a)}
-		if was := old[a.Name]; was != nil && reflect.DeepEqual(was.key, o.key) {
+		key := outletKeyOf(cfg, a)
+		if was := old[a.Name]; was != nil && reflect.DeepEqual(was.key, key) {
 			all[a.Name] = was
 			continue
 		}
@@ -190,12 +111,7 @@ func openOutlets(cfg *config.Config, source func(account string) *auth.Source, e
 		if err != nil {
 			return nil, nil, errors.Join(err, undo())
 		}
-		if o.close = closeBoth; r.Graph != nil {
-			o.graph = counted{r.Graph, o}
-		}
-		if r.SMTP != nil {
-			o.smtp = counted{r.SMTP, o}
-		}
+		o := &outlet{key, relay.NewOutlet(r.Graph, r.SMTP, closeBoth)}
 		all[a.Name], made = o, append(made, o)
 	}
 	return all, undo, nil
@@ -206,42 +122,8 @@ func (all outlets) routes(cfg *config.Config) []relay.Account {
 	var list []relay.Account
 	for _, a := range cfg.Accounts {
 		r, o := routeOf(a), all[a.Name]
-		r.Graph, r.SMTP = o.graph, o.smtp
+		r.Graph, r.SMTP = o.Graph, o.SMTP
 		list = append(list, r)
 	}
 	return list
-}
-
-// retireAfter is how long a transport that was replaced stays open: an attempt that has just begun may still be on its way
-// to it.
-const retireAfter = 10 * time.Second
-
-// retire has the outlet closed once nobody uses it.
-func (o *outlet) retire(now time.Time) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.retired = now
-}
-
-// shutIfIdle closes a retired outlet that nobody uses, and reports whether it is closed.
-func (o *outlet) shutIfIdle(now time.Time) (closed bool, err error) {
-	o.mu.Lock()
-	idle := !o.retired.IsZero() && o.busy == 0 && now.Sub(o.retired) >= retireAfter
-	o.mu.Unlock()
-	if !idle {
-		return false, nil
-	}
-	return true, o.shut()
-}
-
-// shut closes the transports, once.
-func (o *outlet) shut() error {
-	o.mu.Lock()
-	was := o.closed
-	o.closed = true
-	o.mu.Unlock()
-	if was {
-		return nil
-	}
-	return o.close()
 }

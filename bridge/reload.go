@@ -180,7 +180,7 @@ func (b *Bridge) commit(ctx context.Context, n *next, was *config.Config) {
 		if n.outlets[name] == o {
 			continue
 		}
-		o.retire(now)
+		o.Retire(now)
 		if b.retired = append(b.retired, o); n.outlets[name] == nil {
 			gone = append(gone, name)
 		} else {
@@ -247,7 +247,7 @@ func (b *Bridge) swapAdmin(cfg *config.Config) {
 
 // shutRetired closes replaced transports when nobody uses them any more, until ctx ends.
 func (b *Bridge) shutRetired(ctx context.Context) error {
-	t := time.NewTicker(retireAfter)
+	t := time.NewTicker(relay.RetireAfter)
 	defer t.Stop()
 	for {
 		select {
@@ -256,7 +256,7 @@ func (b *Bridge) shutRetired(ctx context.Context) error {
 		case now := <-t.C:
 			b.reloading.Lock()
 			b.retired = slices.DeleteFunc(b.retired, func(o *outlet) bool {
-				closed, err := o.shutIfIdle(now)
+				closed, err := o.CloseIfIdle(now)
 				if err != nil {
 					b.events.Emit(ctx, slog.LevelWarn, event.SmarthostFailed, slog.String("account", o.key.account.Name), slog.Any("err", err))
 				}
@@ -271,10 +271,10 @@ func (b *Bridge) shutRetired(ctx context.Context) error {
 func (b *Bridge) closeOutlets() error {
 	var errs []error
 	for _, o := range b.outlets {
-		errs = append(errs, o.shut())
+		errs = append(errs, o.Close())
 	}
 	for _, o := range b.retired {
-		errs = append(errs, o.shut())
+		errs = append(errs, o.Close())
 	}
 	return errors.Join(errs...)
 }

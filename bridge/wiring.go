@@ -265,6 +265,14 @@ func openGraph(cfg *config.Config, a config.Account, p config.Provider, tokens *
 	return graph.New(o)
 }
 
+// What relay asks Graph for beside Send. One that did not fit would only be missing.
+var (
+	_ relay.Looker   = (*graph.Transport)(nil)
+	_ relay.Splitter = (*graph.Transport)(nil)
+	_ relay.Tidier   = (*graph.Transport)(nil)
+	_ relay.Drafter  = (*graph.Transport)(nil)
+)
+
 // openSmarthosts makes the SMTP transport of an account, or of each of its mailboxes when mail comes for it.
 func openSmarthosts(cfg *config.Config, a config.Account, p config.Provider, tokens *auth.Source, events *event.Bus) (closingTransport, error) {
 	if !isMany(a) {

@@ -144,7 +144,7 @@ func (r *Relay) States() []State {
 				}
 				s.Since, s.Until, s.Why, s.Remedy = t.since, t.until, t.why(), t.outcome.Remedy
 			}
-			if d, ok := w.Transport.(drafter); ok {
+			if d, ok := w.Transport.(Drafter); ok {
 				s.Drafts = d.DraftsInUse()
 			}
 			all = append(all, s)
@@ -153,9 +153,11 @@ func (r *Relay) States() []State {
 	return all
 }
 
-// drafter is a Transport that can send by drafts.
-type drafter interface {
-	DraftsInUse() string // "yes", "no" or "not known"
+// Drafter is a Transport that can send by drafts.
+type Drafter interface {
+	// DraftsInUse says for people whether messages go as drafts: "yes", "no", or "not known" before it was tried; "" for a
+	// transport that has none.
+	DraftsInUse() string
 }
 
 // why says what the server's reply means, and the reply; where none came, what else is known.

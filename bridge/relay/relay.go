@@ -4,7 +4,8 @@
 //
 // Trouble is kept in two places. A route (a transport, and the mailbox whose limits count there) is paused for a known
 // time, or parked until a person acted and a probe of one message shows it. A login at a transport is parked until a
-// person signs in. The queue asks Gate before it claims a message, and hands what it claimed to Relay.
+// person signs in. The queue asks Gate before it claims a message, and hands what it claimed to Relay. Whoever replaces an
+// account's transports hands them in as an Outlet, which knows when the old ones may be closed.
 //
 // It must not know SMTP, HTTP, the queue's states, or how a token is made. Nothing of it fails: a message always gets an
 // outcome, and whose trouble it is decides what the queue does with it.
