@@ -18,13 +18,14 @@
 //	notice       who is told what: reports and notices
 //	origin       whether a store has a copy elsewhere
 //	quota        recipients per mailbox and day
-//	sample       a message that is only asked about
+//	sample       messages as an application would hand them in
 //	stationery   the files of footers and attachments
 //	webclient    HTTP to a provider
 //
-// cmd calls three that the hall does not know:
+// cmd calls four that the hall does not know:
 //
 //	demo         a bridge beside a sandbox, before the hall as cmd is
+//	handin       handing a message in to a listener, as an application does
 //	peers        other programs' configurations, for import
 //	sendmail     what sendmail(8) makes of its command line and its input
 //

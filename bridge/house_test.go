@@ -30,9 +30,9 @@ var household = map[string][]string{
 		"bridge/relay", "bridge/sample", "bridge/service", "bridge/smtpd", "bridge/stationery", "bridge/submission",
 		"bridge/transport/graph", "bridge/transport/smarthost", "bridge/users", "bridge/webclient"},
 	// The door opens the hall, and reads the words of the file and of the socket to say what is wrong.
-	// The person who signs in is at the door.
-	"cmd/postern": {"auth/signin", "bridge", "bridge/config", "bridge/control", "bridge/demo", "bridge/peers", "bridge/sandbox", "bridge/sendmail",
-		"bridge/service", "bridge/users"},
+	// The person who signs in is at the door, and so is the application that `send` and `sendmail` are.
+	"cmd/postern": {"auth/signin", "bridge", "bridge/config", "bridge/control", "bridge/demo", "bridge/handin", "bridge/peers", "bridge/sample",
+		"bridge/sandbox", "bridge/sendmail", "bridge/service", "bridge/users"},
 	// So does the demo, beside a Microsoft 365 of our own.
 	"bridge/demo": {"bridge", "bridge/config", "bridge/sandbox", "bridge/users"},
 

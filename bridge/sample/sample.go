@@ -1,6 +1,7 @@
-// Package sample makes a message that somebody only asks about, from a file, from single fields, or from both: a question
-// about the way that mail would go needs a message as an application would hand it in. It must not know users, listeners or
-// ways. The hall calls it for `postern route`. A question that cannot be answered is an error in its asker's words.
+// Package sample makes messages as an application would hand them in: a Message that somebody only asks about, because a
+// question about the way that mail would go needs one, from a file, from single fields, or from both; and a Draft that goes
+// the way, from a text and files. It must not know users, listeners or ways. The hall calls it for `postern route`, and
+// cmd/postern for `postern send`. What cannot be made is an error in its asker's words.
 package sample
 
 import (
@@ -14,7 +15,7 @@ import (
 	"postern/bridge/message"
 )
 
-// Message says what it is like.
+// Message says what the message that is asked about is like.
 type Message struct {
 	From          string    // the header From; "" leaves that of File
 	To            []string  // RCPT TO; none: those that File's To, Cc and Bcc name

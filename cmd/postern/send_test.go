@@ -1,13 +1,18 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"postern/bridge/handin"
 )
 
 // TestSendAndSendmail: both hand mail in through the listener with a password that the daemon gives, as the user that they
@@ -81,6 +86,10 @@ func TestSendAndSendmail(t *testing.T) {
 		{"an unknown user", []string{"send", "--user", "nobody", "--to", "x@example.test"}, exitUsage, "there is no user"},
 		{"a refusal is said once, in the listener's words", []string{"sendmail", "-f", "bad address", "x@example.test"}, exitFailed,
 			"postern: 501 5.1.7 Bad sender address \"bad address\": character"},
+		{"a recipient that is more than an address", []string{"send", "--user", "nav", "--to", "A <a@example.test>"}, exitUsage,
+			"postern: \"A <a@example.test>\" is no address"},
+		{"a file to attach that is not there", []string{"send", "--user", "nav", "--to", "a@example.test", "--attach", attachment + ".none"}, exitFailed,
+			"invoice.csv.none: "},
 		{"a recipient that is none", []string{"send", "--user", "nav", "--to", "a b@example.test"}, exitFailed,
 			"postern: not taken: recipient a b@example.test: 501 5.1.3 Bad recipient address"},
 		{"no recipient", []string{"sendmail"}, exitUsage, "no recipients"},
@@ -89,6 +98,33 @@ func TestSendAndSendmail(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			if out, status := outcome(t, "Subject: s\n\nx\n", append(tc.args, "--config", file)...); status != tc.status || !strings.Contains(out, tc.says) {
 				t.Errorf("exit status %d; want %d and %q\n%s", status, tc.status, tc.says, out)
+			}
+		})
+	}
+}
+
+// TestTempFail: sendmail's caller may try again what may pass, and nothing else.
+func TestTempFail(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		err  error
+		want error // nil: the error itself, for run to give its status
+	}{
+		{"no daemon", unreachable{errors.New("postern is not running")}, exitWith(exitTempFail)},
+		{"no listener", fmt.Errorf("the listener %w: refused", handin.ErrUnreachable), exitWith(exitTempFail)},
+		{"a refusal for now", &handin.Refusal{Code: 451, Text: "4.3.0 later"}, exitWith(exitTempFail)},
+		{"a recipient's refusal for now", fmt.Errorf("recipient a@example.test: %w", &handin.Refusal{Code: 450, Text: "4.2.1 later"}), exitWith(exitTempFail)},
+		{"a refusal for good", &handin.Refusal{Code: 550, Text: "5.1.1 unknown"}, nil},
+		{"a refusal instead of a greeting", fmt.Errorf("%w: %w", handin.ErrUnreachable, &handin.Refusal{Code: 554, Text: "no"}), exitWith(exitTempFail)},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var said bytes.Buffer
+			want, says := tc.want, "postern: "+tc.err.Error()+"\n"
+			if want == nil {
+				want, says = tc.err, "" // run says it
+			}
+			if err := (&cli{err: &said}).tempFail(tc.err); err != want || said.String() != says {
+				t.Errorf("tempFail = %v, and says %q; want %v and %q", err, said.String(), want, says)
 			}
 		})
 	}

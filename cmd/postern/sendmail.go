@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net/textproto"
 	"os/user"
 	"slices"
 	"strings"
@@ -12,6 +11,7 @@ import (
 
 	"postern/bridge/config"
 	"postern/bridge/control"
+	"postern/bridge/handin"
 	"postern/bridge/sendmail"
 )
 
@@ -95,7 +95,7 @@ func (c *cli) runSendmail(cmd *cobra.Command, asked sendmail.Command) error {
 	if err != nil {
 		return c.tempFail(err)
 	}
-	if _, err = handIn(cmd.Context(), p, asked.Sender, m.To, m.Text()); err != nil {
+	if _, err = door(p).HandIn(cmd.Context(), asked.Sender, m.To, m.Text()); err != nil {
 		return c.tempFail(err)
 	}
 	return nil
@@ -119,7 +119,6 @@ func (c *cli) sendmailUser() (string, error) {
 
 // tempFail gives what may pass the exit status that sendmail has for it.
 func (c *cli) tempFail(err error) error {
-	var reply *textproto.Error
 	var mistakes *config.Mistakes
 	var told *control.Error // by the daemon, before there was any mail to refuse
 	if errors.As(err, &mistakes) && slices.ContainsFunc(mistakes.List, func(m config.Mistake) bool { return m.Key != sendmailKey }) {
@@ -127,7 +126,10 @@ func (c *cli) tempFail(err error) error {
 		return exitWith(exitTempFail)
 	}
 	var gone unreachable
-	if errors.As(err, &gone) || errors.As(err, &told) || errors.As(err, &reply) && reply.Code/100 == 4 {
+	var refused *handin.Refusal
+	daemon := errors.As(err, &gone) || errors.As(err, &told)
+	listener := errors.Is(err, handin.ErrUnreachable) || errors.As(err, &refused) && refused.Code/100 == 4
+	if daemon || listener {
 		fmt.Fprintf(c.err, "postern: %v\n", err)
 		return exitWith(exitTempFail)
 	}
