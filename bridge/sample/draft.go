@@ -73,7 +73,8 @@ func (d Draft) Make(now time.Time) ([]byte, error) {
 			return nil, err
 		}
 	}
-	return b.Bytes(), m.Close()
+	err = m.Close() // which writes the last boundary
+	return b.Bytes(), err
 }
 
 // quoted is the text in quoted-printable, with an end of line behind it.
