@@ -284,22 +284,16 @@ func (c *graphCall) sendDraft(mailbox Mailbox, id string) {
 	}
 	m := d.text()
 	l := &letter{Received: Received{Via: ViaGraph, ClientID: c.token.clientID, Login: c.token.login, Raw: m.bytes()},
-		text: m, mailbox: d.mailbox, own: d.own, id: d.own.Address, shared: c.token.login == "" || c.token.may("Mail.Send.Shared")}
+		draft: d, text: m, mailbox: d.mailbox, own: d.own, id: d.own.Address, shared: c.token.login == "" || c.token.may("Mail.Send.Shared")}
 	var err error
 	if l.Recipients, err = d.recipients(m); err != nil {
 		l.checked = "invalid"
 	}
-	lag := c.s.switches.SentLag
 	c.s.mu.Unlock()
 	o, err := c.s.judge(l)
 	if err != nil {
 		c.fail(http.StatusInternalServerError, "ErrorInternalServerError", "The sandbox cannot write its folder.")
 		return
-	}
-	if o.accept {
-		c.s.mu.Lock()
-		d.sent, d.final, d.lag = true, l.Received, lag
-		c.s.mu.Unlock()
 	}
 	c.answer(o, l)
 }

@@ -37,9 +37,14 @@ func newDraft(t *testing.T, s *Sandbox, bearer, mime string) string {
 
 const draftMail = "From: erp@contoso.test\nTo: a@example.test\nMessage-ID: <d1@x>\nX-Postern-Id: Q1\nSubject: s\n\nbody\n"
 
-// TestDraft follows a draft from its creation to Sent Items.
+// TestDraft follows a draft from its creation to Sent Items. It is one or the other to whoever looks, also before the answer.
 func TestDraft(t *testing.T) {
-	s := start(t, Options{})
+	var s *Sandbox
+	s = start(t, Options{Step: func(at Where) {
+		if n := len(s.Drafts()); at == Kept && n != 0 {
+			t.Errorf("%d drafts when the message has been taken; want none", n)
+		}
+	}})
 	at := accessFor(t, s, "erp@contoso.test", readWrite)
 	id := newDraft(t, s, at, draftMail)
 	if got := graphDo(t, s, at, "GET", "/me/messages/"+id, "", ""); got.json(t)["isDraft"] != true {

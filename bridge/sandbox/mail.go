@@ -89,6 +89,7 @@ func lastNumber(dir string) (last int) {
 // letter is one message on its way through the service.
 type letter struct {
 	Received
+	draft    *draft // that it was; nil for what came whole
 	text     mailText
 	mailbox  Mailbox // whose Sent Items; also whose limits count
 	own      Mailbox // whose addresses are the sender's own
@@ -256,6 +257,9 @@ func (s *Sandbox) keep(l *letter) error {
 	s.number++
 	s.seen[l.mailbox.Address+" "+l.identity] = true
 	s.received = append(s.received, l.Received)
+	if d := l.draft; d != nil { // who sees the one sees the other
+		d.sent, d.final, d.lag = true, l.Received, s.switches.SentLag
+	}
 	close(s.arrived)
 	s.arrived = make(chan struct{})
 	return nil
