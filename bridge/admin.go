@@ -12,12 +12,14 @@ import (
 	"postern/auth"
 	"postern/auth/token"
 	"postern/auth/vault"
+	"postern/bridge/backup"
 	"postern/bridge/config"
 	"postern/bridge/control"
 	"postern/bridge/datadir"
 	"postern/bridge/event"
 	"postern/bridge/queue"
 	"postern/bridge/queue/sqlite"
+	"postern/bridge/queueadmin"
 	"postern/bridge/relay"
 )
 
@@ -85,8 +87,17 @@ func openStopped(ctx context.Context, cfg *config.Config) (svc control.Service, 
 		accounts.Close(ctx)
 		return errors.Join(stopped.close(), dir.Close())
 	}
-	mail := &mailAdmin{cfg: func() *config.Config { return cfg }, open: stopped.open, desk: stopped.desk, by: by}
-	return &admin{cfg: cfg, accounts: accounts, counts: storedCounts(cfg), freed: stopped.freed, events: audit, mailAdmin: mail}, done, nil
+	caller := callerOr(by)
+	return &admin{cfg: cfg, accounts: accounts, counts: storedCounts(cfg), freed: stopped.freed, events: audit, caller: caller,
+		Admin: stopped.queueAdmin(caller), toCopy: stopped.toCopy}, done, nil
+}
+
+// newAdmin is the daemon's.
+func (b *Bridge) newAdmin() *admin {
+	caller := callerOr(systemUser())
+	return &admin{cfg: b.cfg, accounts: b.accounts, counts: b.queue.Counts, states: b.relay.States, freed: b.freed, events: b.events, caller: caller,
+		reload: b.Reload, describe: b.describe, pass: b.pass, Admin: b.queueAdmin(caller), sealed: b.accounts.Snapshot,
+		toCopy: func(context.Context) (backup.Store, error) { return b.store, nil }}
 }
 
 // storedCounts counts in the store of a stopped daemon. It is opened only for that: `secret` and `signin` must work
@@ -116,7 +127,12 @@ type admin struct {
 	reload   func(context.Context) (control.Reloaded, error) // nil where no daemon runs; so are the next two
 	describe func(*control.Health)
 	pass     func(cfg *config.Config, user string) (control.Pass, error)
-	*mailAdmin
+	caller   func(context.Context) string // for the audit line
+	*queueadmin.Admin
+
+	// Of Backup. sealed returns the vault's files as they belong together; nil where the lock of data_dir keeps them so.
+	toCopy func(context.Context) (backup.Store, error)
+	sealed func() (map[string][]byte, error)
 }
 
 // Accounts implements control.Service.

@@ -17,7 +17,7 @@ import (
 // Backup implements control.Queue. The copy knows that it is one: a start on it holds everything. Who has it can send as
 // us, so there is a line of who took it.
 func (a *admin) Backup(ctx context.Context, to io.Writer) error {
-	_, store, err := a.open(ctx)
+	store, err := a.toCopy(ctx)
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@
 //	mailboxes    which mailboxes of a domain have an account
 //	notice       who is told what: reports and notices
 //	origin       whether a store has a copy elsewhere
+//	queueadmin   what `postern queue` asks
 //	quota        recipients per mailbox and day
 //	sample       messages as an application would hand them in
 //	stationery   the files of footers and attachments
@@ -271,8 +272,7 @@ func (b *Bridge) openBack(ctx context.Context, key token.Secret) (err error) {
 	if err := placeOf(b.cfg, b.store, b.events).Claim(ctx, copied{b.queue, b.store}); err != nil {
 		return err
 	}
-	b.admin.Store(&admin{cfg: b.cfg, accounts: b.accounts, counts: b.queue.Counts, states: b.relay.States, freed: b.freed, events: b.events, mailAdmin: b.mailAdmin(),
-		reload: b.Reload, describe: b.describe, pass: b.pass})
+	b.admin.Store(b.newAdmin())
 	return nil
 }
 

@@ -26,7 +26,7 @@ var household = map[string][]string{
 
 	"bridge": {"auth", "auth/entra", "auth/vault", "bridge/backup", "bridge/certificate", "bridge/check", "bridge/config",
 		"bridge/contents", "bridge/control", "bridge/datadir", "bridge/expiry", "bridge/incident", "bridge/leftover",
-		"bridge/logbook", "bridge/mailboxes", "bridge/notice", "bridge/origin", "bridge/queue", "bridge/queue/sqlite", "bridge/quota",
+		"bridge/logbook", "bridge/mailboxes", "bridge/notice", "bridge/origin", "bridge/queue", "bridge/queue/sqlite", "bridge/queueadmin", "bridge/quota",
 		"bridge/relay", "bridge/sample", "bridge/service", "bridge/smtpd", "bridge/stationery", "bridge/submission",
 		"bridge/transport/graph", "bridge/transport/smarthost", "bridge/users", "bridge/webclient"},
 	// The door opens the hall, and reads the words of the file and of the socket to say what is wrong.
@@ -35,6 +35,9 @@ var household = map[string][]string{
 		"bridge/sandbox", "bridge/sendmail", "bridge/service", "bridge/users"},
 	// So does the demo, beside a Microsoft 365 of our own.
 	"bridge/demo": {"bridge", "bridge/config", "bridge/sandbox", "bridge/users"},
+
+	// The command line asks in control's words and the queue answers in its own: whoever puts these into those knows both.
+	"bridge/queueadmin": {"bridge/control", "bridge/queue"},
 
 	// The store has a file in front of its tables.
 	"bridge/queue/sqlite": {"bridge/queue", "bridge/queue/intake"},

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"postern/bridge/backup"
 	"postern/bridge/config"
 	"postern/bridge/contents"
 	"postern/bridge/event"
@@ -32,7 +33,7 @@ type stoppedQueue struct {
 	log   *logbook.Log
 }
 
-func (s *stoppedQueue) open(ctx context.Context) (*queue.Queue, backupStore, error) {
+func (s *stoppedQueue) open(ctx context.Context) (*queue.Queue, *sqlite.Store, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.queue != nil {
@@ -61,6 +62,12 @@ func (s *stoppedQueue) open(ctx context.Context) (*queue.Queue, backupStore, err
 	}
 	s.queue, s.store = q, store
 	return q, store, nil
+}
+
+// toCopy is what a backup copies.
+func (s *stoppedQueue) toCopy(ctx context.Context) (backup.Store, error) {
+	_, store, err := s.open(ctx)
+	return store, err
 }
 
 // openLog has audit lines go where the daemon's go. The caller holds mu.
@@ -132,7 +139,11 @@ func (s *stoppedQueue) close() error {
 }
 
 // desk is today's policy.
-func (s *stoppedQueue) desk(q submission.Enqueuer) (*submission.Desk, error) {
+func (s *stoppedQueue) desk(ctx context.Context) (*submission.Desk, error) {
+	q, _, err := s.open(ctx)
+	if err != nil {
+		return nil, err
+	}
 	if err := openSpool(s.cfg); err != nil {
 		return nil, err
 	}
