@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"runtime"
 )
 
 // SelectDue is the query of a claim, for the test of its plan.
@@ -49,11 +50,21 @@ func ReadRemains(file, log []byte) (messages, recipients, chunks int) {
 	return messages, recipients, chunks
 }
 
-// KeepWaiting lets no timer move what waits in front of the tables.
+// KeepWaiting lets no timer move what waits in front of the tables. One that an earlier message began has its time first,
+// and the writer its nudge: otherwise they would come in the middle of the test.
 func (s *Store) KeepWaiting() {
-	s.front.mu.Lock()
-	defer s.front.mu.Unlock()
-	s.front.timed = true
+	f := s.front
+	for f.mu.Lock(); f.timed; f.mu.Lock() {
+		f.mu.Unlock()
+		runtime.Gosched()
+	}
+	f.timed = true
+	f.mu.Unlock()
+	select {
+	case <-f.nudge:
+	default:
+	}
+	_ = s.writer.alone(context.Background(), func(*sql.Conn) error { return nil })
 }
 
 // TryAgain is what the timer does after a move that failed.

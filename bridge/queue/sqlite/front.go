@@ -223,8 +223,8 @@ func (f *front) wakeAfter(d time.Duration) {
 	f.timed = true
 	time.AfterFunc(d, func() {
 		f.mu.Lock()
+		defer f.mu.Unlock()
 		f.timed, f.again = false, true
-		f.mu.Unlock()
 		f.wake()
 	})
 }

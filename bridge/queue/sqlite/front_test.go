@@ -288,7 +288,6 @@ func TestTablesThatTakeNothing(t *testing.T) {
 		t.Errorf("with room: %+v, %v, %d wait", c, err, s.Waiting())
 	}
 	ids = append(ids, addBodies(t, s, 1, 10_000)...)
-	s.KeepWaiting()
 	s.Close()
 	checkThere(t, path, queue.Queued, 10_000, ids...)
 }
