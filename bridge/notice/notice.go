@@ -74,6 +74,7 @@ type Desk struct {
 
 	mu     sync.Mutex // guards memory
 	memory memory
+	loaded sync.Once  // what Memory had
 	saving sync.Mutex // one save at a time: an older document must not replace a newer one
 }
 

@@ -358,3 +358,69 @@ func TestNoticeThatCannotBeKeptIsTriedAgain(t *testing.T) {
 		wantSubjects(t, o, "over: "+secret.Text)
 	})
 }
+
+// A power cut comes without a word: what Memory holds is all that is left.
+func TestWhatWaitsToBeToldIsKeptAtOnce(t *testing.T) {
+	held := func(o *office, id string) {
+		o.happen(event.MessageHeld, slog.LevelError, slog.String("queue_id", id), slog.String("user", "nav"), slog.String("err", "in doubt"))
+	}
+	for _, tc := range []struct {
+		name   string
+		before func(*office) // ends while something waits to be told
+	}{
+		{"while no account is up", func(o *office) {
+			o.up = nil
+			o.happen(event.AccountParked, slog.LevelError, parkedERP...)
+			time.Sleep(time.Hour)
+		}},
+		{"between two notices", func(o *office) {
+			held(o, "0000000000000m01")
+			time.Sleep(gather + time.Second)
+			held(o, "0000000000000m02")
+			time.Sleep(interval / 2)
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := newOffice(t, "it@contoso.test")
+				work(t, o)
+				tc.before(o)
+				held(o, "0000000000000m03")
+				o.happen(event.AccountParked, slog.LevelError, slog.String("account", "hr"), slog.String("transport", "graph"))
+				synctest.Wait()
+				after := &office{kept: o.kept, up: map[string]bool{"erp": true}}
+				after.start(t, []string{"it@contoso.test"})
+				work(t, after)
+				time.Sleep(time.Hour)
+				var all strings.Builder
+				for _, m := range after.mail() {
+					all.Write(m.Body)
+				}
+				for _, want := range []string{"message 0000000000000m03", "account hr is parked on graph"} {
+					if !strings.Contains(all.String(), want) {
+						t.Errorf("after the power cut nobody is told of %q:\n%s", want, &all)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestFailureBeforeTheDeskRunsLosesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice(t, "it@contoso.test")
+		stop := work(t, o)
+		o.happen(event.MessageHeld, slog.LevelError, slog.String("queue_id", "0000000000000m02"), slog.String("user", "nav"), slog.String("err", "in doubt"))
+		stop()
+		o.start(t, []string{"it@contoso.test"})
+		if err := o.Report(t.Context(), failure(t, "")); err != nil { // the queue is there first
+			t.Fatal(err)
+		}
+		work(t, o)
+		time.Sleep(time.Hour)
+		got := wantSubjects(t, o, "messages that were not sent: 1")
+		if len(got) == 1 && !strings.Contains(string(got[0].Body), "message 0000000000000m02") {
+			t.Errorf("what the process before had not told is lost:\n%s", got[0].Body)
+		}
+	})
+}

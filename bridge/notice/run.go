@@ -39,32 +39,42 @@ func (d *Desk) Run(ctx context.Context) error {
 				return nil
 			}
 		}
-		if !sleep(ctx, wait) {
-			d.saveOrTell(context.WithoutCancel(ctx))
+		if !d.sleep(ctx, wait) {
 			return nil
 		}
 		for !d.send(ctx) {
-			if !sleep(ctx, retry) {
-				d.saveOrTell(context.WithoutCancel(ctx))
+			if !d.sleep(ctx, retry) {
 				return nil
 			}
 		}
 	}
 }
 
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
+// sleep waits, and keeps what there is to tell meanwhile: the process may not live to tell it. It returns false once ctx
+// has ended.
+func (d *Desk) sleep(ctx context.Context, wait time.Duration) bool {
+	t := time.NewTimer(wait)
 	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
+	for {
+		select {
+		case <-t.C:
+			return true
+		case <-d.alarm:
+			d.saveOrTell(ctx)
+		case <-ctx.Done():
+			d.saveOrTell(context.WithoutCancel(ctx))
+			return false
+		}
 	}
 }
 
-// load joins what the process before had not told with what this one has met since.
+// load joins, once, what the process before had not told with what this one has met since. A stop does not cut it off: what
+// is kept then takes the place of what was not read.
 func (d *Desk) load(ctx context.Context) {
+	d.loaded.Do(func() { d.join(context.WithoutCancel(ctx)) })
+}
+
+func (d *Desk) join(ctx context.Context) {
 	if d.o.Memory == nil {
 		return
 	}

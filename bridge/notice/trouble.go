@@ -67,7 +67,10 @@ func (d *Desk) open(n note) {
 	defer d.mu.Unlock()
 	known := slices.IndexFunc(d.memory.Troubles, func(o note) bool { return o.Key == n.Key || o.sameWay(n) })
 	if known >= 0 {
-		d.memory.Troubles[known].Ended = false // it came back before its end was told: as if it had not ended
+		if n := &d.memory.Troubles[known]; n.Ended { // it came back before its end was told: as if it had not ended
+			n.Ended = false
+			d.ring()
+		}
 		return
 	}
 	d.memory.Troubles = append(d.memory.Troubles, n)
@@ -234,6 +237,7 @@ func (d *Desk) save(ctx context.Context) error {
 	if d.o.Memory == nil {
 		return nil
 	}
+	d.load(ctx) // or what the process before had not told would be lost
 	d.saving.Lock()
 	defer d.saving.Unlock()
 	d.mu.Lock()
