@@ -33,7 +33,7 @@ var smtpRows = []Row{
 	// The mailbox and the tenant.
 	{Signs: []string{"smtp throttled-errors"}, Means: "Exchange has stopped {login} because its mail kept failing", // 550 5.2.251 to 255
 		Remedy: "mend what makes the errors, then wait: Exchange lifts this by itself, support cannot"},
-	{Signs: []string{"smtp spam"}, Means: "Exchange blocks {login} or the tenant as a source of spam", Remedy: askSupport}, // 550 5.1.8, 5.7.5xx, 5.7.705, 5.7.708
+	{Signs: []string{"smtp spam"}, Means: "Exchange blocks {login} or the tenant as a source of spam", Remedy: askSupport}, // 550 5.1.8, 5.7.501 to 503, 5.7.705, 5.7.708
 	{Signs: []string{"smtp full"}, Means: "the mailbox {login} is full", // 554 5.2.2
 		Remedy: "empty the mailbox of {login}: its Sent Items are full"},
 	{Signs: []string{"smtp day-limit"}, Means: "{login} or the tenant has sent as much as it may in 24 hours"}, // 550 5.1.90, 5.7.232, 5.4.5
@@ -41,6 +41,7 @@ var smtpRows = []Row{
 	{Signs: []string{"smtp busy"}, Means: "the smarthost is busy or slows us down"},                            // 421, 451 4.7.x
 
 	// The message.
-	{Signs: []string{"smtp size"}, Means: "the message is larger than the mailbox may send", Remedy: lessAtOnce}, // 552 5.3.4
+	{Signs: []string{"smtp receive-limit"}, Means: "the recipient's mailbox has received as much as it may in an hour"}, // 5.2.121, 5.2.122
+	{Signs: []string{"smtp size"}, Means: "the message is larger than the mailbox may send", Remedy: lessAtOnce},        // 552 5.3.4
 	{Signs: []string{"smtp size-unknown"}, Means: "the message is larger than the smarthost takes", Remedy: "send less at once"},
 }

@@ -82,6 +82,7 @@ var rules = []rule{
 	{at: anywhere, status: exactly(5, 7, 139), owner: reply.Account, means: "auth-policy"},
 	{at: anywhere, status: exactly(5, 7, 57), owner: reply.Account, means: "not-signed-in"},
 	{at: anywhere, code: 530, owner: reply.Account, means: "not-signed-in"},
+	{at: mail, code: 535, owner: reply.Account, means: "not-signed-in"},
 
 	{at: anywhere, code: 421, owner: reply.Route, means: "busy"},
 	{at: anywhere, code: 432, owner: reply.Route, means: "concurrency"}, // more than three submissions at once
@@ -112,20 +113,24 @@ var rules = []rule{
 
 	{at: anywhere, text: "outboundspamexception", owner: reply.Account, means: "spam"},
 	{at: anywhere, status: exactly(5, 1, 8), owner: reply.Account, means: "spam"},
-	{at: anywhere, status: status{5, 7, 501, 508}, owner: reply.Account, means: "spam"},
+	{at: anywhere, status: status{5, 7, 501, 503}, owner: reply.Account, means: "spam"}, // from 504 on it is about the recipient or the text
 	{at: anywhere, status: exactly(5, 7, 705), owner: reply.Account, means: "spam"},
 	{at: anywhere, status: exactly(5, 7, 708), owner: reply.Account, means: "spam"},
-	{at: anywhere, status: exactly(5, 7, 750), owner: reply.Account, means: "domain"},
+	{at: anywhere, status: exactly(5, 7, 750), owner: reply.Sender, means: "domain"}, // other domains go on
 
 	// At RCPT a full mailbox is the recipient's; after the message it is ours, full of sent items.
 	{at: data | dot, status: exactly(5, 2, 2), owner: reply.Account, means: "full"},
 	{at: data | dot, text: "quotaexceededexception", owner: reply.Account, means: "full"},
 
+	// What a recipient's mailbox may receive in an hour, of us or of all: later it takes the message.
+	{at: rcpt, status: status{5, 2, 121, 122}, owner: reply.Recipient, means: "receive-limit"},
+	{at: data | dot, status: status{5, 2, 121, 122}, owner: reply.Message, means: "receive-limit"},
+
 	{at: mail | data | dot, status: exactly(5, 3, 4), verdict: reply.Failed, owner: reply.Message, means: "size"},
 	{at: mail | data | dot, status: exactly(5, 2, 3), verdict: reply.Failed, owner: reply.Message, means: "size-unknown"},
 
-	// Out of order: it says something of the dialogue, nothing of a recipient.
-	{at: rcpt, code: 503, owner: reply.Route},
+	// Out of order: it says something of the dialogue, nothing of a message.
+	{at: anywhere, code: 503, owner: reply.Route},
 }
 
 // judge finds what a reply means: the first rule that matches, or the step's own.
@@ -159,7 +164,8 @@ func judgeTemporary(at step, r reply.Reply) rule {
 }
 
 // judgePermanent: only what the server says of a recipient at RCPT, or of the message after it, is proof. DATA's own 5yz
-// is about a message that nobody has read.
+// is about a message that nobody has read, and MAIL's may be about the address and its parameters alone (501 5.5.4, 555,
+// 550 5.6.7), which other messages have not.
 func judgePermanent(at step, r reply.Reply) rule {
 	switch at {
 	case auth:
@@ -168,7 +174,7 @@ func judgePermanent(at step, r reply.Reply) rule {
 		if r.Code == 552 && r.Enhanced == "" { // the answer to SIZE= (RFC 1870 section 6.1)
 			return rule{verdict: reply.Failed, owner: reply.Message, means: "size-unknown"}
 		}
-		return rule{owner: reply.Account, means: "not-signed-in"}
+		return rule{owner: reply.Message}
 	case rcpt:
 		return rule{verdict: reply.Failed, owner: reply.Recipient}
 	case data:
