@@ -72,10 +72,11 @@ type Desk struct {
 	whos  atomic.Pointer[people]
 	alarm chan struct{} // holds one: something is to be told
 
-	mu     sync.Mutex // guards memory
-	memory memory
-	loaded sync.Once  // what Memory had
-	saving sync.Mutex // one save at a time: an older document must not replace a newer one
+	mu      sync.Mutex // guards memory and unsaved
+	memory  memory
+	unsaved map[string]bool // keys of failures that are noted, though the queue was told that they are not
+	loaded  sync.Once       // what Memory had
+	saving  sync.Mutex      // one save at a time: an older document must not replace a newer one
 }
 
 // New returns a desk that tells what Run sends.
@@ -83,7 +84,7 @@ func New(o Options) *Desk {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	d := &Desk{o: o, alarm: make(chan struct{}, 1)}
+	d := &Desk{o: o, alarm: make(chan struct{}, 1), unsaved: make(map[string]bool)}
 	d.SetPeople(o)
 	return d
 }

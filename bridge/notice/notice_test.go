@@ -22,7 +22,8 @@ type office struct {
 	*Desk
 	mu   sync.Mutex
 	sent []Mail
-	fail error
+	fail error // what Send returns
+	full error // what Save returns
 	up   map[string]bool
 	kept string // what Memory holds
 }
@@ -70,6 +71,9 @@ func (o *office) Load(context.Context) (string, error) {
 func (o *office) Save(_ context.Context, s string) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.full != nil {
+		return o.full
+	}
 	o.kept = s
 	return nil
 }
@@ -314,8 +318,9 @@ func TestManyFailuresAreOneNotice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOffice(t, "it@contoso.test")
 		work(t, o)
-		for range 200 {
+		for i := range 200 {
 			f := failure(t, "") // no report
+			f.Since = f.Since.Add(time.Duration(i) * time.Second)
 			if err := o.Report(t.Context(), f); err != nil {
 				t.Fatal(err)
 			}
@@ -423,4 +428,66 @@ func TestFailureBeforeTheDeskRunsLosesNothing(t *testing.T) {
 			t.Errorf("what the process before had not told is lost:\n%s", got[0].Body)
 		}
 	})
+}
+
+// The queue asks again for as long as a report returns an error, and after a crash before it wrote down that there was none.
+func TestFailureIsToldOnceHoweverOftenItIsReported(t *testing.T) {
+	report := func(t *testing.T, o *office, again time.Duration) error {
+		t.Helper()
+		f := failure(t, "") // no report
+		f.Since = f.Since.Add(again)
+		return o.Report(t.Context(), f)
+	}
+	full := func(o *office, err error) {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.full = err
+	}
+	for _, tc := range []struct {
+		name string
+		do   func(*testing.T, *office)
+		want string
+	}{
+		{"while the disk is full, and the notice leaves meanwhile", func(t *testing.T, o *office) {
+			work(t, o)
+			full(o, errors.New("the disk is full"))
+			for range 20 {
+				if report(t, o, 0) == nil {
+					t.Fatal("Report = nil although nothing was kept; the queue would never ask again")
+				}
+				time.Sleep(5 * time.Second)
+			}
+			full(o, nil)
+			if err := report(t, o, 0); err != nil {
+				t.Fatal(err)
+			}
+		}, "messages that were not sent: 1"},
+		{"by the next process", func(t *testing.T, o *office) {
+			if err := report(t, o, 0); err != nil {
+				t.Fatal(err)
+			}
+			o.start(t, []string{"it@contoso.test"})
+			if err := report(t, o, 0); err != nil {
+				t.Fatal(err)
+			}
+			work(t, o)
+		}, "messages that were not sent: 1"},
+		{"but a message that fails again after a retry is told again", func(t *testing.T, o *office) {
+			work(t, o)
+			for _, again := range []time.Duration{0, time.Hour} {
+				if err := report(t, o, again); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}, "messages that were not sent: 2"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := newOffice(t, "it@contoso.test")
+				tc.do(t, o)
+				time.Sleep(time.Hour)
+				wantSubjects(t, o, tc.want)
+			})
+		})
+	}
 }

@@ -102,7 +102,11 @@ func (d *Desk) join(ctx context.Context) {
 			d.memory.Troubles = append(d.memory.Troubles, n)
 		}
 	}
-	d.memory.Failed = append(d.memory.Failed, now.Failed...)
+	for _, n := range now.Failed {
+		if !before.failed(n.Key) {
+			d.memory.Failed = append(d.memory.Failed, n)
+		}
+	}
 	d.memory.Held = append(d.memory.Held, now.Held...)
 }
 
@@ -176,7 +180,7 @@ func (d *Desk) forget(told memory) {
 
 // compose writes subject and text.
 func compose(hostname string, m memory) (subject string, sections []dsn.Section) {
-	var open, over []dsn.Item
+	var open, unsent, over []dsn.Item
 	for _, n := range m.Troubles {
 		switch {
 		case n.Ended:
@@ -185,13 +189,16 @@ func compose(hostname string, m memory) (subject string, sections []dsn.Section)
 			open = append(open, dsn.Item{Text: n.Text, Why: n.Why, Remedy: n.Remedy})
 		}
 	}
+	for _, f := range m.Failed {
+		unsent = append(unsent, f.Item)
+	}
 	add := func(title string, items []dsn.Item, more int) {
 		if len(items) > 0 {
 			sections = append(sections, dsn.Section{Title: title, Items: items, More: more})
 		}
 	}
 	add("Needs a person:", open, 0)
-	add("These messages were not sent:", m.Failed, m.More[0])
+	add("These messages were not sent:", unsent, m.More[0])
 	add("These messages are held, and wait for a person:", m.Held, m.More[1])
 	add("Is over:", over, 0)
 	switch failed, held := len(m.Failed)+m.More[0], len(m.Held)+m.More[1]; {

@@ -45,10 +45,16 @@ type note struct {
 	Ended     bool     `json:"ended,omitempty"` // was told, is over, and that is to be told
 }
 
+// failed is a failed message as it is remembered.
+type failed struct {
+	dsn.Item
+	Key string `json:"key,omitempty"` // the same failure has the same
+}
+
 // memory is what must outlive the process.
 type memory struct {
 	Troubles []note     `json:"troubles,omitempty"`
-	Failed   []dsn.Item `json:"failed,omitempty"` // to be told
+	Failed   []failed   `json:"failed,omitempty"` // to be told
 	Held     []dsn.Item `json:"held,omitempty"`   // likewise
 	More     [2]int     `json:"more,omitzero"`    // failed and held beyond maxListed
 	LastSent time.Time  `json:"last_sent,omitzero"`
@@ -59,6 +65,11 @@ const maxListed = 50
 
 func (m *memory) pending() bool {
 	return len(m.Failed)+len(m.Held) > 0 || slices.ContainsFunc(m.Troubles, func(n note) bool { return !n.Told || n.Ended })
+}
+
+// failed reports whether the failure of that key is to be told already.
+func (m *memory) failed(key string) bool {
+	return slices.ContainsFunc(m.Failed, func(f failed) bool { return f.Key == key })
 }
 
 // open notes a trouble that is not known yet.
@@ -112,7 +123,7 @@ func (d *Desk) ring() {
 	}
 }
 
-// noteFailure has [notify] told of a failed message, durably.
+// noteFailure has [notify] told of a failed message, durably. After an error the queue asks again, perhaps when it was told.
 func (d *Desk) noteFailure(ctx context.Context, f Failure) error {
 	if len(d.who().notify) == 0 {
 		return nil
@@ -127,15 +138,25 @@ func (d *Desk) noteFailure(ctx context.Context, f Failure) error {
 		why = r.Why
 	}
 	it := dsn.Item{Text: "message " + string(f.Original.ID) + " of user " + f.Original.User + " to " + shorten(to), Why: why, Remedy: r.Remedy}
+	key := string(reportID(f.Original.ID, "failed", f.Since))
 	d.mu.Lock()
-	if len(d.memory.Failed) < maxListed {
-		d.memory.Failed = append(d.memory.Failed, it)
-	} else {
+	switch {
+	case d.unsaved[key] || d.memory.failed(key):
+	case len(d.memory.Failed) < maxListed:
+		d.memory.Failed = append(d.memory.Failed, failed{it, key})
+	default:
 		d.memory.More[0]++
 	}
+	d.unsaved[key] = true
 	d.mu.Unlock()
 	d.ring()
-	return d.save(ctx)
+	if err := d.save(ctx); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	delete(d.unsaved, key)
+	d.mu.Unlock()
+	return nil
 }
 
 func shorten(all []string) string {
