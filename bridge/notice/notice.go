@@ -119,7 +119,7 @@ func (d *Desk) Report(ctx context.Context, f Failure) error {
 	}
 	to := d.reportTo(f)
 	all := append(slices.Clip(f.Recipients), f.Hidden...)
-	if d.isNotify(to) {
+	if d.allHear(to) {
 		f.Recipients = all
 	}
 	if len(to) > 0 && len(f.Recipients) > 0 {
@@ -127,7 +127,7 @@ func (d *Desk) Report(ctx context.Context, f Failure) error {
 			return err
 		}
 	}
-	if f.Late || d.isNotify(to) {
+	if f.Late || d.allHear(to) {
 		return nil
 	}
 	f.Recipients = all
@@ -147,9 +147,12 @@ func (d *Desk) reportTo(f Failure) []envelope.Address {
 	return who.notify
 }
 
-func (d *Desk) isNotify(to []envelope.Address) bool {
-	who := d.who()
-	return len(to) > 0 && len(who.notify) > 0 && to[0].Key() == who.notify[0].Key()
+// allHear reports whether all of [notify] are among these.
+func (d *Desk) allHear(to []envelope.Address) bool {
+	notify := d.who().notify
+	return len(notify) > 0 && !slices.ContainsFunc(notify, func(n envelope.Address) bool {
+		return !slices.ContainsFunc(to, func(a envelope.Address) bool { return a.Key() == n.Key() })
+	})
 }
 
 func (d *Desk) sendReport(ctx context.Context, f Failure, to []envelope.Address) error {

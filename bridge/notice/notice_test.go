@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -151,6 +152,43 @@ func TestReportGoesTo(t *testing.T) {
 			if dsn.Wanted(got[0].From, got[0].Header) {
 				t.Error("the report would be answered with a report")
 			}
+		})
+	}
+}
+
+func TestAllOfNotifyHearOfAFailure(t *testing.T) {
+	for _, tc := range []struct {
+		name, reversePath string
+		notify            []string
+		told              []string // of [notify], by a notice beside the report
+	}{
+		{"the sender is somebody else", "nav@contoso.test", []string{"it@contoso.test"}, []string{"it@contoso.test"}},
+		{"the sender is the only one", "it@contoso.test", []string{"it@contoso.test"}, nil},
+		{"the sender is the first of two", "it@contoso.test", []string{"it@contoso.test", "ops@contoso.test"}, []string{"it@contoso.test", "ops@contoso.test"}},
+		{"the sender is the second of two", "OPS@contoso.test", []string{"it@contoso.test", "ops@contoso.test"}, []string{"it@contoso.test", "ops@contoso.test"}},
+		{"the report went to all of them", "scanner@printer.local", []string{"it@contoso.test", "ops@contoso.test"}, nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := newOffice(t, tc.notify...)
+				work(t, o)
+				if err := o.Report(t.Context(), failure(t, tc.reversePath)); err != nil {
+					t.Fatal(err)
+				}
+				if got := o.mail(); len(got) != 1 {
+					t.Fatalf("%d reports; want 1", len(got))
+				}
+				time.Sleep(time.Hour)
+				var told []string
+				for _, m := range o.mail() {
+					for _, a := range m.To {
+						told = append(told, a.String())
+					}
+				}
+				if !slices.Equal(told, tc.told) {
+					t.Errorf("the notice went to %q; want %q", told, tc.told)
+				}
+			})
 		})
 	}
 }
