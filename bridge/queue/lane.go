@@ -25,22 +25,24 @@ type lane struct {
 	key  string        // the mailbox
 	wake chan struct{} // holds one token: something changed since the lane last looked
 	over chan struct{} // closed when its last account has gone to another mailbox: it is never used again
-	turn int           // whose turn it is; only run touches it
+	turn int           // whose turn it was last; only run touches it
 
 	moved atomic.Pointer[time.Time] // when it last made a step, for Alive
 
-	mu          sync.Mutex // guards what follows
-	accounts    []Account  // a new slice with each change; the retired ones come last
-	retired     int        // of these
-	concurrency int        // the least of the accounts'
-	inFlight    int        // also those about to be claimed
+	mu          sync.Mutex     // guards what follows
+	accounts    []Account      // a new slice with each change; the retired ones come last
+	retired     int            // of these
+	concurrency int            // the least of the accounts'
+	inFlight    int            // also those about to be claimed
+	flying      map[string]int // of these, by account
 	rate        rate
 	failures    int // of the store, in a row
 	senders     map[pairKey]*sender
 }
 
 func newLane(q *Queue, key string) *lane {
-	return &lane{q: q, key: key, wake: make(chan struct{}, 1), over: make(chan struct{}), senders: make(map[pairKey]*sender)}
+	return &lane{q: q, key: key, wake: make(chan struct{}, 1), over: make(chan struct{}), flying: make(map[string]int),
+		senders: make(map[pairKey]*sender)}
 }
 
 // assign makes these the accounts of the mailbox. Where they differ the stricter limit is the mailbox's. Retired ones have
@@ -109,13 +111,16 @@ func (l *lane) fill(ctx, work context.Context) (again time.Time) {
 		again = time.Time{}
 		more := false
 		accounts := l.list()
-		for range accounts {
-			l.turn = (l.turn + 1) % len(accounts)
-			full, at, err := l.serve(ctx, work, accounts[l.turn])
+		first := l.turn + 1 // where only one place became free it is the next one's
+		for i := range accounts {
+			n := (first + i) % len(accounts)
+			full, at, err := l.serve(ctx, work, accounts[n])
 			if err != nil {
-				return l.trouble(ctx, accounts[l.turn].Name, err)
+				return l.trouble(ctx, accounts[n].Name, err)
 			}
-			more = more || full
+			if full {
+				more, l.turn = true, n
+			}
 			if !at.IsZero() && (again.IsZero() || at.Before(again)) {
 				again = at
 			}
@@ -156,7 +161,7 @@ func (l *lane) serve(ctx, work context.Context, a Account) (full bool, again tim
 	}})
 	if err != nil {
 		l.unclaim(before)
-		l.unreserve(free)
+		l.unreserve(a.Name, free)
 		return false, again, err
 	}
 	gone := maps.Clone(before) // Take may have seen some that the claim did not come to in the end
@@ -174,7 +179,7 @@ func (l *lane) serve(ctx, work context.Context, a Account) (full bool, again tim
 		e.Item = before[after.ID]
 		l.q.tell(ctx, e, after)
 	}
-	l.unreserve(free)
+	l.unreserve(a.Name, free)
 	if free == 0 || len(entries) > 0 {
 		return true, again, nil
 	}
@@ -190,7 +195,7 @@ func (l *lane) reserve(ctx context.Context, a Account) (free int, again time.Tim
 	l.q.parks.see(ctx, a.Name, gate.Waiting == waitingParked, l.q.now())
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	free = min(gate.Limit, l.concurrency) - l.inFlight
+	free = min(gate.Limit-l.flying[a.Name], l.concurrency-l.inFlight)
 	if free <= 0 {
 		return 0, gate.Again
 	}
@@ -198,15 +203,24 @@ func (l *lane) reserve(ctx context.Context, a Account) (free int, again time.Tim
 		free = max(1, free/len(l.accounts))
 	}
 	free, again = l.rate.reserve(now, free)
-	l.inFlight += free
+	l.fly(a.Name, free)
 	return free, again
 }
 
-func (l *lane) unreserve(n int) {
+func (l *lane) unreserve(account string, n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.inFlight -= n
+	l.fly(account, -n)
 	l.rate.reserved -= n
+}
+
+// fly notes that so many more of the account are in flight, or fewer. l.mu is held.
+func (l *lane) fly(account string, n int) {
+	l.inFlight += n
+	l.flying[account] += n
+	if l.flying[account] == 0 {
+		delete(l.flying, account)
+	}
 }
 
 // begin makes the attempt for a claimed message in a goroutine of its own; Run waits for it. It takes a reserved place.
@@ -221,7 +235,7 @@ func (l *lane) begin(work context.Context, a Account, e Entry) <-chan struct{} {
 		defer close(ended)
 		defer func() {
 			l.mu.Lock()
-			l.inFlight--
+			l.fly(a.Name, -1)
 			l.mu.Unlock()
 			l.poke()
 			if freed {

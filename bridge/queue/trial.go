@@ -168,7 +168,7 @@ func (q *Queue) try(ctx, work context.Context, id envelope.ID) <-chan struct{} {
 	if free, _ := l.reserve(ctx, a); free == 0 {
 		return tried
 	} else if free > 1 {
-		l.unreserve(free - 1)
+		l.unreserve(a.Name, free-1)
 	}
 	before := e.Item
 	now := q.now()
@@ -188,7 +188,7 @@ func (q *Queue) try(ctx, work context.Context, id envelope.ID) <-chan struct{} {
 	if err == nil && e.Item.Lease != "" {
 		return l.begin(work, a, e)
 	}
-	l.unreserve(1)
+	l.unreserve(a.Name, 1)
 	switch {
 	case err == nil: // not due yet: it goes like any other when it is; or it is damaged
 		after := e.Item

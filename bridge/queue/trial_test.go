@@ -255,3 +255,45 @@ func TestMailboxIsShared(t *testing.T) {
 		}
 	})
 }
+
+// TestTurnsInABusyMailbox: where places become free one at a time, one account does not take them all.
+func TestTurnsInABusyMailbox(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		busy string
+		gate queue.Gate // of the other account
+	}{
+		{"the first account has its turn", "b", queue.Gate{Limit: 3}},
+		{"the second account has its turn", "a", queue.Gate{Limit: 3}},
+		{"the first account's probe is not kept back by what the second has in flight", "b", queue.Gate{Limit: 1, Waiting: "pause"}},
+		{"the second account's probe is not kept back by what the first has in flight", "a", queue.Gate{Limit: 1, Waiting: "pause"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				other := map[string]string{"a": "b", "b": "a"}[tc.busy]
+				n := 0
+				w := newWorldOf(t, queue.Options{Accounts: []queue.Account{{Name: "a", Mailbox: "m", Concurrency: 3}, {Name: "b", Mailbox: "m", Concurrency: 3}}}, func(w *world) {
+					w.gates[other] = tc.gate
+					w.relay = func(context.Context, message.Outgoing) reply.Outcome {
+						w.mu.Lock()
+						n++
+						took := sec + time.Duration(n%7)*100*time.Millisecond
+						w.mu.Unlock()
+						time.Sleep(took)
+						return relayed
+					}
+				})
+				for range 100 {
+					w.enqueue(tc.busy)
+				}
+				id := w.enqueue(other)
+				w.pass(10 * sec)
+				if at := w.times(id); len(at) != 1 || at[0] > 2*sec {
+					t.Errorf("tried at %v, want once a place is free", at)
+				}
+				w.stop()
+				<-w.ended
+			})
+		})
+	}
+}
