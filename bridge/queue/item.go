@@ -33,7 +33,7 @@ type Item struct {
 	Via        string // the transport that the intent names
 	Recipients []Recipient
 
-	Parked   time.Duration // how long its account had been parked in all when it was accepted: see Queue.born
+	Parked   time.Duration // how long its account had been parked when its age began, less how long it stood still alone: see Queue.born
 	Watch    time.Time     // when its age is looked at, zero for never
 	Owed     Owed          // the report that must still be made
 	Warned   bool          // a delay notice was owed once
@@ -79,6 +79,10 @@ type Last struct {
 	Means     string      `json:"means,omitempty"` // what Reply means in plain words
 	Remedy    string      `json:"remedy,omitempty"`
 	Err       string      `json:"err,omitempty"` // also why it is held or in doubt, in words
+
+	// Age is the message's when it began to wait for a person although its account is up, at least 1: see Item.stands. 0: it
+	// does not.
+	Age time.Duration `json:"age,omitempty"`
 
 	Note  string `json:"note,omitempty"`  // what relay wants to know at the next attempt; it outlives the others
 	Looks int    `json:"looks,omitempty"` // attempts left that only look for a message in doubt
@@ -406,6 +410,9 @@ func (r *Recipient) postpone(o reply.Outcome, v verdict) (counted bool, err erro
 		return false, r.giveUp()
 	}
 	if v.gateOpen {
+		if parked {
+			r.Last.Age = max(v.ended.Sub(v.born), 1)
+		}
 		return false, r.move(Queued, v.ended.Add(max(guardWait, o.RetryAfter)))
 	}
 	return false, r.move(Queued, v.ended)

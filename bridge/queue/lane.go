@@ -150,6 +150,7 @@ func (l *lane) serve(ctx, work context.Context, a Account) (full bool, again tim
 		if it.Damage != nil {
 			return it.setAside()
 		}
+		l.q.goOn(it, now)
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if off, err := l.stopped(it, now); off || err != nil {

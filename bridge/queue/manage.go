@@ -329,6 +329,9 @@ func (q *Queue) retry(it *Item, now time.Time, hasBody bool, how retrying) error
 // startOver lets the age of a message begin again, and what follows from age.
 func (q *Queue) startOver(it *Item, now time.Time) {
 	it.Retried, it.Parked = now, q.parks.total(it.Account, now)
+	for i := range it.Recipients {
+		it.Recipients[i].Last.Age = 0
+	}
 	it.Warned, it.Owed, it.Deaths = false, OwedNothing, 0
 	it.Watch = q.firstWatch(now)
 }

@@ -113,12 +113,38 @@ func (p *parks) changes(account string, parked bool, now time.Time) bool {
 	return true
 }
 
-// stoodStill is for how long the message's age did not grow.
-func (q *Queue) stoodStill(it *Item, now time.Time) time.Duration {
-	return min(max(0, q.parks.total(it.Account, now)-it.Parked), max(0, now.Sub(it.begun())))
+// stands reports whether the message's age stands still and where, because its account is up, but all that it waits for is
+// a transport that only a person brings back: one of an account with two.
+func (it *Item) stands() (age time.Duration, stands bool) {
+	for _, r := range it.Recipients {
+		if !r.State.waiting() {
+			continue
+		}
+		if r.Last.Age == 0 {
+			return 0, false
+		}
+		age = max(age, r.Last.Age)
+	}
+	return age, age > 0
 }
 
-// born is when the message would have been accepted, had its account never been parked since: its age counts from there.
+// goOn has the age of a message grow from where it stood: it is claimed.
+func (q *Queue) goOn(it *Item, now time.Time) {
+	if _, stands := it.stands(); stands {
+		it.Parked = q.parks.total(it.Account, now) - q.stoodStill(it, now)
+	}
+}
+
+// stoodStill is for how long the message's age did not grow.
+func (q *Queue) stoodStill(it *Item, now time.Time) time.Duration {
+	lived := max(0, now.Sub(it.begun()))
+	if age, stands := it.stands(); stands {
+		return max(0, lived-age)
+	}
+	return min(max(0, q.parks.total(it.Account, now)-it.Parked), lived)
+}
+
+// born is when the message would have been accepted, had it never stood still since: its age counts from there.
 func (q *Queue) born(it *Item, now time.Time) time.Time {
 	return it.begun().Add(q.stoodStill(it, now))
 }

@@ -374,7 +374,9 @@ func (q *Queue) row(e Entry) Row {
 	case r.State == Deferred && slices.ContainsFunc(e.Item.Recipients, func(r Recipient) bool { return r.State == Deferred && r.SenderWaits > 0 }):
 		r.WaitingFor = "sender"
 	case r.State == Queued || r.State == Deferred:
-		if l := q.set.Load().lanes[e.Item.Account]; l != nil && !r.NextAttempt.After(q.now()) {
+		if _, stands := e.Item.stands(); stands {
+			r.WaitingFor = waitingParked
+		} else if l := q.set.Load().lanes[e.Item.Account]; l != nil && !r.NextAttempt.After(q.now()) {
 			var until time.Time
 			if r.WaitingFor, until = l.waitingFor(e.Item.Account); r.WaitingFor != "" {
 				r.NextAttempt = until

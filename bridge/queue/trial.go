@@ -176,6 +176,7 @@ func (q *Queue) try(ctx, work context.Context, id envelope.ID) <-chan struct{} {
 		if !it.Suspect || it.Lease != "" {
 			return errLeaseLost
 		}
+		q.goOn(it, now)
 		err := it.claim(now, q.lease, a.OnDoubt)
 		it.conclude(now, q.rules)
 		return err

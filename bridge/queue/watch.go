@@ -84,9 +84,7 @@ func (q *Queue) look(it *Item, now time.Time) error {
 		return nil
 	}
 	still, age := q.stoodStill(it, now), now.Sub(q.born(it, now))
-	if it.stuck() { // its account is up, but not the transport that it needs
-		still, age = still+age, 0
-	}
+	_, stands := it.stands()
 	switch {
 	case still > q.parkLimit:
 		why := fmt.Sprintf("its account was parked for longer than %s (park_limit)", q.parkLimit)
@@ -94,7 +92,7 @@ func (q *Queue) look(it *Item, now time.Time) error {
 			r.Last.Err = why
 			return r.move(Held, time.Time{})
 		})
-	case age > q.schedule.GiveUpAfter:
+	case age > q.schedule.GiveUpAfter && !stands:
 		return q.outlived(it, now, func(r *Recipient) error {
 			if r.Last == (Last{}) {
 				r.Last = Last{Owner: reply.Route, Err: fmt.Sprintf("it could not be relayed within %s (give_up_after)", q.schedule.GiveUpAfter)}
@@ -111,21 +109,11 @@ func (q *Queue) look(it *Item, now time.Time) error {
 	if !it.Warned && q.warnAfter > 0 {
 		next = min(next, q.warnAfter-age)
 	}
-	if q.parks.parked(it.Account) || it.stuck() {
+	if q.parks.parked(it.Account) || stands {
 		next = min(watchSeldom, max(q.parkLimit-still+time.Second, time.Second))
 	}
 	it.Watch = now.Add(max(next, time.Second))
 	return nil
-}
-
-// stuck reports whether nothing but trouble that only a person ends keeps the message from being relayed.
-func (it *Item) stuck() bool {
-	for _, r := range it.Recipients {
-		if r.State.waiting() && r.Last.Owner != reply.Account && r.Last.Owner != reply.Login {
-			return false
-		}
-	}
-	return true
 }
 
 // outlived ends the waiting of each recipient that still waits.
