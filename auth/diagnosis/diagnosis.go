@@ -14,7 +14,8 @@ import (
 // Row explains one cause. The texts have placeholders, which Fill replaces.
 type Row struct {
 	// Signs are what shows the cause: "AADSTS700082", an OAuth error, a Graph code in lower case, an HTTP status of Graph's
-	// as "graph 507", or "smtp " and a name that transport/smarthost gives to a reply.
+	// as "graph 507", "graph page" for a refusal that is not Graph's, or "smtp " and a name that transport/smarthost gives to
+	// a reply.
 	Signs   []string
 	OAuth   string // the OAuth error that comes with an AADSTS number, "" where it varies
 	Means   string // what happened; continues "provider contoso: " or stands alone

@@ -35,11 +35,12 @@ var graphRows = []Row{
 	{Signs: []string{"errormimecontent", "errorcontentconversionfailed"}, Means: "Exchange cannot read the message as MIME"},
 	{Signs: []string{"errorinvalidrecipients"}, Means: "a recipient is no address that Exchange takes, or there is none"},
 	{Signs: []string{"invalidinternetmessageheader", "invalidinternetmessageheadercollection"}, Means: "Graph does not take one of the message's header fields"},
+	{Signs: []string{"erroritemnotfound"}, Means: "something in the mailbox, mostly a draft, is not there any more"},
 
 	// The way there.
 	{Signs: []string{"graph 407"}, Means: "the HTTP proxy wants credentials",
 		Remedy: "give the HTTP proxy's user and password in the environment variable HTTPS_PROXY, or exempt this machine at the proxy"},
-	{Signs: []string{"graph 404", "graph 405", "graph redirect"}, Means: "what answers there is not Microsoft Graph",
+	{Signs: []string{"graph 404", "graph 405", "graph page", "graph redirect"}, Means: "what answers there is not Microsoft Graph",
 		Remedy: "check the provider's graph address and the proxy"},
 	{Signs: []string{"applicationthrottled", "toomanyrequests", "activitylimitreached", "throttledrequest", "graph 429"},
 		Means: "Microsoft Graph slows this mailbox down"},

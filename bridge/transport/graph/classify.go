@@ -31,6 +31,8 @@ const (
 	limit             // as badAccount: the day's or hour's limit of the mailbox is used up
 	noMailbox         // as badAccount: there is no such mailbox at Exchange Online
 	noObject          // what the URL names is not there: the user, or a draft
+	noItem            // something in the mailbox is not there: a draft
+	notGraph          // no code at all: a proxy's page, or what else answers there
 )
 
 // kinds are Graph's error codes in lower case, as of November 2026 ("Microsoft Graph error responses" and the
@@ -70,6 +72,7 @@ var kinds = map[string]kind{
 	"errorinvaliduser":              noMailbox,
 	"resourcenotfound":              noObject,
 	"request_resourcenotfound":      noObject,
+	"erroritemnotfound":             noItem,
 
 	"applicationthrottled": throttled,
 	"toomanyrequests":      throttled,
@@ -95,7 +98,10 @@ var kinds = map[string]kind{
 // kindOf looks a code up; the ErrorMimeContent family has several members.
 func kindOf(code string) kind {
 	code = strings.ToLower(code)
-	if strings.HasPrefix(code, "errormimecontent") {
+	switch {
+	case code == "":
+		return notGraph
+	case strings.HasPrefix(code, "errormimecontent"):
 		return badMessage
 	}
 	return kinds[code]
@@ -141,8 +147,11 @@ func (t *Transport) judge(a answer, out message.Outgoing) reply.Outcome {
 // isNoPermission reports an answer that a permission is missing.
 func isNoPermission(a answer) bool { return kindOfAnswer(a) == noPermission }
 
-// isNoMailbox reports an answer that says nothing about a message: the mailbox itself is not there.
-func isNoMailbox(a answer) bool { return kindOfAnswer(a) == noMailbox }
+// isGone reports that the draft which the URL names is not there.
+func isGone(a answer) bool {
+	k := kindOfAnswer(a)
+	return a.status == http.StatusNotFound && k != noMailbox && k != notGraph
+}
 
 func kindOfAnswer(a answer) kind {
 	return kindOf(readFault(a.body).code(func(c string) bool { return kindOf(c) != unknown }))
@@ -193,7 +202,12 @@ func rule(status int, k kind, released bool) (reply.Verdict, reply.Owner) {
 		return reply.Failed, reply.Message
 	case http.StatusTooManyRequests, http.StatusProxyAuthRequired, http.StatusRequestTimeout:
 		return reply.Deferred, reply.Route
-	case http.StatusNotFound, http.StatusMethodNotAllowed: // without a code of Graph's: the address is not Graph's
+	case http.StatusNotFound, http.StatusMethodNotAllowed: // the address is not Graph's
+		if k != noItem {
+			return reply.Deferred, reply.Account
+		}
+	}
+	if k == notGraph { // whoever answers there has read no message
 		return reply.Deferred, reply.Account
 	}
 	return reply.Deferred, reply.Message // unknown is temporary
@@ -269,6 +283,8 @@ func (t *Transport) explain(status int, code string, out message.Outgoing) (mean
 	sign := fmt.Sprintf("graph %d", status)
 	if status >= 300 && status < 400 {
 		sign = "graph redirect"
+	} else if _, owner := rule(status, notGraph, false); code == "" && status < 500 && owner == reply.Account {
+		sign = "graph page"
 	}
 	row, _ := diagnosis.Find(diagnosis.GraphCode(code), sign)
 	limited := t.limited(out).String()

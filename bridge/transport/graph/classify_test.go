@@ -66,6 +66,9 @@ func TestFaultTable(t *testing.T) {
 		{"a mailbox not supported is the account's", code(404, "MailboxNotSupportedForRESTAPI"), reply.Deferred, reply.Account, "MailboxNotSupportedForRESTAPI", "licence"},
 		{"an unknown user is the account's", code(404, "ErrorInvalidUser"), reply.Deferred, reply.Account, "ErrorInvalidUser", "licence"},
 		{"404 without a code is a wrong address", body(404, html), reply.Deferred, reply.Account, "", "graph address"},
+		{"403 without a code is a proxy's", body(403, html), reply.Deferred, reply.Account, "", "the proxy"},
+		{"451 without a code is a proxy's", body(451, html), reply.Deferred, reply.Account, "", "the proxy"},
+		{"something of the mailbox that is not there is no wrong address", code(404, "ErrorItemNotFound"), reply.Deferred, reply.Message, "ErrorItemNotFound", ""},
 		{"405 without a code is a wrong address", body(405, ""), reply.Deferred, reply.Account, "", "graph address"},
 
 		{"a message over the mailbox's limit fails", code(400, "ErrorMessageSizeExceeded"), reply.Failed, reply.Message, "ErrorMessageSizeExceeded", ""},
@@ -107,19 +110,19 @@ func TestFaultTable(t *testing.T) {
 
 		{"an unknown 400 is tried again", code(400, "Brandnew"), reply.Deferred, reply.Message, "Brandnew", ""},
 		{"an unknown 403 is tried again", code(403, "Brandnew"), reply.Deferred, reply.Message, "Brandnew", ""},
-		{"400 with half a JSON text is tried again", body(400, `{"error":{"code":"ErrorMimeCon`), reply.Deferred, reply.Message, "", ""},
-		{"400 with a page is tried again", body(400, html), reply.Deferred, reply.Message, "", ""},
-		{"400 with a body that breaks off is tried again", graphtest.Answer{Status: 400, Body: `{"error":`, Cut: true}, reply.Deferred, reply.Message, "", ""},
-		{"400 with a megabyte of nothing is tried again", graphtest.Answer{Status: 400, Fill: 1 << 20}, reply.Deferred, reply.Message, "", ""},
+		{"400 with half a JSON text is nobody's message", body(400, `{"error":{"code":"ErrorMimeCon`), reply.Deferred, reply.Account, "", "the proxy"},
+		{"400 with a page is nobody's message", body(400, html), reply.Deferred, reply.Account, "", "the proxy"},
+		{"400 with a body that breaks off is nobody's message", graphtest.Answer{Status: 400, Body: `{"error":`, Cut: true}, reply.Deferred, reply.Account, "", "the proxy"},
+		{"400 with a megabyte of nothing is nobody's message", graphtest.Answer{Status: 400, Fill: 1 << 20}, reply.Deferred, reply.Account, "", "the proxy"},
 		{"a conflict is tried again", code(409, "ErrorIrresolvableConflict"), reply.Deferred, reply.Message, "ErrorIrresolvableConflict", ""},
-		{"415 is tried again", body(415, ""), reply.Deferred, reply.Message, "", ""},
+		{"415 is nobody's message", body(415, ""), reply.Deferred, reply.Account, "", "the proxy"},
 
 		{"the inner code is more specific", body(403, nested("accessDenied", "ErrorSendAsDenied")), reply.Deferred, reply.Sender, "ErrorSendAsDenied", "Add-RecipientPermission"},
 		{"the innermost known code counts", body(400, nested("BadRequest", "ErrorQuotaExceeded", "ErrorInvalidRecipients")), reply.Failed, reply.Recipient, "ErrorInvalidRecipients", ""},
 		{"an inner code that nobody knows does not hide the outer", body(429, nested("TooManyRequests", "429")), reply.Deferred, reply.Route, "TooManyRequests", ""},
 		{"innererror is innerError", body(403, `{"error":{"code":"x","innererror":{"code":"ErrorSendAsDenied"}}}`), reply.Deferred, reply.Sender, "ErrorSendAsDenied", "Add-RecipientPermission"},
 		{"members of the wrong type are skipped", body(403, `{"error":{"code":"ErrorSendAsDenied","message":7,"innerError":[1]}}`), reply.Deferred, reply.Sender, "ErrorSendAsDenied", "Add-RecipientPermission"},
-		{"an error that is a word is no error object", body(400, `{"error":"invalid_request"}`), reply.Deferred, reply.Message, "", ""},
+		{"an error that is a word is no error object", body(400, `{"error":"invalid_request"}`), reply.Deferred, reply.Account, "", "the proxy"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := graphtest.New(t, tc.answer)

@@ -302,7 +302,7 @@ func (l *letter) complete(ctx context.Context, id string, made *message.Rebuilt)
 	if len(l.hidden) == 0 {
 		return reply.Outcome{}, true
 	}
-	_, o, done := l.t.do(ctx, step{method: http.MethodPatch, url: l.item(id), want: http.StatusOK, out: l.out,
+	_, o, done := l.t.do(ctx, step{method: http.MethodPatch, url: l.item(id), draft: true, want: http.StatusOK, out: l.out,
 		header: map[string]string{"Content-Type": "application/json", "Prefer": `IdType="ImmutableId"`},
 		body:   jsonBody(map[string]any{"bccRecipients": people(l.hidden)})})
 	return o, done
@@ -311,11 +311,11 @@ func (l *letter) complete(ctx context.Context, id string, made *message.Rebuilt)
 // send is the step that makes Graph take the message.
 func (l *letter) send(ctx context.Context) reply.Outcome {
 	id := l.memo.Draft
-	a, o, done := l.t.do(ctx, step{method: http.MethodPost, url: l.item(id) + "/send", want: http.StatusAccepted, out: l.out, intent: l.out.Intent})
+	a, o, done := l.t.do(ctx, step{method: http.MethodPost, url: l.item(id) + "/send", draft: true, want: http.StatusAccepted, out: l.out, intent: l.out.Intent})
 	switch {
 	case done:
 		return reply.Outcome{Verdict: reply.Relayed, Transport: name, Reply: reply.Reply{Code: http.StatusAccepted, Text: "accepted by Microsoft Graph"}}
-	case a.status == http.StatusNotFound && !isNoMailbox(a):
+	case isGone(a):
 		return l.gone(ctx, id, o)
 	case o.Verdict == reply.InDoubt:
 		o.CanLook = true
@@ -329,26 +329,25 @@ func (l *letter) send(ctx context.Context) reply.Outcome {
 	return o
 }
 
-// gone finds out about a draft that is not there: it was sent, or somebody has deleted it.
+// gone finds out about a draft that Graph does not find when it is to send it: it was sent, or somebody has deleted it. A
+// gateway that makes a request twice gives the answer to the second one, and what was sent may show in Sent Items late.
 func (l *letter) gone(ctx context.Context, id string, o reply.Outcome) reply.Outcome {
-	if isDraft, _, found := l.look(ctx, id); found && !isDraft {
+	isDraft, _, found := l.look(ctx, id)
+	if found && !isDraft {
 		return l.relayed("the draft was sent before")
 	}
 	switch sent, _, known := l.inFolder(ctx, "sentitems"); {
-	case !known:
-		o.Verdict, o.Owner, o.CanLook = reply.InDoubt, reply.Route, true
-	case len(sent) > 0:
+	case known && len(sent) > 0:
 		return l.relayed("found in Sent Items")
-	default: // the next attempt makes another draft
-		o.Verdict, o.Owner, o.Remedy = reply.Deferred, reply.Message, ""
-		o.Reply.Text = "the draft was deleted before it could be sent"
+	case !known, !found:
+		o.Verdict, o.Owner, o.CanLook = reply.InDoubt, reply.Route, true
 	}
 	return o
 }
 
 // look reads the draft. found is false where it is not there or cannot be read; o then says which.
 func (l *letter) look(ctx context.Context, id string) (isDraft bool, o reply.Outcome, found bool) {
-	a, o, done := l.t.do(ctx, step{method: http.MethodGet, url: l.item(id) + "?$select=id,isDraft", want: http.StatusOK, out: l.out,
+	a, o, done := l.t.do(ctx, step{method: http.MethodGet, url: l.item(id) + "?$select=id,isDraft", draft: true, want: http.StatusOK, out: l.out,
 		header: map[string]string{"Prefer": `IdType="ImmutableId"`}})
 	if !done {
 		return false, asked(o, a), false

@@ -29,6 +29,7 @@ func TestProbe(t *testing.T) {
 		{"throttled", []graphtest.Answer{graphtest.Fault(429, "TooManyRequests", "x")}, 1, "429", reply.Route},
 		{"something that takes anything", []graphtest.Answer{{}}, 1, "graph address", reply.Nobody},
 		{"a portal that says 200", []graphtest.Answer{{Status: 200, Body: "<html>"}}, 1, "graph address", reply.Message},
+		{"a proxy that says 403", []graphtest.Answer{{Status: 403, Body: "<html>"}}, 1, "graph address", reply.Account},
 		{"a redirect", []graphtest.Answer{{Status: 302}}, 1, "graph address", reply.Route},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -32,6 +32,7 @@ type step struct {
 	body   func(context.Context) (io.ReadCloser, int64, error) // nil: none
 	want   int                                                 // the only status that means done
 	also   int                                                 // another one, 0 for none
+	draft  bool                                                // the URL names a draft, which may be gone
 	upload bool                                                // at the upload host: without Authorization, and the URL is a secret
 	intent func(context.Context) error                         // before the request may take effect; nil: it needs none
 	out    message.Outgoing
@@ -185,6 +186,10 @@ func (t *Transport) judgeStep(a answer, s step) reply.Outcome {
 	o := t.judge(doubt, s.out)
 	if isNoPermission(a) && s.intent == nil {
 		o.Owner, o.Remedy = reply.Account, "consent to the permission Mail.ReadWrite, or set drafts = \"never\" for account "+t.o.Account
+	}
+	if s.draft && isGone(a) { // it is made again
+		o.Verdict, o.Owner, o.Remedy = reply.Deferred, reply.Message, ""
+		o.Means = "the draft is not there any more"
 	}
 	if s.upload && !fromSource(a.err) && o.Owner != reply.Process { // the upload host speaks of its session, never of an account
 		o.Verdict, o.Owner, o.Remedy = reply.Deferred, reply.Route, ""

@@ -296,7 +296,7 @@ func (l *letter) attach(ctx context.Context, id string, f *message.File) (reply.
 		return &guarded{r: io.MultiReader(strings.NewReader(string(head)), encoded, strings.NewReader(`"}`)), c: stored},
 			int64(len(head)) + encodedSize(f.Size) + 2, nil
 	}
-	a, o, done := l.t.do(ctx, step{method: http.MethodPost, url: l.item(id) + "/attachments", want: http.StatusCreated, out: l.out,
+	a, o, done := l.t.do(ctx, step{method: http.MethodPost, url: l.item(id) + "/attachments", draft: true, want: http.StatusCreated, out: l.out,
 		header: map[string]string{"Content-Type": "application/json"}, body: body})
 	// Without an answer nobody knows whether the file is there; a second one would be there twice.
 	l.uploads.broken = !done && (a.status == 0 && a.released || a.status >= 500)
@@ -309,7 +309,7 @@ func (u *uploads) upload(ctx context.Context, l *letter, id string, f *message.F
 	if f.ContentID != "" {
 		item["contentId"] = f.ContentID
 	}
-	a, o, done := l.t.do(ctx, step{method: http.MethodPost, url: l.item(id) + "/attachments/createUploadSession", want: http.StatusCreated,
+	a, o, done := l.t.do(ctx, step{method: http.MethodPost, url: l.item(id) + "/attachments/createUploadSession", draft: true, want: http.StatusCreated,
 		out: l.out, header: map[string]string{"Content-Type": "application/json"}, body: jsonBody(map[string]any{"AttachmentItem": item})})
 	if !done {
 		if strings.EqualFold(readFault(a.body).Code, "ErrorAttachmentSizeShouldNotBeLessThanMinimumSize") {
