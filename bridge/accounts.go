@@ -63,16 +63,21 @@ func signIns(cfg *config.Config) []auth.Account {
 	var list []auth.Account
 	for _, a := range cfg.Accounts {
 		acc := auth.Account{Name: a.Name, Provider: a.Provider, Login: a.Login, AppOnly: a.SignIn == "app-only",
-			Drafts: a.Drafts != "never"}
-		if usesGraph(a) {
-			acc.Resources = append(acc.Resources, token.Graph)
-		}
-		if usesSMTP(a, providerOf(cfg, a)) {
-			acc.Resources = append(acc.Resources, token.SMTP)
-		}
+			Drafts: a.Drafts != "never", Resources: resources(cfg, a)}
 		list = append(list, acc)
 	}
 	return list
+}
+
+// resources are those that the account's mail leaves by; each has its transport's name.
+func resources(cfg *config.Config, a config.Account) (all []token.Resource) {
+	if usesGraph(a) {
+		all = append(all, token.Graph)
+	}
+	if usesSMTP(a, providerOf(cfg, a)) {
+		all = append(all, token.SMTP)
+	}
+	return all
 }
 
 func openProvider(cfg *config.Config, p config.Provider, secrets auth.Secrets) (auth.Provider, error) {

@@ -41,7 +41,11 @@ func noticeOptions(cfg *config.Config) (notice.Options, error) {
 		if err != nil {
 			return o, fmt.Errorf("account %q: mailbox: %w", a.Name, err)
 		}
-		o.Accounts = append(o.Accounts, notice.Account{Name: a.Name, Mailbox: mailbox})
+		to := notice.Account{Name: a.Name, Mailbox: mailbox}
+		for _, r := range resources(cfg, a) {
+			to.Transports = append(to.Transports, string(r))
+		}
+		o.Accounts = append(o.Accounts, to)
 	}
 	for _, s := range cfg.Notify.To {
 		to, err := envelope.ParseAddress(s)

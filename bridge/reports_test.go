@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/smtp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"postern/bridge/message"
 	"postern/bridge/notice"
 	"postern/bridge/queue"
+	"postern/bridge/relay"
 	"postern/bridge/reply"
 )
 
@@ -94,6 +96,23 @@ type kept struct{ mails []notice.Mail }
 func (k *kept) Send(_ context.Context, m notice.Mail) error {
 	k.mails = append(k.mails, m)
 	return nil
+}
+
+// TestNoticesKnowTheTransports: by the words that relay and the key cabinet tell of trouble with.
+func TestNoticesKnowTheTransports(t *testing.T) {
+	cfg := &config.Config{Providers: []config.Provider{{Name: "both", SMTP: "smtp.office365.com:587"}, {Name: "graph"}}, Accounts: []config.Account{
+		{Name: "auto", Provider: "both", Mailbox: "a@contoso.test", Transport: "auto"}, {Name: "smtp", Provider: "both", Mailbox: "b@contoso.test", Transport: "smtp"},
+		{Name: "no smarthost", Provider: "graph", Mailbox: "c@contoso.test", Transport: "auto"}}}
+	o, err := noticeOptions(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string][]string{"auto": {string(relay.ModeGraph), string(relay.ModeSMTP)}, "smtp": {string(relay.ModeSMTP)}, "no smarthost": {string(relay.ModeGraph)}}
+	for _, a := range o.Accounts {
+		if !slices.Equal(a.Transports, want[a.Name]) {
+			t.Errorf("account %s: transports %q; want %q", a.Name, a.Transports, want[a.Name])
+		}
+	}
 }
 
 // TestReporterTellsWhatTheQueueKnows: the fate of each recipient, as the sender should read it.

@@ -49,8 +49,9 @@ type Memory interface {
 
 // Account is an account that reports may leave by. One with the mailbox "*@domain" serves every mailbox of that domain.
 type Account struct {
-	Name    string
-	Mailbox envelope.Address
+	Name       string
+	Mailbox    envelope.Address
+	Transports []string // by which its mail leaves
 }
 
 // Options is what a Desk of notices needs.

@@ -40,7 +40,7 @@ func newOffice(t testing.TB, notify ...string) *office {
 // start makes the desk, as a start of the program does.
 func (o *office) start(t testing.TB, notify []string) {
 	opts := Options{Hostname: "bridge.contoso.test", DefaultDomain: "corp.test", Outbox: o, Memory: o,
-		Accounts: []Account{{"erp", address(t, "erp@contoso.test")}, {"hr", address(t, "hr@fabrikam.test")}},
+		Accounts: []Account{{"erp", address(t, "erp@contoso.test"), []string{"graph", "smtp"}}, {"hr", address(t, "hr@fabrikam.test"), []string{"graph"}}},
 		Up:       func(a string) bool { o.mu.Lock(); defer o.mu.Unlock(); return o.up[a] }}
 	for _, n := range notify {
 		opts.Notify = append(opts.Notify, address(t, n))
@@ -118,11 +118,11 @@ func TestReportGoesTo(t *testing.T) {
 		{"the sender by another account where the message's is down", "nav@contoso.test", "", func(_ *Failure, o *office) { o.up["erp"] = false }, "nav@contoso.test", "hr"},
 		{"the sender by the message's own account where none is up", "nav@contoso.test", "", func(_ *Failure, o *office) { o.up = nil }, "nav@contoso.test", "erp"},
 		{"the sender as the From of his message, where one account serves every mailbox", "nav@wild.test", "", func(f *Failure, o *office) {
-			o.SetPeople(Options{Accounts: []Account{{"all", address(t, "*@wild.test")}}})
+			o.SetPeople(Options{Accounts: []Account{{Name: "all", Mailbox: address(t, "*@wild.test")}}})
 			f.Account, f.From = "all", address(t, "boss@wild.test")
 		}, "nav@wild.test", "all"},
 		{"nobody where such an account has no mailbox to report from", "nav@wild.test", "", func(f *Failure, o *office) {
-			o.SetPeople(Options{Accounts: []Account{{"all", address(t, "*@wild.test")}}})
+			o.SetPeople(Options{Accounts: []Account{{Name: "all", Mailbox: address(t, "*@wild.test")}}})
 		}, "", ""},
 		{"the sender by any account where the message's was removed", "nav@contoso.test", "", func(f *Failure, _ *office) { f.Account = "old" }, "nav@contoso.test", "erp"},
 	} {
@@ -526,6 +526,72 @@ func TestFailureIsToldOnceHoweverOftenItIsReported(t *testing.T) {
 				time.Sleep(time.Hour)
 				wantSubjects(t, o, tc.want)
 			})
+		})
+	}
+}
+
+// TestConfigurationEndsATrouble: no message and no sign-in tells of it, because nothing is tried any more.
+func TestConfigurationEndsATrouble(t *testing.T) {
+	missing := func(name string) []slog.Attr {
+		return []slog.Attr{slog.String("account", name), slog.String("err", "the configuration has no such account")}
+	}
+	on := func(name, transport string) []slog.Attr {
+		return []slog.Attr{slog.String("account", name), slog.String("transport", transport)}
+	}
+	account := func(name string, transports ...string) Account {
+		return Account{Name: name, Mailbox: address(t, "x@contoso.test"), Transports: transports}
+	}
+	for _, tc := range []struct {
+		name    string
+		kind    event.Kind
+		trouble []slog.Attr
+		then    []Account
+		over    bool
+	}{
+		{"the account that was missing is back", event.AccountParked, missing("old"), []Account{account("erp", "graph"), account("old", "smtp")}, true},
+		{"the account is missing still", event.AccountParked, missing("old"), []Account{account("erp", "graph")}, false},
+		{"that of the domain is back", event.AccountParked, missing("people/ann@contoso.test"), []Account{account("people", "graph")}, true},
+		{"the account goes without the transport", event.AccountParked, on("erp", "smtp"), []Account{account("erp", "graph")}, true},
+		{"the account goes by the transport still", event.AccountParked, on("erp", "smtp"), []Account{account("erp", "graph", "smtp")}, false},
+		{"a mailbox of the domain goes by it still", event.AccountParked, on("people/ann@contoso.test", "smtp"), []Account{account("people", "smtp")}, false},
+		{"the account is gone, and its trouble may come back with it", event.AccountParked, on("erp", "smtp"), []Account{account("hr", "graph")}, false},
+		{"one of those who share the token goes by it still", event.TokenFailed, []slog.Attr{slog.String("account", "erp,nav"), slog.String("resource", "smtp")},
+			[]Account{account("erp", "graph"), account("nav", "smtp")}, false},
+		{"a token for any transport is no missing account", event.TokenFailed, []slog.Attr{slog.String("account", "erp")}, []Account{account("erp", "graph")}, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			for _, how := range []string{"reload", "restart"} {
+				t.Run("by a "+how, func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						o := newOffice(t, "it@contoso.test")
+						stop := work(t, o)
+						o.happen(tc.kind, slog.LevelError, tc.trouble...)
+						time.Sleep(time.Hour)
+						if got := o.mail(); len(got) != 1 {
+							t.Fatalf("%d notices of the trouble; want 1", len(got))
+						}
+						people := Options{Notify: o.o.Notify, Accounts: append(tc.then, account("up"))}
+						o.up = map[string]bool{"up": true}
+						if how == "restart" {
+							stop()
+							o.start(t, []string{"it@contoso.test"})
+						}
+						o.SetPeople(people)
+						if how == "restart" {
+							work(t, o)
+						}
+						time.Sleep(time.Hour)
+						if over := strings.HasPrefix(strings.Join(subjects(o.mail()), "\n"), "over: "); over != tc.over {
+							t.Errorf("told that it is over: %v; want %v", over, tc.over)
+						}
+						o.happen(tc.kind, slog.LevelError, tc.trouble...)
+						time.Sleep(time.Hour)
+						if again := len(o.mail()) == 1; again != tc.over {
+							t.Errorf("told again: %v; want %v", again, tc.over)
+						}
+					})
+				})
+			}
 		})
 	}
 }

@@ -1,6 +1,11 @@
 package notice
 
-import "postern/bridge/envelope"
+import (
+	"slices"
+	"strings"
+
+	"postern/bridge/envelope"
+)
 
 // people is who is told, and by which accounts. It is never changed: another configuration is another value.
 type people struct {
@@ -9,8 +14,8 @@ type people struct {
 	ours     map[string]bool // domains, as keys
 }
 
-// SetPeople replaces Accounts, Notify and DefaultDomain of the Options; the rest of o is not looked at. Safe for
-// concurrent use.
+// SetPeople replaces Accounts, Notify and DefaultDomain of the Options; the rest of o is not looked at. What the accounts
+// show to be over is told. Safe for concurrent use.
 func (d *Desk) SetPeople(o Options) {
 	p := &people{accounts: o.Accounts, notify: o.Notify, ours: map[string]bool{}}
 	for _, a := range o.Accounts {
@@ -20,6 +25,7 @@ func (d *Desk) SetPeople(o Options) {
 		p.ours[domainKey(a)] = true
 	}
 	d.whos.Store(p)
+	d.close(p.end)
 }
 
 func (d *Desk) who() *people { return d.whos.Load() }
@@ -38,10 +44,31 @@ func (p *people) sending(name string, left envelope.Address) (all []Account) {
 		}
 		for _, from := range append([]envelope.Address{left}, p.notify...) {
 			if !from.IsNull() && domainKey(from) == domainKey(a.Mailbox) {
-				all = append(all, Account{a.Name, from})
+				all = append(all, Account{Name: a.Name, Mailbox: from})
 				break
 			}
 		}
 	}
 	return all
+}
+
+// end reports whether the configuration alone ends the trouble: it has the account that was missing, or the account without
+// the transport that was stopped. Nobody else would notice either.
+func (p *people) end(n *note) bool {
+	there, stopped := false, false
+	for _, a := range p.accounts {
+		if slices.ContainsFunc(n.Accounts, func(name string) bool { return fileName(name) == a.Name }) {
+			there, stopped = true, stopped || slices.Contains(a.Transports, n.Transport)
+		}
+	}
+	if n.Transport == "" {
+		return there && !n.Token
+	}
+	return there && !stopped
+}
+
+// fileName is the account's name in the file: one for every mailbox of a domain stops for one of them as name/mailbox.
+func fileName(account string) string {
+	name, _, _ := strings.Cut(account, "/")
+	return name
 }

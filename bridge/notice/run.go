@@ -71,7 +71,10 @@ func (d *Desk) sleep(ctx context.Context, wait time.Duration) bool {
 // load joins, once, what the process before had not told with what this one has met since. A stop does not cut it off: what
 // is kept then takes the place of what was not read.
 func (d *Desk) load(ctx context.Context) {
-	d.loaded.Do(func() { d.join(context.WithoutCancel(ctx)) })
+	d.loaded.Do(func() {
+		d.join(context.WithoutCancel(ctx))
+		d.close(d.who().end) // the file may be another than when they were noted
+	})
 }
 
 func (d *Desk) join(ctx context.Context) {

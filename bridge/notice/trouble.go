@@ -38,9 +38,9 @@ func (d *Desk) Current(prefix string, all []Trouble) {
 // note is a trouble as it is remembered.
 type note struct {
 	Trouble
-	Accounts  []string `json:"accounts,omitempty"` // whose transport is stopped
-	Transport string   `json:"transport,omitempty"`
-	Token     bool     `json:"token,omitempty"` // ends with a token
+	Accounts  []string `json:"accounts,omitempty"`  // whose transport is stopped
+	Transport string   `json:"transport,omitempty"` // "": of an account that is not configured, or of a token for any
+	Token     bool     `json:"token,omitempty"`     // ends with a token
 	Told      bool     `json:"told,omitempty"`
 	Ended     bool     `json:"ended,omitempty"` // was told, is over, and that is to be told
 }

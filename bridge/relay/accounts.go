@@ -1,9 +1,13 @@
 package relay
 
-import "fmt"
+import (
+	"context"
+	"fmt"
+)
 
 // SetAccounts replaces the accounts; after an error the old ones stay. An attempt under way ends with the transports that
-// it began with, so that whoever closes those waits for it. Trouble stays with the mailbox or login that it belongs to.
+// it began with, so that whoever closes those waits for it. Trouble stays with the mailbox or login that it belongs to,
+// but for that of a transport which its accounts have given up: should it come back, a message finds out and it is told.
 func (r *Relay) SetAccounts(list []Account) error {
 	accounts, names := make(map[string]Account, len(list)), make([]string, 0, len(list))
 	for _, a := range list {
@@ -18,9 +22,40 @@ func (r *Relay) SetAccounts(list []Account) error {
 		names = append(names, a.Name)
 	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.accounts, r.names = accounts, names
+	unused := r.unused()
+	for _, at := range unused {
+		delete(r.troubles, at)
+	}
+	r.mu.Unlock()
+	r.remember(context.Background(), unused...)
 	return nil
+}
+
+// unused lists where there is trouble with transports that accounts have given up. That of an account which is gone is not
+// among them. r.mu is held.
+func (r *Relay) unused() (all []place) {
+	if len(r.troubles) == 0 {
+		return nil // as nearly always
+	}
+	used := map[place]bool{}
+	for _, a := range r.accounts {
+		for _, w := range a.ways() {
+			login, route := a.places(w.name)
+			used[login], used[route] = true, true
+		}
+	}
+	for _, a := range r.accounts {
+		for _, transport := range []Mode{ModeGraph, ModeSMTP} {
+			login, route := a.places(string(transport))
+			for _, at := range []place{login, route} {
+				if r.troubles[at] != nil && !used[at] {
+					all = append(all, at)
+				}
+			}
+		}
+	}
+	return all
 }
 
 func (r *Relay) account(name string) (Account, bool) {

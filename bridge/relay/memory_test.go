@@ -2,6 +2,10 @@ package relay
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -106,6 +110,62 @@ func TestUnparkIsRemembered(t *testing.T) {
 	h.relay.Unpark("erp")
 	if len(memory) != 0 {
 		t.Errorf("remembered %v; want nothing", memory)
+	}
+}
+
+// TestTroubleOfATransportThatIsGone: who goes by it again finds out anew, and it is told again.
+func TestTroubleOfATransportThatIsGone(t *testing.T) {
+	other := erp(ModeSMTP)
+	other.Name = "other"
+	for _, tc := range []struct {
+		name  string
+		then  []Account
+		stays bool
+	}{
+		{"the account goes without it", []Account{erp(ModeGraph)}, false},
+		{"the account goes by it still", []Account{erp(ModeAuto)}, true},
+		{"another account of the mailbox goes by it still", []Account{erp(ModeGraph), other}, true},
+		{"the account is gone, and may come back", nil, true},
+	} {
+		for _, restarted := range []bool{false, true} {
+			for what, outcome := range map[string]reply.Outcome{"login": noSignIn, "mailbox": full} {
+				t.Run(fmt.Sprintf("%s, %s, restarted %v", tc.name, what, restarted), func(t *testing.T) {
+					memory := notes{}
+					h := newHouse(t, erp(ModeSMTP))
+					h.relay.memory = memory
+					h.smtp.answers = []reply.Outcome{outcome}
+					h.send()
+					then := slices.Clone(tc.then)
+					for i := range then {
+						then[i].Graph, then[i].SMTP = &h.graph, &h.smtp
+					}
+					if restarted {
+						r, err := New(Options{Accounts: then, Events: event.NewBus(h), Now: func() time.Time { return h.now }, Memory: memory, Remembered: maps.Clone(memory)})
+						if err != nil {
+							t.Fatal(err)
+						}
+						h.relay = r
+					} else if err := h.relay.SetAccounts(then); err != nil {
+						t.Fatal(err)
+					}
+					back := erp(ModeSMTP)
+					back.SMTP = &h.smtp
+					if err := h.relay.SetAccounts([]Account{back}); err != nil {
+						t.Fatal(err)
+					}
+					if stays := h.gate("erp").Waiting == "parked"; stays != tc.stays || len(memory) == 1 != tc.stays {
+						t.Errorf("parked %v, remembered %v; want it to stay: %v", stays, memory, tc.stays)
+					}
+					if h.events = nil; tc.stays {
+						return
+					}
+					h.smtp.answers = []reply.Outcome{outcome}
+					if h.send(); len(h.events) != 1 || !strings.HasPrefix(h.events[0], "ERROR account parked erp smtp") {
+						t.Errorf("events %q; want that it is parked", h.events)
+					}
+				})
+			}
+		}
 	}
 }
 

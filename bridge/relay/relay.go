@@ -95,10 +95,10 @@ func New(o Options) (*Relay, error) {
 	if r.now == nil {
 		r.now = time.Now
 	}
+	r.recall(o.Remembered)
 	if err := r.SetAccounts(o.Accounts); err != nil {
 		return nil, err
 	}
-	r.recall(o.Remembered)
 	return r, nil
 }
 
