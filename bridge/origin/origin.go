@@ -86,6 +86,11 @@ func (p Place) Claim(ctx context.Context, q Holder) error {
 		return fmt.Errorf("the note of the last start, %s in data_dir, cannot be read: %w; remove it, and all mail is held until it is released", file, err)
 	}
 	outside := p.outside()
+	if inside == (origin{}) && max(beside.Starts, outside.Starts) > 0 {
+		// Who removed the queue wants a new one; everybody else must hear that it is gone.
+		p.Events.Emit(ctx, slog.LevelError, event.QueueFailed, slog.Any("err", errors.New("the queue that ran here is gone, or what it noted of its starts")),
+			slog.String("remedy", "nothing, where somebody has removed it; otherwise stop postern, look for queue.db and put it back, or put a backup back: what waits in it is then held, to be looked at"))
+	}
 	why := foreign(inside, beside, missing, p.Machine)
 	if why == "" && inside != (origin{}) && outside.Starts > inside.Starts {
 		why = older

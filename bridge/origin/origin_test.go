@@ -118,6 +118,56 @@ func TestStoreOnAnotherMachineIsHeld(t *testing.T) {
 	}
 }
 
+// errs are the errors that were told of the queue.
+type errs []string
+
+func (l *errs) Handle(_ context.Context, e event.Event) {
+	for _, a := range e.Attrs {
+		if e.Kind == event.QueueFailed && a.Key == "err" {
+			*l = append(*l, a.Value.String())
+		}
+	}
+}
+
+// TestQueueThatIsGone: a new queue does not begin without a word where there was one, and begins.
+func TestQueueThatIsGone(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		lost string // what went with the queue
+	}{
+		{"the note beside it is left", ""},
+		{"the folder went with it, and the note outside is left", file},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			told := new(errs)
+			p := Place{DataDir: t.TempDir(), Machine: "m1", Events: event.NewBus(told), Elsewhere: t.TempDir()}
+			start := func() {
+				t.Helper()
+				if err := p.Claim(t.Context(), queue.New(queue.Options{Store: p.Store.(queue.Store), Relayer: nobodyRelays{}})); err != nil {
+					t.Fatal(err)
+				}
+			}
+			p.Store = queuetest.NewMemory()
+			start()
+			start()
+			if len(*told) != 0 {
+				t.Fatalf("told of a queue that is there: %q", *told)
+			}
+			p.Store = queuetest.NewMemory()
+			if tc.lost != "" {
+				if err := os.Remove(filepath.Join(p.DataDir, tc.lost)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			start()
+			start()
+			if len(*told) != 1 || !strings.Contains((*told)[0], "is gone") {
+				t.Errorf("told: %q; want it once", *told)
+			}
+		})
+	}
+}
+
 // TestFolderPutBackAsAWhole: the note beside the store comes back with it; the one outside does not.
 func TestFolderPutBackAsAWhole(t *testing.T) {
 	for _, tc := range []struct {

@@ -22,19 +22,19 @@ const maxNumber = 1 << 42
 // look at another row; and what SQLite does not find, page by page. Where nothing can be read, the file is only named.
 func (s *Store) copyFrom(ctx context.Context, damaged string, report *Salvage) error {
 	from := damaged
-	repaired, err := readable(damaged)
-	if err != nil {
-		return err
-	}
+	repaired, err := readable(ctx, damaged)
 	if repaired != "" {
 		from = repaired
 		defer removeStore(repaired)
+	}
+	if err != nil {
+		return err
 	}
 	rest, err := findRemains(ctx, damaged)
 	if err != nil {
 		return err
 	}
-	defer rest.close()
+	defer rest.p.close()
 	old, err := sql.Open("sqlite", dsn(from, true))
 	if err != nil {
 		return err

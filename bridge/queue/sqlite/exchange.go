@@ -229,9 +229,9 @@ func errNoStore(path string, asides []string) error {
 		"what can be read of it goes on; or move it elsewhere to begin with an empty queue", last, name, last, name)
 }
 
-// Kept reports whether there is a store at path, or one that a salvage has not given back yet.
+// Kept reports whether there is a store at path, or what is left of one: its log, or what a salvage has not given back yet.
 func Kept(path string) (bool, error) {
-	if there(path) || there(markFile(path)) {
+	if there(path) || there(path+"-wal") || there(markFile(path)) {
 		return true, nil
 	}
 	list, err := asides(path)

@@ -1,8 +1,11 @@
 package sqlite
 
 import (
+	"bufio"
 	"bytes"
+	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -66,34 +69,30 @@ func checkHeader(path string) error {
 	return wrongHeader(h)
 }
 
-// readable makes a copy that SQLite reads at all, where the file does not let it: its header was overwritten, or its end
-// is gone. It returns "" where neither is so, or the rest is no file of ours. The caller removes the copy.
-func readable(path string) (repaired string, err error) {
-	f, err := os.Open(path)
+// readable makes a copy that SQLite reads at all, with what the log has, where the file does not let it: its header was
+// overwritten, or its end is gone. It returns "" where neither is so, or the rest is no file of ours. The caller removes the
+// copy.
+func readable(ctx context.Context, path string) (repaired string, err error) {
+	p, err := openPages(path)
 	if err != nil {
 		return "", err
 	}
-	defer f.Close()
-	first := make([]byte, headerSize+1)
-	if _, err := io.ReadFull(f, first); err != nil {
-		return "", nil // shorter than a header: there is nothing to read
-	}
-	st, err := f.Stat()
-	if err != nil {
-		return "", err
-	}
-	header, count := first[:headerSize], uint32(st.Size()/pageSize)
-	switch {
-	case count == 0:
+	defer p.close()
+	var first [pageSize]byte
+	if !p.read(1, &first) {
 		return "", nil
+	}
+	own, header := make([]byte, headerSize), first[:headerSize]
+	switch {
 	case wrongHeader(header) != nil:
 		// After the header follows the root of the table of tables: a leaf, or an inner page of a table.
 		if first[headerSize] != 0x0d && first[headerSize] != 0x05 {
 			return "", nil
 		}
-		header = fileHeader(count)
-	case binary.BigEndian.Uint32(header[28:]) > count:
-		binary.BigEndian.PutUint32(header[28:], count) // and not the other way round: the number may be the damage
+		copy(header, fileHeader(p.count))
+	case binary.BigEndian.Uint32(header[28:]) > p.count:
+		binary.BigEndian.PutUint32(header[28:], p.count) // and not the other way round: the number may be the damage
+	case !p.whole(p.file, own, 0) || wrongHeader(own) != nil: // of the file, and the log has a sound one
 	default:
 		return "", nil
 	}
@@ -105,11 +104,13 @@ func readable(path string) (repaired string, err error) {
 		return "", err
 	}
 	defer to.Close()
-	if _, err := to.Write(header); err != nil {
-		return "", err
+	w := bufio.NewWriterSize(to, 1<<20)
+	page := first
+	for n := uint32(1); n <= p.count && ctx.Err() == nil; n++ {
+		if n > 1 && !p.read(n, &page) {
+			clear(page[:])
+		}
+		w.Write(page[:]) // Flush returns its error
 	}
-	if _, err := io.Copy(to, io.NewSectionReader(f, headerSize, int64(count)*pageSize-headerSize)); err != nil {
-		return "", err
-	}
-	return to.Name(), to.Close()
+	return to.Name(), errors.Join(ctx.Err(), w.Flush(), to.Close())
 }

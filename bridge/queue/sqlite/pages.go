@@ -2,7 +2,9 @@ package sqlite
 
 import (
 	"encoding/binary"
+	"errors"
 	"io"
+	"os"
 )
 
 // The format of the file, as far as rows can be found in it without the pages that lead to them.
@@ -22,6 +24,31 @@ type pages struct {
 	file, log io.ReaderAt
 	logged    map[uint32]int64 // where in the log the latest committed content of a page is
 	count     uint32
+	close     func()
+}
+
+// openPages opens the store's file and its log, where it has one.
+func openPages(path string) (*pages, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	st, err := f.Stat()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	closeAll := func() { f.Close() }
+	var log io.ReaderAt
+	var logSize int64
+	if l, err := os.Open(path + "-wal"); err == nil {
+		closeAll = func() { f.Close(); l.Close() }
+		if st, err := l.Stat(); err == nil {
+			log, logSize = l, st.Size()
+		}
+	}
+	p := newPages(f, st.Size(), log, logSize)
+	p.close = closeAll
+	return p, nil
 }
 
 // newPages reads the log of that size; one that is not there has none.

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
-	"os"
 	"slices"
 	"strings"
 
@@ -23,7 +21,6 @@ type remains struct {
 	recipients map[int64][]recipientPlace
 	chunks     map[int64]place // by chunks.at
 	next       map[uint32]bool // pages of recipients that a row in another page follows
-	close      func()
 }
 
 // place is a cell.
@@ -77,29 +74,15 @@ func fits(types []int64, shape string) bool {
 
 // findRemains looks at every page of the file and its log.
 func findRemains(ctx context.Context, path string) (*remains, error) {
-	f, err := os.Open(path)
+	p, err := openPages(path)
 	if err != nil {
 		return nil, err
 	}
-	st, err := f.Stat()
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	closeAll := func() { f.Close() }
-	var log io.ReaderAt
-	var logSize int64
-	if l, err := os.Open(path + "-wal"); err == nil {
-		closeAll = func() { f.Close(); l.Close() }
-		if st, err := l.Stat(); err == nil {
-			log, logSize = l, st.Size()
-		}
-	}
-	r := scanPages(ctx, newPages(f, st.Size(), log, logSize))
+	r := scanPages(ctx, p)
 	if ctx.Err() != nil {
-		closeAll()
+		p.close()
 		return nil, ctx.Err()
 	}
-	r.close = closeAll
 	return r, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 
 	"postern/bridge/envelope"
 	"postern/bridge/queue"
@@ -197,6 +198,41 @@ func TestSalvage(t *testing.T) {
 			add(t, s, "the new store works")
 		})
 	}
+}
+
+// TestDamagedHeaderBesideALog: what the log of a damaged file has counts, or what was relayed would be sent again.
+func TestDamagedHeaderBesideALog(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "queue.db")
+	s := open(t, path)
+	went := addBodies(t, s, 1, 500)[0]
+	s.Close()
+	s = open(t, path)
+	if err := s.Update(t.Context(), went, relayed); err != nil {
+		t.Fatal(err)
+	}
+	came := addBodies(t, s, 1, 100_000)[0]
+	died := crash(t, path)
+	s.Close()
+	damage(t, died, 0, make([]byte, 100))
+	s = open(t, died)
+	defer s.Close()
+	if r := s.Salvaged(); r == nil || r.Saved != 2 {
+		t.Errorf("%+v", r)
+	}
+	for id, want := range map[envelope.ID]queue.State{went: queue.Relayed, came: queue.Queued} {
+		if e, err := s.Get(t.Context(), id); err != nil || e.Item.State() != want {
+			t.Errorf("%s is %s, %v; want %s", id, e.Item.State(), err, want)
+		}
+	}
+}
+
+// relayed ends an item well.
+func relayed(it *queue.Item) error {
+	for i := range it.Recipients {
+		it.Recipients[i].State, it.Recipients[i].Next = queue.Relayed, time.Time{}
+	}
+	it.Lease, it.Finished = "", accepted
+	return nil
 }
 
 // TestCutLog: what the write-ahead log held is committed or not, never half.

@@ -131,6 +131,9 @@ func openSound(ctx context.Context, path string) (_ *Store, err error) {
 			err = named(err)
 		}
 	}()
+	if err := checkAlone(path); err != nil {
+		return nil, err
+	}
 	if err := create(path); err != nil {
 		return nil, err
 	}
@@ -183,6 +186,27 @@ func (s *Store) prepareReads(ctx context.Context) (err error) {
 	}
 	if err == nil {
 		s.selectKnown, err = s.read.PrepareContext(ctx, selectKnown)
+	}
+	return err
+}
+
+// checkAlone keeps SQLite from a write-ahead log whose file is gone, or empty: it would delete the log, with the mail in it. A
+// file that is ours has its header before it has a log.
+func checkAlone(path string) error {
+	log, err := os.Stat(path + "-wal")
+	if errors.Is(err, fs.ErrNotExist) || err == nil && log.Size() == 0 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	file, err := os.Stat(path)
+	switch name := filepath.Base(path); {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("it is missing, and its log with the latest mail is there: %[1]s-wal; put %[1]s back; where nobody has it, make an empty file "+
+			"of that name, and what can be read of the log goes on; or move the log elsewhere to begin with an empty queue", name)
+	case err == nil && file.Size() == 0:
+		return fmt.Errorf("%w: it is empty, and its log is not", queue.ErrDamaged)
 	}
 	return err
 }
