@@ -11,6 +11,7 @@ import (
 	"io"
 	"sync"
 
+	"postern/bridge/envelope"
 	"postern/bridge/message"
 	"postern/bridge/queue"
 )
@@ -195,16 +196,26 @@ func (s *Store) known(ctx context.Context, id string) (there bool, err error) {
 var errBehind = errors.New("some of the mail that was accepted cannot be written into the tables at present")
 
 // settle returns when all that was kept so far is in the tables, for who reads them beside the writer. Where the tables do
-// not take it (errBehind), they are read as they are.
+// not take it (errBehind), nobody may be told that there is no such message, or given a list that lacks it.
 func (s *Store) settle(ctx context.Context) error {
 	if s.front.n.Load() == 0 {
 		return nil
 	}
 	err := s.writer.apply(ctx, 0, func(*tx) error { return nil })
-	if err == nil && s.front.behind() {
-		err = errBehind
+	if err == nil {
+		err = s.front.behind()
 	}
 	return err
+}
+
+// settleOne is settle for who asks for one message.
+func (s *Store) settleOne(ctx context.Context, id envelope.ID) error {
+	if s.front.has(string(id)) {
+		if err := s.settle(ctx); err != nil && s.front.has(string(id)) {
+			return fmt.Errorf("%s: %w", id, err)
+		}
+	}
+	return nil
 }
 
 // writeLast writes all that is not written yet.

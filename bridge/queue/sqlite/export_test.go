@@ -14,6 +14,9 @@ const SelectDue = selectDue
 // Schema1 is the first version's, for the test of the upgrade.
 const Schema1 = schema1
 
+// ErrBehind is what is wrapped where the tables do not take what waits in front of them.
+var ErrBehind = errBehind
+
 // WithSteps has at called at each step of a salvage. limit bounds the new store to so many pages, as a full disk does.
 func WithSteps(ctx context.Context, at func(step string, limit func(pages int) error)) context.Context {
 	return context.WithValue(ctx, stepsKey{}, func(step string, s *Store) {

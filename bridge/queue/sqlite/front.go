@@ -41,6 +41,7 @@ type front struct {
 	closed  bool
 	dead    bool // the log takes nothing more
 	stuck   bool // the tables did not take what waits: until they do, all else goes to them directly
+	why     error
 	again   bool // it is time to try once more
 	waiting []kept
 	bytes   int
@@ -291,15 +292,29 @@ func (f *front) failed(why error) {
 	if !f.stuck && len(f.waiting) > 0 && !errors.Is(why, queue.ErrDamaged) { // of damage they are told anyway
 		f.tell(fmt.Errorf("%w: %w", errBehind, why))
 	}
-	f.stuck, f.again = true, false
+	f.stuck, f.why, f.again = true, why, false
 	f.wakeAfter(moveAgain)
 }
 
-// behind reports whether the tables did not take what waits.
-func (f *front) behind() bool {
+// behind returns errBehind where the tables did not take what waits. It wraps no more than that: a store that is full or
+// damaged there can still be read.
+func (f *front) behind() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.stuck
+	if !f.stuck || len(f.waiting) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %v", errBehind, f.why)
+}
+
+// records are those of the messages that wait.
+func (f *front) records() (all []*record) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, k := range f.waiting {
+		all = append(all, k.records...)
+	}
+	return all
 }
 
 // close takes nothing more, and returns when what was begun is kept.

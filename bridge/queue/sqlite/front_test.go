@@ -292,6 +292,67 @@ func TestTablesThatTakeNothing(t *testing.T) {
 	checkThere(t, path, queue.Queued, 10_000, ids...)
 }
 
+// TestNobodyIsToldThatItIsNotThere: while the tables do not take what was accepted, who asks for it gets an error, and who
+// counts has it counted.
+func TestNobodyIsToldThatItIsNotThere(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "queue.db"))
+	defer s.Close()
+	first := addBodies(t, s, 1, 300)
+	settle(t, s)
+	s.KeepWaiting()
+	if err := s.LimitPages(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	ids := addBodies(t, s, 3, 10_000)
+	same := func(*queue.Item) error { return nil }
+	for _, tc := range []struct {
+		name string
+		ask  func() error
+	}{
+		{"all of them", func() error { _, err := s.List(t.Context(), queue.Filter{}); return err }},
+		{"the rest of them", func() error { _, err := s.List(t.Context(), queue.Filter{After: ids[2]}); return err }},
+		{"one of them", func() error { _, err := s.Get(t.Context(), ids[0]); return err }},
+		{"its body", func() error { _, err := s.Open(t.Context(), ids[1]); return err }},
+		{"a change of one", func() error { return s.Update(t.Context(), ids[2], same) }},
+		{"a change of some", func() error { return s.UpdateAll(t.Context(), append(first, ids...), same) }},
+	} {
+		if err := tc.ask(); !errors.Is(err, sqlite.ErrBehind) || errors.Is(err, queue.ErrNotFound) {
+			t.Errorf("%s: %v", tc.name, err)
+		}
+	}
+	if _, err := s.List(t.Context(), queue.Filter{}); err == nil || !strings.Contains(err.Error(), "full") {
+		t.Errorf("List does not say why: %v", err)
+	}
+	if e, err := s.Get(t.Context(), first[0]); err != nil || e.Item.ID != first[0] {
+		t.Errorf("one that the tables have: %v", err)
+	}
+	if ids, err := s.Find(t.Context(), queue.Selection{Which: queue.Owing, Limit: 9}); err != nil || len(ids) != 0 {
+		t.Errorf("reports are kept back: %v, %v", ids, err)
+	}
+	q := queue.New(queue.Options{Store: s, Accounts: []queue.Account{{Name: "erp"}}})
+	if n, err := q.ChangeAll(t.Context(), queue.Filter{}, queue.Order{Action: queue.HoldBack, By: "root"}); err == nil {
+		t.Errorf("hold --all says that it held %d, and no more", n)
+	}
+	count := func(when string) {
+		t.Helper()
+		if c, err := s.Counts(t.Context()); err != nil || len(c) != 1 || c[0] != (queue.Count{Account: "erp", State: queue.Queued, N: 4}) {
+			t.Errorf("%s: counted %+v, %v", when, c, err)
+		}
+		if u, err := s.Usage(t.Context()); err != nil || len(u) != 1 || u["nav"].Messages != 4 || u["nav"].Bytes < 30_300 || u["nav"].Bytes > 31_000 {
+			t.Errorf("%s: in use %+v, %v", when, u, err)
+		}
+	}
+	count("while they wait")
+	if err := s.LimitPages(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	s.TryAgain()
+	count("with room")
+	if all, err := s.List(t.Context(), queue.Filter{}); err != nil || len(all) != 4 {
+		t.Errorf("with room: %d messages, %v", len(all), err)
+	}
+}
+
 // TestFullIntake: who comes while the ring is full waits for the tables, and nobody is refused.
 func TestFullIntake(t *testing.T) {
 	const senders, each, size = 8, 60, 12_000 // 480 frames of 4 blocks at most, and the file has 1,024 blocks

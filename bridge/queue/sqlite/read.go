@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -9,6 +10,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
 	"time"
 
 	"postern/bridge/envelope"
@@ -120,7 +122,7 @@ func (s *Store) Update(ctx context.Context, id envelope.ID, change func(*queue.I
 // NextDue returns when the account's next message is due; see queue.Store.
 func (s *Store) NextDue(ctx context.Context, account string) (time.Time, error) {
 	var next sql.NullInt64
-	_ = s.settle(ctx)
+	_ = s.settle(ctx) // what the tables do not take nobody can claim
 	err := s.selectNext.QueryRowContext(ctx, account).Scan(&next)
 	if err != nil || !next.Valid {
 		return time.Time{}, s.named(err)
@@ -132,8 +134,8 @@ func (s *Store) NextDue(ctx context.Context, account string) (time.Time, error) 
 func (s *Store) Open(ctx context.Context, id envelope.ID) (io.ReadCloser, error) {
 	var l loaded
 	var sum sql.NullInt64
-	if s.front.has(string(id)) {
-		_ = s.settle(ctx)
+	if err := s.settleOne(ctx, id); err != nil {
+		return nil, err
 	}
 	err := s.selectSizes.QueryRowContext(ctx, string(id)).Scan(&l.seq, &l.header, &l.body, &l.hasBody, &sum)
 	switch {
@@ -200,8 +202,8 @@ func (r *chunkReader) Close() error { return nil }
 
 // Get returns one message; see queue.Store.
 func (s *Store) Get(ctx context.Context, id envelope.ID) (queue.Entry, error) {
-	if s.front.has(string(id)) {
-		_ = s.settle(ctx)
+	if err := s.settleOne(ctx, id); err != nil {
+		return queue.Entry{}, err
 	}
 	ls, err := s.load(ctx, "id = ?", []any{string(id)}, 1)
 	if err != nil {
@@ -224,7 +226,9 @@ func (s *Store) List(ctx context.Context, f queue.Filter) ([]queue.Entry, error)
 	if f.State != "" {
 		where, args = where+" AND state = ?", append(args, string(f.State))
 	}
-	_ = s.settle(ctx)
+	if err := s.settle(ctx); err != nil {
+		return nil, err
+	}
 	limit := f.Limit
 	if limit == 0 {
 		limit = -1
@@ -277,7 +281,7 @@ func (s *Store) load(ctx context.Context, where string, args []any, limit int) (
 
 // Counts returns how many messages there are; see queue.Store.
 func (s *Store) Counts(ctx context.Context) (counts []queue.Count, err error) {
-	_ = s.settle(ctx)
+	waiting := s.notTaken(ctx)
 	rows, err := s.read.QueryContext(ctx, "SELECT account, state, count(*) FROM messages WHERE state <> ? GROUP BY account, state ORDER BY account, state", unfinished)
 	if err != nil {
 		return nil, s.named(err)
@@ -290,5 +294,24 @@ func (s *Store) Counts(ctx context.Context) (counts []queue.Count, err error) {
 		}
 		counts = append(counts, c)
 	}
+	for _, r := range waiting {
+		c := queue.Count{Account: r.account, State: queue.State(r.state)}
+		i, there := slices.BinarySearchFunc(counts, c, func(a, b queue.Count) int {
+			return cmp.Or(cmp.Compare(a.Account, b.Account), cmp.Compare(a.State, b.State))
+		})
+		if !there {
+			counts = slices.Insert(counts, i, c)
+		}
+		counts[i].N++
+	}
 	return counts, s.named(rows.Err())
+}
+
+// notTaken returns what the tables do not take, for who counts. He asks before he reads them: what is moved meanwhile he has
+// twice, and nothing escapes him.
+func (s *Store) notTaken(ctx context.Context) []*record {
+	if s.settle(ctx) == nil {
+		return nil
+	}
+	return s.front.records()
 }

@@ -140,7 +140,10 @@ func (t *tx) item(id envelope.ID) (s stored, err error) {
 		return err
 	}, string(id))
 	if err == nil && !found {
-		return s, queue.ErrNotFound
+		if err = queue.ErrNotFound; t.front.has(string(id)) {
+			err = errBehind
+		}
+		return s, err
 	}
 	if err == nil {
 		err = t.recipients(&s)
