@@ -56,12 +56,9 @@ type Options struct {
 	AppOnly  bool           // nobody does: Login is the mailbox, and remedies speak of the application
 	Hostname string         // for EHLO; default "localhost"
 	Tokens   TokenSource
-	// NullReversePath says that the smarthost takes MAIL FROM:<> (RFC 5321 section 4.5.5). What Exchange Online answers to
-	// it after AUTH is in no document; without it the address of From stands there.
-	NullReversePath bool
-	Events          *event.Bus       // nil drops them
-	Now             func() time.Time // for durations in events; default time.Now
-	Timeouts        Timeouts
+	Events   *event.Bus       // nil drops them
+	Now      func() time.Time // for durations in events; default time.Now
+	Timeouts Timeouts
 
 	// Dial opens the TCP connection; default a net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)

@@ -111,10 +111,10 @@ func (x *transaction) mail(ctx context.Context) (ok bool) {
 	return true
 }
 
-// reversePath is the plan's, or the address of From where the plan has a null one that this smarthost does not take: a
-// report that cannot leave reaches nobody.
+// reversePath is the plan's, or the address of From where the plan has a null one: what Exchange Online answers to MAIL
+// FROM:<> after AUTH is in no document, and a report that cannot leave reaches nobody.
 func (x *transaction) reversePath() envelope.Address {
-	if x.out.Plan.ReversePath.IsNull() && !x.t.o.NullReversePath {
+	if x.out.Plan.ReversePath.IsNull() {
 		return x.out.Plan.HeaderFrom
 	}
 	return x.out.Plan.ReversePath
