@@ -82,6 +82,7 @@ type Relay struct {
 	names    []string           // in the configuration's order
 	troubles map[place]*trouble
 	rounds   int
+	owns     []own                 // messages whose trouble is their own, the oldest first
 	lessons  map[string]lesson     // by the mailbox's key
 	doors    map[envelope.ID]*door // of messages that somebody has
 
@@ -185,9 +186,10 @@ func (r *Relay) tryWays(ctx context.Context, a Account, ways []way, out message.
 			waiting = append(waiting, w)
 			continue
 		case !another(o) || ctx.Err() != nil:
-			return o
+			return r.blame(a, out, o)
 		}
 		if last == nil || o.Verdict != reply.Failed {
+			o = r.blame(a, out, o)
 			last = &o
 		}
 	}

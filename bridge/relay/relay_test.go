@@ -484,7 +484,7 @@ func TestLargeMessageGoesInPartsWhereSMTPIsParked(t *testing.T) {
 			a.Graph = splitting{graph}
 			h := newHouse(t, a)
 			h.smtp.answers = []reply.Outcome{tc.smtp}
-			h.relay.end(context.Background(), a, "smtp", 0, tc.smtp)
+			h.relay.end(context.Background(), a, try{id: "before", transport: "smtp"}, tc.smtp)
 			out := mail(t, "erp")
 			out.BodySize = 20_000_000
 			for range 2 {

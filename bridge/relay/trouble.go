@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"postern/auth/token"
+	"postern/bridge/envelope"
 	"postern/bridge/event"
 	"postern/bridge/message"
 	"postern/bridge/reply"
@@ -44,6 +45,15 @@ type trouble struct {
 	probing  bool      // one message is on its way to find out
 	account  string    // whose message met it first; it is told of once, and once when it is over
 	outcome  reply.Outcome
+
+	met []envelope.ID // the messages that parked a mailbox, and the probes that did not get through
+}
+
+// try is one message on its way by one transport.
+type try struct {
+	id        envelope.ID
+	transport string
+	round     int // of the trouble when it began
 }
 
 // attempt sends the message by one transport and learns from the outcome. sent is false, and nothing was done, where the
@@ -56,7 +66,7 @@ func (r *Relay) attempt(ctx context.Context, a Account, w way, out message.Outgo
 	finished := false
 	defer func() {
 		if !finished { // a panic goes on to the worker; the probe must not stay open for ever
-			r.end(ctx, a, w.name, round, reply.Outcome{Owner: reply.Process})
+			r.end(ctx, a, try{out.ID, w.name, round}, reply.Outcome{Owner: reply.Process})
 		}
 	}()
 	out.Intent = intentOf(out, w.name)
@@ -65,7 +75,7 @@ func (r *Relay) attempt(ctx context.Context, a Account, w way, out message.Outgo
 		o.Transport = w.name
 	}
 	finished = true
-	r.end(ctx, a, w.name, round, o)
+	r.end(ctx, a, try{out.ID, w.name, round}, o)
 	return o, true
 }
 
@@ -120,16 +130,19 @@ func (r *Relay) parked(a Account, transport string) bool {
 	return t != nil && t.parked
 }
 
-// end learns from one attempt that began in the given round.
-func (r *Relay) end(ctx context.Context, a Account, transport string, round int, o reply.Outcome) {
+// end learns from one attempt.
+func (r *Relay) end(ctx context.Context, a Account, by try, o reply.Outcome) {
 	r.mu.Lock()
-	login, route := a.places(transport)
+	login, route := a.places(by.transport)
 	t := r.troubles[route]
-	if t != nil && t.round == round {
+	if t != nil && t.round == by.round {
 		t.probing = false
 	}
+	if relayed(o) {
+		r.forget(by.id)
+	}
 	var all []told
-	if over := r.probedLogin(login, round, o); over != nil {
+	if over := r.probedLogin(login, by.round, o); over != nil {
 		all = append(all, told{event.AccountResumed, *over})
 	}
 	var tell event.Kind
@@ -137,9 +150,9 @@ func (r *Relay) end(ctx context.Context, a Account, transport string, round int,
 	switch {
 	case o.Owner == reply.Login && needsPerson(o):
 		t, tell = r.park(login, a.Name, o)
-	case o.Owner == reply.Account || o.Owner == reply.Route || o.Owner == reply.Login:
-		t, tell = r.fail(route, round, a.Name, o)
-	case o.Owner == reply.Process || t == nil || t.round != round:
+	case o.Owner == reply.Account && !r.hasOwn(route, by.id) || o.Owner == reply.Route || o.Owner == reply.Login:
+		t, tell = r.fail(route, by, a.Name, o)
+	case o.Owner == reply.Process || t == nil || t.round != by.round:
 		if len(all) == 0 {
 			learnt = nil
 		}
@@ -147,6 +160,7 @@ func (r *Relay) end(ctx context.Context, a Account, transport string, round int,
 		// A pause ends with any answer about the message itself; a mailbox is shown to be in order only by a message
 		// that went through it.
 		delete(r.troubles, route)
+		r.acquit(route, t, by.id)
 		tell = event.AccountResumed
 	}
 	if tell != "" {
@@ -155,7 +169,7 @@ func (r *Relay) end(ctx context.Context, a Account, transport string, round int,
 	r.mu.Unlock()
 	r.remember(ctx, learnt...)
 	for _, one := range all {
-		r.tell(ctx, one.kind, transport, one.trouble)
+		r.tell(ctx, one.kind, by.transport, one.trouble)
 		if one.kind == event.AccountResumed && r.resumed != nil {
 			r.resumed()
 		}
@@ -208,7 +222,7 @@ func (r *Relay) park(at place, account string, o reply.Outcome) (*trouble, event
 }
 
 // fail notes a failure that the mailbox (reply.Account) or the way to it met, and sets the next wait.
-func (r *Relay) fail(at place, round int, account string, o reply.Outcome) (*trouble, event.Kind) {
+func (r *Relay) fail(at place, by try, account string, o reply.Outcome) (*trouble, event.Kind) {
 	now := r.now()
 	parks := o.Owner == reply.Account
 	t := r.troubles[at]
@@ -216,7 +230,7 @@ func (r *Relay) fail(at place, round int, account string, o reply.Outcome) (*tro
 	case t == nil || parks && !t.parked:
 		t = &trouble{parked: parks, since: now, account: account}
 		r.troubles[at] = t
-	case t.round != round:
+	case t.round != by.round:
 		// It began before the trouble was known and adds nothing, unless the server now wants a longer pause.
 		if until := now.Add(min(o.RetryAfter, maxPause)); until.After(t.until) {
 			t.until = until
@@ -226,6 +240,9 @@ func (r *Relay) fail(at place, round int, account string, o reply.Outcome) (*tro
 	if parks == t.parked { // a parked mailbox keeps its reason when the probe did not get that far
 		t.outcome = o
 		t.failures++
+	}
+	if parks {
+		t.metBy(by.id)
 	}
 	t.until = now.Add(t.wait(o.RetryAfter))
 	r.rounds++

@@ -1,0 +1,63 @@
+package relay
+
+import (
+	"slices"
+
+	"postern/bridge/envelope"
+	"postern/bridge/message"
+	"postern/bridge/reply"
+)
+
+// An answer about the mailbox may be one message's doing all the same: the next server says what it likes. A message that
+// had the mailbox parked, while another one then went through it, has trouble of its own: from there on it waits by its own
+// schedule, and parks nothing.
+
+const (
+	maxMet = 20  // messages that one trouble remembers
+	maxOwn = 100 // messages that are known so; the oldest is forgotten first, and would park the mailbox once more
+)
+
+// own is a message whose trouble at that place is its own.
+type own struct {
+	at place
+	id envelope.ID
+}
+
+// metBy notes whose failure parked the mailbox, or kept it so.
+func (t *trouble) metBy(id envelope.ID) {
+	if len(t.met) < maxMet && !slices.Contains(t.met, id) {
+		t.met = append(t.met, id)
+	}
+}
+
+// acquit is called when that message ended a trouble: those by whom a mailbox was parked have their own.
+// r.mu is held.
+func (r *Relay) acquit(at place, t *trouble, id envelope.ID) {
+	for _, other := range t.met {
+		if one := (own{at, other}); other != id && !slices.Contains(r.owns, one) {
+			r.owns = append(r.owns, one)
+		}
+	}
+	r.owns = slices.Delete(r.owns, 0, max(0, len(r.owns)-maxOwn))
+}
+
+// forget is called when that message went through. r.mu is held.
+func (r *Relay) forget(id envelope.ID) {
+	r.owns = slices.DeleteFunc(r.owns, func(o own) bool { return o.id == id })
+}
+
+// hasOwn reports whether what that message meets there is its own. r.mu is held.
+func (r *Relay) hasOwn(at place, id envelope.ID) bool { return slices.Contains(r.owns, own{at, id}) }
+
+// blame gives a message the trouble that is its own.
+func (r *Relay) blame(a Account, out message.Outgoing, o reply.Outcome) reply.Outcome {
+	if o.Owner != reply.Account {
+		return o
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, route := a.places(o.Transport); r.hasOwn(route, out.ID) {
+		o.Owner = reply.Message
+	}
+	return o
+}
