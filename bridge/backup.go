@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"os"
@@ -10,8 +11,10 @@ import (
 
 	"postern/bridge/backup"
 	"postern/bridge/config"
+	"postern/bridge/datadir"
 	"postern/bridge/event"
 	"postern/bridge/origin"
+	"postern/bridge/queue"
 )
 
 // Backup implements control.Queue. The copy knows that it is one: a start on it holds everything. Who has it can send as
@@ -51,7 +54,8 @@ func (c *counter) Write(p []byte) (int, error) {
 
 // placeOf is where the configuration keeps the store.
 func placeOf(cfg *config.Config, store origin.Store, events *event.Bus) origin.Place {
-	return origin.Place{DataDir: cfg.Bridge.DataDir, Machine: origin.Machine(), Store: store, Events: events, Elsewhere: elsewhere(cfg)}
+	return origin.Place{DataDir: cfg.Bridge.DataDir, Machine: origin.Machine(), Store: store, Events: events, Elsewhere: elsewhere(cfg),
+		Full: func(err error) bool { return errors.Is(err, queue.ErrFull) || datadir.Full(err) }}
 }
 
 // elsewhere is a folder outside of data_dir that Postern may write: that of a log file, else the cache folder that systemd

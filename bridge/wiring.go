@@ -118,6 +118,9 @@ func openDesk(cfg *config.Config, o submission.Options) (*submission.Desk, error
 
 func openStore(ctx context.Context, cfg *config.Config) (*sqlite.Store, error) {
 	s, err := sqlite.Open(ctx, storeFile(cfg))
+	if errors.Is(err, queue.ErrFull) {
+		return nil, fmt.Errorf("the queue in data_dir %s cannot be opened: %w; make room on its disk", cfg.Bridge.DataDir, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("the queue in data_dir %s cannot be opened: %w", cfg.Bridge.DataDir, err)
 	}

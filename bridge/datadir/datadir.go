@@ -45,9 +45,10 @@ func Open(path string) (*Dir, error) {
 		lock.Close()
 		return nil, fmt.Errorf("data_dir %s is open to other users and cannot be closed: %w; run: chmod 700 %[1]s", path, reason(err))
 	}
-	if err := tryWrite(path); err != nil {
+	// On a full disk there is work to do all the same: the mail that goes makes room.
+	if err := tryWrite(path); err != nil && !Full(err) {
 		lock.Close()
-		return nil, fmt.Errorf("data_dir %s cannot be written: %w", path, reason(err))
+		return nil, notWritable(path, err)
 	}
 	return &Dir{path: path, lock: lock}, nil
 }
@@ -59,7 +60,14 @@ func Used(path string) bool {
 }
 
 func notWritable(path string, err error) error {
-	return fmt.Errorf("data_dir %s cannot be written: %w; it must belong to the user that postern runs as", path, reason(err))
+	remedy := "it must belong to the user that postern runs as"
+	switch {
+	case readOnly(err):
+		remedy = "mount it writable, or look into the kernel's messages for why it is not"
+	case Full(err):
+		remedy = "make room on its disk"
+	}
+	return fmt.Errorf("data_dir %s cannot be written: %w; %s", path, reason(err), remedy)
 }
 
 // tryWrite makes and removes a file: a read-only file system lets an existing lock file be opened by root.

@@ -110,3 +110,5 @@ func narrow(path string) error {
 	}
 	return nil
 }
+
+func readOnly(err error) bool { return errors.Is(err, syscall.EROFS) }

@@ -31,3 +31,5 @@ func becomeOwner(string) error { return nil }
 
 // narrow does nothing: service install sets the folder's ACL.
 func narrow(string) error { return nil }
+
+func readOnly(err error) bool { return errors.Is(err, windows.ERROR_WRITE_PROTECT) }

@@ -2,7 +2,10 @@
 
 package datadir
 
-import "syscall"
+import (
+	"errors"
+	"syscall"
+)
 
 // Free returns how many bytes of the folder's file system this process may still take.
 func Free(folder string) (int64, error) {
@@ -12,3 +15,6 @@ func Free(folder string) (int64, error) {
 	}
 	return int64(s.Bavail) * int64(s.Bsize), nil
 }
+
+// Full reports whether an error says that the file system, or what this user may take of it, is full.
+func Full(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }

@@ -4,6 +4,7 @@ package datadir
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -73,4 +74,19 @@ func ownerOf(t *testing.T, path string) uint32 {
 		t.Fatal(err)
 	}
 	return fi.Sys().(*syscall.Stat_t).Uid
+}
+
+// TestNotWritableSaysWhatToDo for each reason there is.
+func TestNotWritableSaysWhatToDo(t *testing.T) {
+	for err, want := range map[error]string{
+		syscall.EACCES: "must belong to the user",
+		syscall.EROFS:  "mount it writable",
+		syscall.ENOSPC: "make room on its disk",
+		syscall.EDQUOT: "make room on its disk",
+	} {
+		got := notWritable("/d", &fs.PathError{Op: "open", Path: "/d/lock", Err: err}).Error()
+		if !strings.HasPrefix(got, "data_dir /d cannot be written: "+err.Error()) || !strings.Contains(got, want) {
+			t.Errorf("%v: %q; want %q", err, got, want)
+		}
+	}
 }

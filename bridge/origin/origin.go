@@ -49,6 +49,10 @@ type Place struct {
 	// Elsewhere is a folder outside of DataDir: a DataDir that is put back as a whole brings the note beside the store
 	// along. "" where there is none. What cannot be read or written there is passed over.
 	Elsewhere string
+
+	// Full reports whether an error says that the disk is full: a start goes on without its note then, for the mail that
+	// goes makes room. nil: no error does.
+	Full func(error) bool
 }
 
 // BackupNotes are the notes of a copy that knows that it is one.
@@ -140,8 +144,18 @@ func (p Place) NoteStop(ctx context.Context) error {
 	return p.note(ctx, origin{Machine: p.Machine, Starts: o.Starts + 1})
 }
 
-// note writes the notes, the store's first: one that is newer than the files is no old copy.
+// note writes the notes, unless the disk is full: then the former ones stand, and tell of older copies alone.
 func (p Place) note(ctx context.Context, o origin) error {
+	err := p.write(ctx, o)
+	if err != nil && p.Full != nil && p.Full(err) {
+		p.Events.Emit(ctx, slog.LevelWarn, event.QueueFailed, slog.Any("err", err), slog.String("remedy", "make room on the disk of data_dir"))
+		return nil
+	}
+	return err
+}
+
+// write writes the store's note first: one that is newer than the files is no old copy.
+func (p Place) write(ctx context.Context, o origin) error {
 	text, err := json.Marshal(o)
 	if err != nil {
 		return err

@@ -2,6 +2,8 @@ package origin
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -165,6 +167,35 @@ func TestQueueThatIsGone(t *testing.T) {
 				t.Errorf("told: %q; want it once", *told)
 			}
 		})
+	}
+}
+
+// fullStore has no room for a note.
+type fullStore struct {
+	*queuetest.Memory
+	err error
+}
+
+func (s fullStore) SetNote(context.Context, string, string) error { return s.err }
+
+// TestStartOnAFullDisk: a start goes on without its note, and what was noted before holds; another error ends it.
+func TestStartOnAFullDisk(t *testing.T) {
+	dir, store, told := t.TempDir(), queuetest.NewMemory(), new(errs)
+	claim := func(s Store) error {
+		p := Place{DataDir: dir, Machine: "m1", Store: s, Events: event.NewBus(told), Full: func(err error) bool { return errors.Is(err, queue.ErrFull) }}
+		return p.Claim(t.Context(), queue.New(queue.Options{Store: store, Relayer: nobodyRelays{}}))
+	}
+	if err := claim(store); err != nil {
+		t.Fatal(err)
+	}
+	if err := claim(fullStore{store, fmt.Errorf("note: %w", queue.ErrFull)}); err != nil || len(*told) != 1 {
+		t.Errorf("Claim on a full disk = %v, told %q; want none, and once", err, *told)
+	}
+	if err := claim(fullStore{store, queue.ErrClosed}); !errors.Is(err, queue.ErrClosed) {
+		t.Errorf("Claim = %v; want the store's error", err)
+	}
+	if err := claim(store); err != nil || len(*told) != 1 {
+		t.Errorf("with room: %v, told %q", err, *told)
 	}
 }
 

@@ -139,7 +139,7 @@ func (s *Store) takeLeft(ctx context.Context) error {
 	}
 	aside, err := s.moveLeft(ctx, l)
 	if errors.Is(err, queue.ErrFull) {
-		return fmt.Errorf("what was accepted last has no room in the queue; make some on the disk: %w", err)
+		return fmt.Errorf("what was accepted last has no room in the queue: %w", err)
 	}
 	if err == nil && aside != "" {
 		if err = rename(l.path, aside); err == nil {
