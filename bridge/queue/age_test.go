@@ -2,10 +2,14 @@ package queue_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
+	"postern/bridge/envelope"
 	"postern/bridge/message"
 	"postern/bridge/queue"
 	"postern/bridge/queue/queuetest"
@@ -39,31 +43,31 @@ func TestAgeStandsStillWhileItsTransportIsParked(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store, told := queuetest.NewMemory(), &reports{}
-				o := queue.Options{Store: store, Reporter: told, WarnAfter: 4 * hour}
+				o := queue.Options{Store: store, Reporter: told, WarnAfter: 4 * hour, GiveUpAfter: 10 * hour}
 				first := newWorldOf(t, o, func(w *world) { w.relay = later(reply.Route) })
 				id := first.enqueue("erp")
 				first.pass(3 * hour) // these are its age
 				first.setRelay(parkedAlone)
-				first.pass(3 * day)
+				first.pass(15 * hour)
 				first.stop()
 				<-first.ended
 				w := newWorldOf(t, o, func(w *world) { w.relay = parkedAlone })
-				w.pass(5 * day)
+				w.pass(15 * hour)
 				if row := w.show(id); row.State != queue.Queued || row.WaitingFor != "parked" || len(told.told()) != 0 {
-					t.Errorf("parked for 8 days: %s for %q, reports %q; want it queued and parked", row.State, row.WaitingFor, told.told())
+					t.Errorf("parked for 30 hours: %s for %q, reports %q; want it queued and parked", row.State, row.WaitingFor, told.told())
 				}
 				w.setRelay(tc.then)
 				w.pass(30 * mins)
 				if row := w.show(id); row.State.Final() || row.WaitingFor == "parked" || len(told.told()) != 0 {
 					t.Fatalf("after the park, 3:30 hours of age: %s for %q, reports %q", row.State, row.WaitingFor, told.told())
 				}
-				w.pass(hour)
+				w.pass(2 * hour) // looked at within an hour while it stood still, and while it is sent
 				if got := told.told(); len(got) != 1 || !strings.HasPrefix(got[0], "late") {
-					t.Errorf("4:30 hours of age: reports %q; want that it is late", got)
+					t.Errorf("5:30 hours of age: reports %q; want that it is late", got)
 				}
-				w.pass(5 * day)
+				w.pass(6 * hour)
 				if row := w.show(id); row.State != queue.Failed {
-					t.Errorf("over 5 days of age: %s; want failed", row.State)
+					t.Errorf("11:30 hours of age: %s; want failed", row.State)
 				}
 			})
 		})
@@ -73,7 +77,7 @@ func TestAgeStandsStillWhileItsTransportIsParked(t *testing.T) {
 // TestParkOfATransportInsideAnAccounts: time that both stand still is counted once.
 func TestParkOfATransportInsideAnAccounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorldOf(t, queue.Options{}, func(w *world) { w.relay = parkedAlone })
+		w := newWorldOf(t, queue.Options{GiveUpAfter: 10 * hour}, func(w *world) { w.relay = parkedAlone })
 		id := w.enqueue("erp")
 		w.pass(day)
 		w.setGate("erp", closedFor("parked"))
@@ -82,13 +86,13 @@ func TestParkOfATransportInsideAnAccounts(t *testing.T) {
 		w.setGate("erp", openGate)
 		w.setRelay(func(context.Context, message.Outgoing) reply.Outcome { return deferred(reply.Route) })
 		w.Wake("")
-		w.pass(5*day - hour)
+		w.pass(9 * hour)
 		if row := w.show(id); row.State != queue.Queued {
-			t.Errorf("an hour before it is 5 days old: %s", row.State)
+			t.Errorf("an hour before it is 10 hours old: %s", row.State)
 		}
 		w.pass(2 * hour)
 		if row := w.show(id); row.State != queue.Failed {
-			t.Errorf("an hour after it is 5 days old: %s; want failed", row.State)
+			t.Errorf("an hour after it is 10 hours old: %s; want failed", row.State)
 		}
 	})
 }
@@ -96,7 +100,7 @@ func TestParkOfATransportInsideAnAccounts(t *testing.T) {
 // TestParkLimitOfATransport: who waits for one transport is held too, and begins anew when a person releases it.
 func TestParkLimitOfATransport(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorldOf(t, queue.Options{ParkLimit: 48 * hour}, func(w *world) { w.relay = parkedAlone })
+		w := newWorldOf(t, queue.Options{ParkLimit: 48 * hour, GiveUpAfter: 10 * hour}, func(w *world) { w.relay = parkedAlone })
 		id := w.enqueue("erp")
 		w.pass(47 * hour)
 		if row := w.show(id); row.State != queue.Queued {
@@ -110,9 +114,80 @@ func TestParkLimitOfATransport(t *testing.T) {
 		if err := w.Change(t.Context(), id, queue.Order{Action: queue.Release, By: "eva"}); err != nil {
 			t.Fatal(err)
 		}
-		w.pass(5*day + hour)
+		w.pass(11 * hour)
 		if row := w.show(id); row.State != queue.Failed {
-			t.Errorf("5 days of a pause after its release: %s; want failed", row.State)
+			t.Errorf("11 hours of a pause after its release: %s; want failed", row.State)
 		}
 	})
+}
+
+// TestNothingEndsUntried: what became too old while nobody could try it is tried once more, whatever else waits.
+func TestNothingEndsUntried(t *testing.T) {
+	up := func(context.Context, message.Outgoing) reply.Outcome { return relayed }
+	with := func(owner reply.Owner) func(context.Context, message.Outgoing) reply.Outcome {
+		return func(context.Context, message.Outgoing) reply.Outcome { return deferred(owner) }
+	}
+	for _, tc := range []struct {
+		name          string
+		before, after func(context.Context, message.Outgoing) reply.Outcome
+		closed        string        // the gate, before
+		late          time.Duration // the gate opens after
+		perMinute     int
+		want          queue.State
+	}{
+		{"what waited for its own next attempt leaves", with(reply.Message), up, "", 0, 0, queue.Relayed},
+		{"what waited behind a pause leaves", nil, up, "pause", 0, 0, queue.Relayed},
+		{"what waits for the rate leaves in its turn", nil, up, "pause", 0, 1, queue.Relayed},
+		{"what waits for a transport that is up a little later leaves", nil, up, "pause", 20 * mins, 0, queue.Relayed},
+		{"what waited for a right leaves once it is there", with(reply.Sender), up, "", 0, 0, queue.Relayed},
+		{"what is refused again for now fails", with(reply.Message), with(reply.Message), "", 0, 0, queue.Failed},
+		{"what still lacks a right fails", with(reply.Sender), with(reply.Sender), "", 0, 0, queue.Failed},
+		{"what has a transport that is down fails", nil, up, "pause", 2 * hour, 0, queue.Failed},
+	} {
+		for _, slept := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s (asleep %v)", tc.name, slept), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var step atomic.Int64
+					o := queue.Options{Store: queuetest.NewMemory(), Accounts: []queue.Account{{Name: "erp", Concurrency: 3, RatePerMinute: tc.perMinute}},
+						Now: func() time.Time { return time.Now().Add(time.Duration(step.Load())) }}
+					w := newWorldOf(t, o, func(w *world) { w.relay = tc.before })
+					if tc.closed != "" {
+						w.setGate("erp", closedFor(tc.closed))
+					}
+					var ids []envelope.ID
+					for range 90 {
+						ids = append(ids, w.enqueue("erp"))
+					}
+					w.pass(2 * mins)
+					closed := func(w *world) {
+						w.relay = tc.after
+						if tc.late > 0 {
+							w.gates["erp"] = closedFor(tc.closed)
+						}
+					}
+					if slept {
+						w.mu.Lock()
+						delete(w.gates, "erp")
+						closed(w)
+						w.mu.Unlock()
+						step.Store(int64(6 * day))
+					} else {
+						w.stop()
+						<-w.ended
+						step.Store(int64(6 * day))
+						w = newWorldOf(t, o, closed)
+					}
+					w.pass(tc.late)
+					w.setGate("erp", openGate)
+					w.Wake("")
+					w.pass(2 * hour)
+					for _, id := range ids {
+						if row := w.show(id); row.State != tc.want {
+							t.Fatalf("%s after %d attempts, %+v; want %s", row.State, row.Item.Attempts, row.Item.Recipients[0].Last, tc.want)
+						}
+					}
+				})
+			})
+		}
+	}
 }

@@ -135,6 +135,8 @@ type Queue struct {
 	space       space
 	usage       usage
 	owes        chan struct{}  // holds one token: a report is owed, or room is short
+	looked      time.Time      // when ages were looked at, by this process; only watch touches it
+	spared      time.Time      // until when nothing is ended by its age alone, likewise
 	attempts    sync.WaitGroup // those in flight
 }
 

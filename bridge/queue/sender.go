@@ -45,10 +45,10 @@ func (l *lane) stopped(it *Item, now time.Time) (bool, error) {
 		return false, nil
 	}
 	at := s.until
-	if !at.After(now) { // somebody probes: the wait that follows when it fails; when it goes through all become due
-		at = now.Add(wait(senderWaits, s.waits+1))
-	}
 	tooOld := l.q.schedule.tooOld(l.q.born(it, now), at)
+	if !at.After(now) { // somebody probes: the wait that follows when it fails; when it goes through all become due
+		at, tooOld = now.Add(wait(senderWaits, s.waits+1)), false
+	}
 	for i := range it.Recipients {
 		r := &it.Recipients[i]
 		if !r.State.waiting() || r.State == InDoubt || r.Next.After(now) {

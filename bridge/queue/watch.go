@@ -59,8 +59,12 @@ func (q *Queue) lookAfter(ctx context.Context) error {
 // lookAtAge warns of what is late, and ends what is too old. Mail of a route that is down is not claimed but for one
 // message that probes, so nobody else would end it.
 func (q *Queue) lookAtAge(ctx context.Context) error {
+	if now := q.now(); now.Sub(q.looked) > watchSeldom {
+		q.spared = now.Add(watchSeldom)
+	}
 	for ctx.Err() == nil {
 		now := q.now()
+		q.looked = now
 		ids, err := q.store.Find(ctx, Selection{Which: Watched, Before: now, Limit: watchBatch})
 		if err != nil || len(ids) == 0 {
 			return err
@@ -85,6 +89,8 @@ func (q *Queue) look(it *Item, now time.Time) error {
 	}
 	still, age := q.stoodStill(it, now), now.Sub(q.born(it, now))
 	_, stands := it.stands()
+	parked := stands || q.parks.parked(it.Account)
+	tooOld := age > q.schedule.GiveUpAfter && !parked
 	switch {
 	case still > q.parkLimit:
 		why := fmt.Sprintf("its account was parked for longer than %s (park_limit)", q.parkLimit)
@@ -92,7 +98,10 @@ func (q *Queue) look(it *Item, now time.Time) error {
 			r.Last.Err = why
 			return r.move(Held, time.Time{})
 		})
-	case age > q.schedule.GiveUpAfter && !stands:
+	case tooOld && q.sparing(it, now):
+		it.Watch = now.Add(watchSeldom)
+		return nil
+	case tooOld:
 		return q.outlived(it, now, func(r *Recipient) error {
 			if r.Last == (Last{}) {
 				r.Last = Last{Owner: reply.Route, Err: fmt.Sprintf("it could not be relayed within %s (give_up_after)", q.schedule.GiveUpAfter)}
@@ -109,11 +118,20 @@ func (q *Queue) look(it *Item, now time.Time) error {
 	if !it.Warned && q.warnAfter > 0 {
 		next = min(next, q.warnAfter-age)
 	}
-	if q.parks.parked(it.Account) || stands {
+	if parked {
 		next = min(watchSeldom, max(q.parkLimit-still+time.Second, time.Second))
 	}
 	it.Watch = now.Add(max(next, time.Second))
 	return nil
+}
+
+// sparing reports whether a message is too old, but its next attempt decides: it is due and may go, or becomes due. Nobody
+// tried it while the program did not run or the machine slept, or where the clock was wrong when it came; and then its
+// transport may need a while to be up.
+func (q *Queue) sparing(it *Item, now time.Time) bool {
+	next := it.Next()
+	due := it.Suspect || !next.IsZero() && !next.After(now)
+	return now.Before(q.spared) || due && q.relayer.Gate(it.Account, q.clock()).Limit > 0
 }
 
 // outlived ends the waiting of each recipient that still waits.
