@@ -16,7 +16,9 @@ import (
 
 	"postern/bridge/config"
 	"postern/bridge/control"
+	"postern/bridge/envelope"
 	"postern/bridge/event"
+	"postern/bridge/reply"
 )
 
 // termsConfig adds to what the two users of worldConfig send.
@@ -175,5 +177,35 @@ func TestScenarioFilesThatCannotBe(t *testing.T) {
 				t.Errorf("Reload = %v; want the same", err)
 			}
 		})
+	}
+}
+
+// TestLargeMessageIsRefusedBeforeItLiesOnAShortDisk: a scenario wants to know the size, and the queue is asked last.
+func TestLargeMessageIsRefusedBeforeItLiesOnAShortDisk(t *testing.T) {
+	w := newWorld(t, worldOptions{unsigned: true, config: worldConfig + `
+[queue]
+min_free_disk = "1000000GB"
+
+[[scenario]]
+name = "large"
+match = { size = ">20MB" }
+account = "by-smtp"
+`})
+	to, err := envelope.ParseAddress("customer@example.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const came = 8 << 20
+	body := strings.NewReader("From: a@contoso.test\r\n\r\n" + strings.Repeat("0123456789abcd\r\n", came>>4))
+	_, err = w.b.front.desk.Load().Submit(t.Context(), envelope.Session{User: "graph", Protocol: "ESMTP"}, envelope.Envelope{Recipients: []envelope.Address{to}}, body)
+	var refusal *reply.Error
+	if !errors.As(err, &refusal) || refusal.Code != 452 || refusal.Enhanced != "4.3.1" {
+		t.Errorf("Submit = %v; want 452 4.3.1", err)
+	}
+	if body.Len() < came/2 {
+		t.Errorf("%d octets were left of %d; want nearly all", body.Len(), came)
+	}
+	if w.events.count(event.DiskShort) != 1 {
+		t.Errorf("told %d times that the disk is short; want once", w.events.count(event.DiskShort))
 	}
 }

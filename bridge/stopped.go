@@ -155,7 +155,7 @@ func (s *stoppedQueue) desk(ctx context.Context) (*submission.Desk, error) {
 	if err != nil {
 		return nil, err
 	}
-	return openDesk(s.cfg, submission.Options{Scenarios: list, Queue: q, Pacer: &submission.Pacer{}, SpoolDir: spoolDir(s.cfg)})
+	return openDesk(s.cfg, submission.Options{Scenarios: list, Queue: q, Pacer: &submission.Pacer{}, SpoolDir: spoolDir(s.cfg), Room: q.Room})
 }
 
 // nobodyRelays stands for relay where no daemon runs.

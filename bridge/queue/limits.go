@@ -20,9 +20,7 @@ var errShare = errors.New("more than the user may have waiting")
 // has its place in the share until its end is called.
 func (q *Queue) room(ctx context.Context, m message.Message) (*coming, error) {
 	if err := q.space.enough(ctx); err != nil {
-		q.owe() // who looks after the queue gives back room that nobody needs
-		return nil, &reply.Error{Code: 452, Enhanced: "4.3.1", Text: "insufficient system storage; try again later",
-			Err: fmt.Errorf("queue %s: %w", m.ID, err)}
+		return nil, q.noRoom(fmt.Errorf("queue %s: %w", m.ID, err))
 	}
 	q.space.took(len(m.Header))
 	c, err := q.usage.enter(ctx, m.Session.User, int64(len(m.Header)))
@@ -33,6 +31,22 @@ func (q *Queue) room(ctx context.Context, m message.Message) (*coming, error) {
 		return nil, q.noShare(m, err)
 	}
 	return nil, &reply.Error{Code: 451, Enhanced: "4.3.0", Text: "the message could not be stored; try again later", Err: fmt.Errorf("queue %s: %w", m.ID, err)}
+}
+
+// Room refuses, as Enqueue does, so many octets of a message that somebody is about to keep beside the queue, on the same
+// disk, where that has too little room.
+func (q *Queue) Room(ctx context.Context, octets int) error {
+	q.space.took(octets)
+	if err := q.space.enough(ctx); err != nil {
+		return q.noRoom(err)
+	}
+	return nil
+}
+
+// noRoom is the refusal of a message that the disk has no room for.
+func (q *Queue) noRoom(why error) error {
+	q.owe() // who looks after the queue gives back room that nobody needs
+	return &reply.Error{Code: 452, Enhanced: "4.3.1", Text: "insufficient system storage; try again later", Err: why}
 }
 
 // noShare is the refusal of a message that its user's share has no room for.

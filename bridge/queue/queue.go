@@ -217,8 +217,7 @@ func (q *Queue) Enqueue(ctx context.Context, m message.Message, body io.Reader) 
 	case read.err != nil:
 		return fmt.Errorf("queue %s: read the body: %w", m.ID, read.err)
 	case errors.Is(err, ErrFull):
-		q.owe() // who looks after the queue gives back room that nobody needs
-		return &reply.Error{Code: 452, Enhanced: "4.3.1", Text: "insufficient system storage; try again later", Err: fmt.Errorf("queue %s: %w", m.ID, err)}
+		return q.noRoom(fmt.Errorf("queue %s: %w", m.ID, err))
 	}
 	return &reply.Error{Code: 451, Enhanced: "4.3.0", Text: "the message could not be stored; try again later", Err: fmt.Errorf("queue %s: %w", m.ID, err)}
 }

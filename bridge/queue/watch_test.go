@@ -311,6 +311,34 @@ func TestLimits(t *testing.T) {
 	})
 }
 
+// TestRoomBesideTheQueue: what somebody keeps there counts like mail, and the queue tells that room is short.
+func TestRoomBesideTheQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		looks, free := 0, int64(5<<20)
+		w := newWorld(t, queue.Options{MinFree: 4 << 20, Free: func() (int64, error) { looks++; return free, nil }})
+		const octets = 256 << 10
+		for range 2 {
+			if err := w.Room(t.Context(), octets); err != nil {
+				t.Errorf("with room: %v", err)
+			}
+			free -= octets
+		}
+		if looks != 2 {
+			t.Errorf("%d looks at the disk for %d octets; want 2", looks, 2*octets)
+		}
+		free = 1 << 20
+		for range 2 {
+			var r *reply.Error
+			if err := w.Room(t.Context(), octets); !errors.As(err, &r) || r.Code != 452 || r.Enhanced != "4.3.1" {
+				t.Errorf("without room: %v; want 452 4.3.1", err)
+			}
+		}
+		if d := cmp.Diff([]string{"ERROR disk short"}, w.told()); d != "" {
+			t.Errorf("events (-want +got):\n%s", d)
+		}
+	})
+}
+
 // TestLooksAtTheDisk: one look serves several messages, but not for long, not for many octets, and not while room is short.
 func TestLooksAtTheDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -35,6 +35,7 @@ type Desk struct {
 	readers   sync.Pool        // of *bufio.Reader: a new one for each message would be a third of all that it allocates
 	pacer     *Pacer
 	spoolDir  string
+	room      func(ctx context.Context, octets int) error // in spoolDir
 }
 
 // Submit decides about one message and has it queued; the ID is the application's proof. Data has CRLF lines. The error
@@ -113,7 +114,7 @@ func (s *submission) settle(ctx context.Context, data io.Reader) error {
 	if err != nil {
 		return err
 	}
-	s.body = &spool{from: body, dir: s.spoolDir}
+	s.body = &spool{from: body, dir: s.spoolDir, room: func(octets int) error { return s.room(ctx, octets) }}
 	if err := s.makePlan(); err != nil {
 		return errors.Join(err, s.close())
 	}

@@ -1,6 +1,7 @@
 package submission
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -27,7 +28,10 @@ type user struct {
 // New returns a Desk, or all that is wrong with the options at once.
 func New(o Options) (*Desk, error) {
 	d := &Desk{domain: o.DefaultDomain, users: map[string]*user{}, queue: o.Queue, carrier: o.Carrier, events: o.Events, now: o.Now,
-		limits: map[string]int64{}, pacer: o.Pacer, spoolDir: o.SpoolDir}
+		limits: map[string]int64{}, pacer: o.Pacer, spoolDir: o.SpoolDir, room: o.Room}
+	if d.room == nil {
+		d.room = func(context.Context, int) error { return nil }
+	}
 	d.readers.New = func() any { return message.NewReader(nil) }
 	if d.pacer == nil {
 		d.pacer = &Pacer{}

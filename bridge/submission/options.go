@@ -91,8 +91,10 @@ type Options struct {
 	Scenarios     []Scenario // in order; the first that holds decides
 	Pacer         *Pacer     // nil is one of the Desk's own
 	SpoolDir      string     // where a large message waits until a scenario has seen its size; "" is the system's folder
-	Queue         Enqueuer
-	Carrier       Carrier          // nil: every route carries everything
-	Events        *event.Bus       // may be nil
-	Now           func() time.Time // nil is time.Now; its zone is the zone of Date and Received
+	// Room refuses so many octets more in SpoolDir, with a *reply.Error, where its disk has too little room. nil: nobody knows.
+	Room    func(ctx context.Context, octets int) error
+	Queue   Enqueuer
+	Carrier Carrier          // nil: every route carries everything
+	Events  *event.Bus       // may be nil
+	Now     func() time.Time // nil is time.Now; its zone is the zone of Date and Received
 }

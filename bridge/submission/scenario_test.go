@@ -1,15 +1,20 @@
 package submission
 
 import (
+	"context"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"postern/bridge/envelope"
 	"postern/bridge/message"
+	"postern/bridge/reply"
 )
 
 // house is what the cases below are decided by. Accounts: erp (default), svc (shared@c.test, signed in as svc@c.test),
@@ -313,10 +318,100 @@ func TestImpossibleScenariosAreFoundAtOnce(t *testing.T) {
 	}
 }
 
+// TestSpoolAsksForRoom: what lies there takes room as well, and the queue sees the message only when it has all come.
+func TestSpoolAsksForRoom(t *testing.T) {
+	short := &reply.Error{Code: 452, Enhanced: "4.3.1", Text: "insufficient system storage; try again later"}
+	for _, tc := range []struct {
+		name  string
+		room  int64 // octets
+		size  int   // of the body
+		asked int   // times
+		reply string
+	}{
+		{"a message that memory holds asks for nothing", 0, spoolMemory / 2, 0, ""},
+		{"no file is made where there is no room", 0, 1 << 20, 1, "452 4.3.1"},
+		{"a message is refused where room ends", 512 << 10, 40 << 20, 3, "452 4.3.1"},
+		{"a message that there is room for asks for all of it", 1 << 30, 1 << 20, 4, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			q := &queue{}
+			o := house(t, q)
+			o.SpoolDir = t.TempDir()
+			o.Scenarios = []Scenario{{Name: "large", Match: Match{Larger: 30 << 20}, Account: "svc", Sender: &Sender{Mode: AsAccount}}}
+			lies := func() (size int64) {
+				files, _ := filepath.Glob(filepath.Join(o.SpoolDir, "*"))
+				for _, f := range files {
+					fi, err := os.Stat(f)
+					if err != nil {
+						t.Fatal(err)
+					}
+					size += fi.Size()
+				}
+				return size
+			}
+			asked := 0
+			o.Room = func(_ context.Context, octets int) error {
+				asked++
+				if lies()+int64(octets) > tc.room {
+					return short
+				}
+				return nil
+			}
+			d, err := New(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body := &most{r: strings.NewReader("From: erp@c.test\r\n\r\n" + strings.Repeat("0123456789abcd\r\n", tc.size>>4)), lies: lies}
+			_, err = d.Submit(t.Context(), session, envelopeTo(t, "to@d.test"), body)
+			if tc.reply != "" {
+				checkReply(t, err, tc.reply)
+			} else if err != nil {
+				t.Error(err)
+			}
+			if asked != tc.asked || body.lay > tc.room || lies() != 0 {
+				t.Errorf("asked %d times, %d octets lay there and %d stayed; want %d times, at most %d and none", asked, body.lay, lies(), tc.asked, tc.room)
+			}
+		})
+	}
+}
+
+// most is a body that notes how much of it lies in the spool.
+type most struct {
+	r    io.Reader
+	lies func() int64
+	lay  int64
+}
+
+func (m *most) Read(p []byte) (int, error) {
+	m.lay = max(m.lay, m.lies())
+	return m.r.Read(p[:min(len(p), 32<<10)])
+}
+
+func TestSpoolThatCannotBeWritten(t *testing.T) {
+	full := &fs.PathError{Op: "write", Path: "spool-1", Err: syscall.ENOSPC}
+	for _, tc := range []struct {
+		name  string
+		err   error
+		asked int // for room: whoever knows the disk tells of it
+		want  string
+	}{
+		{"a full disk has no room, as far as the application is concerned", full, 1, "452 4.3.1"},
+		{"anything else may be for a person", &fs.PathError{Op: "write", Path: "spool-1", Err: syscall.EIO}, 0, "451 4.3.0"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			asked := 0
+			s := &spool{room: func(int) error { asked++; return nil }}
+			if checkReply(t, s.refusal(tc.err), tc.want); asked != tc.asked {
+				t.Errorf("asked for room %d times; want %d", asked, tc.asked)
+			}
+		})
+	}
+}
+
 func TestALargeMessageIsSpooledToAFile(t *testing.T) {
 	dir := t.TempDir()
 	text := strings.Repeat("0123456789abcdef", 64<<10) // 1 MiB
-	s := &spool{from: strings.NewReader(text), dir: dir}
+	s := &spool{from: strings.NewReader(text), dir: dir, room: func(int) error { return nil }}
 	if over, err := s.larger(600_000); !over || err != nil {
 		t.Fatalf("larger = %v, %v", over, err)
 	}

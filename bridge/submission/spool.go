@@ -6,17 +6,25 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
+	"syscall"
 
 	"postern/bridge/reply"
 )
 
-// spoolMemory is how much of a message is kept in memory until it is decided; what is more goes to a file.
-const spoolMemory = 256 << 10
+// spoolMemory is how much of a message is kept in memory until it is decided; what is more goes to a file, which has to ask
+// for room each time before so many octets are added.
+const (
+	spoolMemory = 256 << 10
+	spoolRoom   = 256 << 10
+)
 
 // spool reads ahead, for a decision that needs the size, and then yields everything again.
 type spool struct {
 	from   io.Reader
 	dir    string // for the file
+	room   func(octets int) error
+	free   int // octets that the file may take before it asks again
 	memory bytes.Buffer
 	file   *os.File
 	n      int64 // octets kept
@@ -30,7 +38,7 @@ func (s *spool) larger(n int64) (bool, error) {
 	for s.n <= n && s.end == nil {
 		k, err := s.from.Read(buf[:min(int64(len(buf)), n+1-s.n)])
 		if kept := s.keep(buf[:k]); kept != nil {
-			return false, &reply.Error{Code: 451, Enhanced: "4.3.0", Text: "the message could not be kept; try again later", Err: kept}
+			return false, s.refusal(kept)
 		}
 		s.end = err
 	}
@@ -44,18 +52,47 @@ func (s *spool) larger(n int64) (bool, error) {
 }
 
 func (s *spool) keep(b []byte) (err error) {
-	if s.file == nil && s.memory.Len()+len(b) > spoolMemory {
+	s.n += int64(len(b))
+	if s.file == nil && s.memory.Len()+len(b) <= spoolMemory {
+		s.memory.Write(b)
+		return nil
+	}
+	if s.free < len(b) {
+		if err := s.room(spoolRoom); err != nil {
+			return err
+		}
+		s.free += spoolRoom
+	}
+	s.free -= len(b)
+	if s.file == nil {
 		if s.file, err = os.CreateTemp(s.dir, "spool-*"); err != nil {
 			return fmt.Errorf("spool: %w", err)
 		}
 	}
-	if s.file != nil {
-		_, err = s.file.Write(b)
-	} else {
-		s.memory.Write(b)
-	}
-	s.n += int64(len(b))
+	_, err = s.file.Write(b)
 	return err
+}
+
+// refusal is what the application hears of a message that could not be kept.
+func (s *spool) refusal(err error) error {
+	var refusal *reply.Error
+	switch {
+	case errors.As(err, &refusal):
+		return err
+	case !diskFull(err):
+		return &reply.Error{Code: 451, Enhanced: "4.3.0", Text: "the message could not be kept; try again later", Err: err}
+	}
+	if short := s.room(spoolRoom); short != nil {
+		return short // and a person is told
+	}
+	return &reply.Error{Code: 452, Enhanced: "4.3.1", Text: "insufficient system storage; try again later", Err: err}
+}
+
+// diskFull reports whether a write found no room. Windows calls it ERROR_DISK_FULL, which the standard library does not know.
+func diskFull(err error) bool {
+	const errorDiskFull = 112
+	var number syscall.Errno
+	return errors.Is(err, syscall.ENOSPC) || runtime.GOOS == "windows" && errors.As(err, &number) && number == errorDiskFull
 }
 
 // Read yields what was kept and then the rest.
