@@ -227,7 +227,7 @@ func (b *Bridge) openBack(ctx context.Context, key token.Secret) (err error) {
 		return err
 	}
 	b.closers = append(b.closers, b.closeOutlets)
-	if b.store, err = openStore(ctx, b.cfg); err != nil {
+	if b.store, err = openStore(ctx, b.cfg, sqlite.Open); err != nil {
 		return err
 	}
 	b.closers = append(b.closers, b.store.Close)

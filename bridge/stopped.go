@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/user"
@@ -45,14 +46,14 @@ func (s *stoppedQueue) open(ctx context.Context) (*queue.Queue, *sqlite.Store, e
 	if err := s.openLog(); err != nil {
 		return nil, nil, err
 	}
-	store, err := openStore(ctx, s.cfg)
+	store, err := openStore(ctx, s.cfg, sqlite.OpenSound)
+	if errors.Is(err, queue.ErrDamaged) { // the daemon tells everybody of what it saves
+		return nil, nil, fmt.Errorf("%w; start postern, which saves what can be read and names the rest in the log: postern service start", err)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
 	events := event.NewBus(logbook.Sink{Log: s.log.Logger})
-	if err := tellOnce(ctx, events, store); err != nil { // the next start finds a store in order
-		return nil, nil, errors.Join(err, store.Close())
-	}
 	o := queueOptions(s.cfg, store, nil, events)
 	o.Relayer = nobodyRelays{}
 	o.Ended = endedWhileStopped(s.cfg, store, events)

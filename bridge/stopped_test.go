@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"postern/bridge/config"
+	"postern/bridge/control"
 	"postern/bridge/event"
+	"postern/bridge/queue/sqlite"
 )
 
 // TestSignInOnAStoppedDaemonEndsThePark: what a login waited for is not remembered any more after the sign-in, and what
@@ -41,7 +43,7 @@ func TestSignInOnAStoppedDaemonEndsThePark(t *testing.T) {
 	if err := done(); err != nil {
 		t.Fatal(err)
 	}
-	store, err := openStore(ctx, cfg)
+	store, err := openStore(ctx, cfg, sqlite.Open)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +54,8 @@ func TestSignInOnAStoppedDaemonEndsThePark(t *testing.T) {
 	}
 }
 
-// TestADamagedQueueIsLeftToTheStart: who only asks how many messages wait neither salvages nor hears a wrong number.
+// TestADamagedQueueIsLeftToTheStart: who asks while no daemon runs neither salvages, for the daemon tells everybody of what
+// it saves, nor hears a wrong number.
 func TestADamagedQueueIsLeftToTheStart(t *testing.T) {
 	w := newWorld(t, worldOptions{})
 	w.stop()
@@ -80,6 +83,9 @@ func TestADamagedQueueIsLeftToTheStart(t *testing.T) {
 	h, err := svc.(*admin).Health(t.Context())
 	if err != nil || len(h.Errors) != 1 || !strings.Contains(h.Errors[0].Remedy, "restart postern") {
 		t.Errorf("health: %+v, %v", h.Errors, err)
+	}
+	if rows, err := svc.QueueRows(t.Context(), control.QueueQuery{All: true}); err == nil || !strings.Contains(err.Error(), "start postern") {
+		t.Errorf("queue list: %+v, %v; want that the daemon must be started", rows, err)
 	}
 	if list, err := filepath.Glob(storeFile(cfg) + "*"); err != nil || len(list) != 1 {
 		t.Errorf("beside the queue there are %q, %v", list, err)

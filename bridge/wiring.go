@@ -116,8 +116,9 @@ func openDesk(cfg *config.Config, o submission.Options) (*submission.Desk, error
 	return submission.New(o)
 }
 
-func openStore(ctx context.Context, cfg *config.Config) (*sqlite.Store, error) {
-	s, err := sqlite.Open(ctx, storeFile(cfg))
+// openStore opens the queue by sqlite.Open or sqlite.OpenSound.
+func openStore(ctx context.Context, cfg *config.Config, open func(context.Context, string) (*sqlite.Store, error)) (*sqlite.Store, error) {
+	s, err := open(ctx, storeFile(cfg))
 	if errors.Is(err, queue.ErrFull) {
 		return nil, fmt.Errorf("the queue in data_dir %s cannot be opened: %w; make room on its disk", cfg.Bridge.DataDir, err)
 	}

@@ -228,16 +228,20 @@ func (it *Item) holdBack(o Order) error {
 		return err
 	}
 	for i := range it.Recipients {
-		last := &it.Recipients[i].Last
-		switch {
-		case !held[i]:
-		case it.Recipients[i].Doubts > 0: // release would refuse it
-			last.Remedy = fmt.Sprintf("look into Sent Items, then run: postern queue sent %s, or: postern queue retry %s", it.ID, it.ID)
-		default:
-			last.Transport, last.Remedy = "", fmt.Sprintf("run: postern queue release %s", it.ID)
+		if held[i] {
+			it.Recipients[i].waitForPerson(it.ID)
 		}
 	}
 	return nil
+}
+
+// waitForPerson puts what lets a held recipient go in the place of what an earlier attempt would have needed.
+func (r *Recipient) waitForPerson(id envelope.ID) {
+	if r.Doubts > 0 { // release would refuse it
+		r.Last.Remedy = fmt.Sprintf("look into Sent Items, then run: postern queue sent %s, or: postern queue retry %s", id, id)
+		return
+	}
+	r.Last.Transport, r.Last.Remedy = "", fmt.Sprintf("run: postern queue release %s", id)
 }
 
 // moveAll moves the recipients that match and says why in the listing; otherwise why it did nothing.
@@ -398,6 +402,7 @@ func (q *Queue) holdForeign(it *Item, why string) error {
 			return err
 		}
 		r.Last.Err = why
+		r.waitForPerson(it.ID)
 	}
 	it.conclude(now, q.rules)
 	return nil

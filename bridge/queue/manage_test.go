@@ -304,9 +304,13 @@ func TestForeignStoreIsHeld(t *testing.T) {
 		if err != nil || n != 3 {
 			t.Fatalf("HoldEverything = %d, %v; want 3", n, err)
 		}
-		for id, want := range map[envelope.ID]queue.State{doubtful: queue.Held, deferred: queue.Held, sending: queue.Held, gone: queue.Relayed} {
-			if r, err := q.Show(t.Context(), id); err != nil || r.State != want {
-				t.Errorf("%s is %s, %v; want %s", id, r.State, err, want)
+		for id, want := range map[envelope.ID]struct {
+			state  queue.State
+			remedy string
+		}{doubtful: {queue.Held, "queue sent"}, deferred: {queue.Held, "queue release"}, sending: {queue.Held, "queue release"}, gone: {queue.Relayed, ""}} {
+			r, err := q.Show(t.Context(), id)
+			if err != nil || r.State != want.state || !strings.Contains(r.Item.Recipients[0].Last.Remedy, want.remedy) {
+				t.Errorf("%s is %s, %v, %+v; want %v", id, r.State, err, r.Item.Recipients[0].Last, want)
 			}
 		}
 		ctx, cancel := context.WithCancel(t.Context())

@@ -96,6 +96,11 @@ func (q *Queue) look(it *Item, now time.Time) error {
 		why := fmt.Sprintf("its account was parked for longer than %s (park_limit)", q.parkLimit)
 		return q.outlived(it, now, func(r *Recipient) error {
 			r.Last.Err = why
+			cause := r.Last.Remedy // of the parking
+			r.waitForPerson(it.ID)
+			if cause != "" {
+				r.Last.Remedy = cause + "; then " + r.Last.Remedy
+			}
 			return r.move(Held, time.Time{})
 		})
 	case tooOld && q.sparing(it, now):

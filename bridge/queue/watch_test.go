@@ -141,7 +141,8 @@ func TestParkLimit(t *testing.T) {
 			t.Errorf("after 47 hours: %s", row.State)
 		}
 		w.pass(3 * hour)
-		if row := w.show(id); row.State != queue.Held || !strings.Contains(row.Item.Recipients[0].Last.Err, "park_limit") || !row.HasBody {
+		if row := w.show(id); row.State != queue.Held || !strings.Contains(row.Item.Recipients[0].Last.Err, "park_limit") || !row.HasBody ||
+			!strings.Contains(row.Item.Recipients[0].Last.Remedy, "run: postern queue release "+string(id)) {
 			t.Errorf("after 50 hours: %s, %+v; want held and why", row.State, row.Item.Recipients[0].Last)
 		}
 		if !slices.Contains(w.told(), "ERROR message held") {
