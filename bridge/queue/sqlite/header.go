@@ -70,7 +70,7 @@ func checkHeader(path string) error {
 }
 
 // readable makes a copy that SQLite reads at all, with what the log has, where the file does not let it: its header was
-// overwritten, or its end is gone. It returns "" where neither is so, or the rest is no file of ours. The caller removes the
+// overwritten, or its end is gone, or its log is damaged. It returns "" where neither is so, or the rest is no file of ours. The caller removes the
 // copy.
 func readable(ctx context.Context, path string) (repaired string, err error) {
 	p, err := openPages(path)
@@ -92,6 +92,7 @@ func readable(ctx context.Context, path string) (repaired string, err error) {
 		copy(header, fileHeader(p.count))
 	case binary.BigEndian.Uint32(header[28:]) > p.count:
 		binary.BigEndian.PutUint32(header[28:], p.count) // and not the other way round: the number may be the damage
+	case p.broken:
 	case !p.whole(p.file, own, 0) || wrongHeader(own) != nil: // of the file, and the log has a sound one
 	default:
 		return "", nil

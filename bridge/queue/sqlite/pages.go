@@ -24,6 +24,7 @@ type pages struct {
 	file, log io.ReaderAt
 	logged    map[uint32]int64 // where in the log the latest committed content of a page is
 	count     uint32
+	broken    bool // the log is damaged, and more was committed behind that
 	close     func()
 }
 
@@ -56,60 +57,6 @@ func newPages(file io.ReaderAt, size int64, log io.ReaderAt, logSize int64) *pag
 	p := &pages{file: file, log: log, logged: map[uint32]int64{}, count: uint32(min(size/pageSize, 1<<31))}
 	p.readLog(logSize)
 	return p
-}
-
-// Of the write-ahead log (section 4).
-const (
-	logHeader   = 32
-	frameHeader = 24
-)
-
-// readLog finds what the log has of whole transactions. It ends at the first frame that is not this log's, or not whole.
-func (p *pages) readLog(size int64) {
-	var h [logHeader]byte
-	if size < logHeader || !p.whole(p.log, h[:], 0) || binary.BigEndian.Uint32(h[8:]) != pageSize {
-		return
-	}
-	var order binary.ByteOrder = binary.LittleEndian
-	switch binary.BigEndian.Uint32(h[:]) {
-	case 0x377f0682:
-	case 0x377f0683:
-		order = binary.BigEndian
-	default:
-		return
-	}
-	sum := checksum(order, [2]uint32{}, h[:24])
-	if sum != [2]uint32{binary.BigEndian.Uint32(h[24:]), binary.BigEndian.Uint32(h[28:])} {
-		return
-	}
-	frame := make([]byte, frameHeader+pageSize)
-	open := map[uint32]int64{} // of a transaction whose end has not been seen
-	for at := int64(logHeader); at+int64(len(frame)) <= size; at += int64(len(frame)) {
-		if !p.whole(p.log, frame, at) || [8]byte(frame[8:]) != [8]byte(h[16:]) {
-			return
-		}
-		sum = checksum(order, checksum(order, sum, frame[:8]), frame[frameHeader:])
-		if sum != [2]uint32{binary.BigEndian.Uint32(frame[16:]), binary.BigEndian.Uint32(frame[20:])} {
-			return
-		}
-		open[binary.BigEndian.Uint32(frame)] = at + frameHeader
-		if pages := binary.BigEndian.Uint32(frame[4:]); pages != 0 { // the last of its transaction
-			for n, at := range open {
-				p.logged[n] = at
-			}
-			clear(open)
-			p.count = pages
-		}
-	}
-}
-
-// checksum is that of the log (section 4.2).
-func checksum(order binary.ByteOrder, sum [2]uint32, b []byte) [2]uint32 {
-	for ; len(b) >= 8; b = b[8:] {
-		sum[0] += order.Uint32(b) + sum[1]
-		sum[1] += order.Uint32(b[4:]) + sum[0]
-	}
-	return sum
 }
 
 func (p *pages) whole(from io.ReaderAt, to []byte, at int64) bool {

@@ -178,8 +178,8 @@ func TestRemainsInTheLog(t *testing.T) {
 		last = m
 	}
 	log[len(log)/2] ^= 1
-	if m, _, _ := sqlite.ReadRemains(file, log); m == 0 || m >= 8 {
-		t.Errorf("with a wrong octet in the middle of the log: %d messages; want those before it", m)
+	if m, _, _ := sqlite.ReadRemains(file, log); m < 7 { // it may be in the row of one
+		t.Errorf("with a wrong octet in the middle of the log: %d messages; want those behind it too", m)
 	}
 }
 

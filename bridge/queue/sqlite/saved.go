@@ -72,6 +72,9 @@ func (d damagedStore) read(ctx context.Context, seq int64) (m saved, there bool)
 	if m.number("has_body") != 0 {
 		d.readBody(ctx, &m)
 	}
+	if d.rest.p.broken && !queue.State(m.text("state")).Final() {
+		m.doubt = cmp.Or(m.doubt, errBroken)
+	}
 	return m, true
 }
 

@@ -140,6 +140,9 @@ func openSound(ctx context.Context, path string) (_ *Store, err error) {
 	if err := checkHeader(path); err != nil {
 		return nil, err
 	}
+	if err := checkLog(path); err != nil {
+		return nil, err
+	}
 	if s.write, err = sql.Open("sqlite", dsn(path, false)); err != nil {
 		return nil, err
 	}
@@ -276,6 +279,9 @@ func prepareFile(ctx context.Context, conn *sql.Conn, path string) error {
 			return fmt.Errorf("%s is %s and must be %s: %s", want.pragma, got, want.value, want.why)
 		}
 	}
+	// A log that a process has left begins anew: what it may have torn at its end is not to be taken for damage behind ours.
+	var busy, pages, copied int
+	_ = conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &copied) // where it has no room, later
 	if err := migrate(ctx, conn, path); err != nil {
 		return err
 	}
