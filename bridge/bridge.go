@@ -381,11 +381,11 @@ func (b *Bridge) Run(ctx context.Context) error {
 		b.events.Emit(context.WithoutCancel(ctx), slog.LevelWarn, event.QueueFailed, slog.Any("err", noted))
 	}
 	err = errors.Join(append(r.failed, err, b.close())...)
-	level := slog.LevelInfo
 	if err != nil {
-		level = slog.LevelError
+		b.events.Emit(context.WithoutCancel(ctx), slog.LevelError, event.ServiceStopped, slog.Any("err", err))
+	} else {
+		b.events.Emit(context.WithoutCancel(ctx), slog.LevelInfo, event.ServiceStopped)
 	}
-	b.events.Emit(context.WithoutCancel(ctx), level, event.ServiceStopped, slog.Any("err", err))
 	return errors.Join(err, b.endLog())
 }
 

@@ -153,7 +153,7 @@ func transportLine(a control.Account, t control.Transport, now time.Time) string
 
 // draftsLine says which way of Graph is in use.
 func draftsLine(drafts string) string {
-	return map[string]string{"yes": "in use: nothing leaves twice, mail over 3 MB goes in parts", "not known": "not known before the first message",
+	return map[string]string{"yes": "in use, also for mail over 3 MB", "not known": "not known before the first message",
 		"no": "not in use: sendMail, up to 3 MB"}[drafts]
 }
 

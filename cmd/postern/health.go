@@ -118,7 +118,8 @@ func judge(h control.Health, broken *config.Mistakes, now time.Time) []finding {
 		add(healthCritical, "postern is not running", "run: postern service start")
 	}
 	if h.LeastDisk > 0 && h.FreeDisk < h.LeastDisk {
-		add(healthCritical, fmt.Sprintf("the disk of data_dir has %d MB left, and mail is refused", h.FreeDisk/1_000_000), "make room on that disk")
+		add(healthCritical, fmt.Sprintf("the disk of data_dir has %d MB left of the %d that must be free (min_free_disk), and mail is refused",
+			h.FreeDisk/1_000_000, h.LeastDisk/1_000_000), "make room on that disk")
 	} else if h.LeastDisk > 0 && h.FreeDisk < 2*h.LeastDisk {
 		add(healthWarning, fmt.Sprintf("the disk of data_dir has %d MB left", h.FreeDisk/1_000_000), "make room on that disk")
 	}

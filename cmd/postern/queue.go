@@ -228,7 +228,7 @@ func (c *cli) changeQueue(ctx context.Context, svc control.Service, change contr
 		return err
 	}
 	if refused > 0 {
-		return fmt.Errorf("%d %s left as they were", refused, plural(refused, "message"))
+		return fmt.Errorf("not changed: %d %s", refused, plural(refused, "message"))
 	}
 	return nil
 }
