@@ -12,6 +12,7 @@ import (
 
 	"postern/bridge/config"
 	"postern/bridge/contents"
+	"postern/bridge/datadir"
 	"postern/bridge/envelope"
 	"postern/bridge/event"
 	"postern/bridge/message"
@@ -54,7 +55,7 @@ func (b *Bridge) newDesk(cfg *config.Config) (*submission.Desk, error) {
 		return nil, err
 	}
 	return openDesk(cfg, submission.Options{Scenarios: list, Queue: enqueuer{b.queue, b.mailboxes}, Carrier: carrier{b.relay},
-		Events: b.events, Pacer: b.pacer, SpoolDir: spoolDir(cfg), Room: b.queue.Room})
+		Events: b.events, Pacer: b.pacer, SpoolDir: spoolDir(cfg), Room: b.queue.Room, Full: datadir.Full})
 }
 
 // openSpool makes an empty folder for messages whose scenario depends on their size; what a process left there was

@@ -14,6 +14,7 @@ import (
 	"postern/bridge/backup"
 	"postern/bridge/config"
 	"postern/bridge/contents"
+	"postern/bridge/datadir"
 	"postern/bridge/event"
 	"postern/bridge/logbook"
 	"postern/bridge/message"
@@ -156,7 +157,7 @@ func (s *stoppedQueue) desk(ctx context.Context) (*submission.Desk, error) {
 	if err != nil {
 		return nil, err
 	}
-	return openDesk(s.cfg, submission.Options{Scenarios: list, Queue: q, Pacer: &submission.Pacer{}, SpoolDir: spoolDir(s.cfg), Room: q.Room})
+	return openDesk(s.cfg, submission.Options{Scenarios: list, Queue: q, Pacer: &submission.Pacer{}, SpoolDir: spoolDir(s.cfg), Room: q.Room, Full: datadir.Full})
 }
 
 // nobodyRelays stands for relay where no daemon runs.

@@ -36,6 +36,7 @@ type Desk struct {
 	pacer     *Pacer
 	spoolDir  string
 	room      func(ctx context.Context, octets int) error // in spoolDir
+	full      func(error) bool                            // likewise
 }
 
 // Submit decides about one message and has it queued; the ID is the application's proof. Data has CRLF lines. The error
@@ -114,7 +115,7 @@ func (s *submission) settle(ctx context.Context, data io.Reader) error {
 	if err != nil {
 		return err
 	}
-	s.body = &spool{from: body, dir: s.spoolDir, room: func(octets int) error { return s.room(ctx, octets) }}
+	s.body = &spool{from: body, dir: s.spoolDir, full: s.full, room: func(octets int) error { return s.room(ctx, octets) }}
 	if err := s.makePlan(); err != nil {
 		return errors.Join(err, s.close())
 	}

@@ -28,9 +28,12 @@ type user struct {
 // New returns a Desk, or all that is wrong with the options at once.
 func New(o Options) (*Desk, error) {
 	d := &Desk{domain: o.DefaultDomain, users: map[string]*user{}, queue: o.Queue, carrier: o.Carrier, events: o.Events, now: o.Now,
-		limits: map[string]int64{}, pacer: o.Pacer, spoolDir: o.SpoolDir, room: o.Room}
+		limits: map[string]int64{}, pacer: o.Pacer, spoolDir: o.SpoolDir, room: o.Room, full: o.Full}
 	if d.room == nil {
 		d.room = func(context.Context, int) error { return nil }
+	}
+	if d.full == nil {
+		d.full = func(error) bool { return false }
 	}
 	d.readers.New = func() any { return message.NewReader(nil) }
 	if d.pacer == nil {

@@ -93,6 +93,7 @@ type Options struct {
 	SpoolDir      string     // where a large message waits until a scenario has seen its size; "" is the system's folder
 	// Room refuses so many octets more in SpoolDir, with a *reply.Error, where its disk has too little room. nil: nobody knows.
 	Room    func(ctx context.Context, octets int) error
+	Full    func(error) bool // whether a write to SpoolDir found none; nil: nobody knows
 	Queue   Enqueuer
 	Carrier Carrier          // nil: every route carries everything
 	Events  *event.Bus       // may be nil

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
-	"syscall"
 
 	"postern/bridge/reply"
 )
@@ -24,7 +22,8 @@ type spool struct {
 	from   io.Reader
 	dir    string // for the file
 	room   func(octets int) error
-	free   int // octets that the file may take before it asks again
+	full   func(error) bool // whether a write found no room
+	free   int              // octets that the file may take before it asks again
 	memory bytes.Buffer
 	file   *os.File
 	n      int64 // octets kept
@@ -79,20 +78,13 @@ func (s *spool) refusal(err error) error {
 	switch {
 	case errors.As(err, &refusal):
 		return err
-	case !diskFull(err):
+	case !s.full(err):
 		return &reply.Error{Code: 451, Enhanced: "4.3.0", Text: "the message could not be kept; try again later", Err: err}
 	}
 	if short := s.room(spoolRoom); short != nil {
 		return short // and a person is told
 	}
 	return &reply.Error{Code: 452, Enhanced: "4.3.1", Text: "insufficient system storage; try again later", Err: err}
-}
-
-// diskFull reports whether a write found no room. Windows calls it ERROR_DISK_FULL, which the standard library does not know.
-func diskFull(err error) bool {
-	const errorDiskFull = 112
-	var number syscall.Errno
-	return errors.Is(err, syscall.ENOSPC) || runtime.GOOS == "windows" && errors.As(err, &number) && number == errorDiskFull
 }
 
 // Read yields what was kept and then the rest.
