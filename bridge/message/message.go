@@ -108,6 +108,10 @@ type Outgoing struct {
 	// Open returns the body as it was accepted, CRLF lines; the caller closes it.
 	Open func(ctx context.Context) (io.ReadCloser, error)
 
+	// BeforeSend is told each time that a transport is about to be used, for the whole or for a part: the rate counts that.
+	// nil: nobody counts.
+	BeforeSend func(ctx context.Context)
+
 	// Intent commits the in-doubt record. A transport calls it once, directly before the octets that may make the next
 	// server accept (the final dot, the request with the whole message), and gives up with Deferred when it fails.
 	Intent func(ctx context.Context) error

@@ -87,7 +87,8 @@ type Last struct {
 	Note  string `json:"note,omitempty"`  // what relay wants to know at the next attempt; it outlives the others
 	Looks int    `json:"looks,omitempty"` // attempts left that only look for a message in doubt
 
-	ByPerson bool `json:"by_person,omitempty"` // a person says that it was relayed
+	ByPerson   bool `json:"by_person,omitempty"`   // a person says that it was relayed
+	TurnedBack bool `json:"turned_back,omitempty"` // no transport was open for it: it is due when one may be
 
 	// Of the attempt under the lease, where the message goes out in parts: the intent names this recipient, and Via.
 	Intent bool   `json:"intent,omitempty"`
@@ -370,7 +371,7 @@ func (r *Recipient) settle(v verdict) (counted bool, err error) {
 
 // learn takes up what the attempt brought.
 func (r *Recipient) learn(o reply.Outcome) {
-	r.Last = Last{Reply: o.Reply, Transport: o.Transport, Owner: o.Owner, Means: o.Means, Remedy: o.Remedy, Note: r.Last.Note}
+	r.Last = Last{Reply: o.Reply, Transport: o.Transport, Owner: o.Owner, Means: o.Means, Remedy: o.Remedy, Note: r.Last.Note, TurnedBack: o.TurnedBack}
 	if o.Err != nil {
 		r.Last.Err = o.Err.Error()
 	}

@@ -38,11 +38,13 @@ type lane struct {
 	rate        rate
 	failures    int // of the store, in a row
 	senders     map[pairKey]*sender
+	turned      map[string]bool // accounts with mail that was turned back; true where it may be due by now
+	resumes     int             // how often what it waits for may have come to an end
 }
 
 func newLane(q *Queue, key string) *lane {
 	return &lane{q: q, key: key, wake: make(chan struct{}, 1), over: make(chan struct{}), flying: make(map[string]int),
-		senders: make(map[pairKey]*sender)}
+		senders: make(map[pairKey]*sender), turned: make(map[string]bool)}
 }
 
 // assign makes these the accounts of the mailbox. Where they differ the stricter limit is the mailbox's. Retired ones have
@@ -57,6 +59,7 @@ func (l *lane) assign(accounts, retired []Account) (changed bool) {
 	}
 	l.accounts, l.retired, l.concurrency, l.rate.perMinute = all, len(retired), 0, 0
 	for _, a := range accounts {
+		l.turned[a.Name] = true // by another process, or another configuration
 		if l.concurrency == 0 || a.Concurrency < l.concurrency {
 			l.concurrency = a.Concurrency
 		}
@@ -139,6 +142,9 @@ const scanMore = 50
 // serve begins attempts of one account. full says that there may be more to begin, again when it may go on.
 func (l *lane) serve(ctx, work context.Context, a Account) (full bool, again time.Time, err error) {
 	l.move()
+	if err := l.resume(ctx, a.Name); err != nil {
+		return false, again, err
+	}
 	free, again := l.reserve(ctx, a)
 	if free == 0 {
 		return false, again, nil
@@ -224,12 +230,19 @@ func (l *lane) fly(account string, n int) {
 	}
 }
 
-// begin makes the attempt for a claimed message in a goroutine of its own; Run waits for it. It takes a reserved place.
-// The channel is closed when the attempt has ended.
+// begin makes the attempt for a claimed message in a goroutine of its own; Run waits for it. It takes a reserved place, of
+// the rate only when it sends: what is turned back costs nothing. What it sends more than once (parts, or by another
+// transport) counts, and does not wait. The channel is closed when the attempt has ended.
 func (l *lane) begin(work context.Context, a Account, e Entry) <-chan struct{} {
-	l.mu.Lock()
-	l.rate.begin(l.q.clock())
-	l.mu.Unlock()
+	sends := 0
+	beforeSend := func(context.Context) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if sends++; sends == 1 {
+			l.rate.reserved--
+		}
+		l.rate.begin(l.q.clock())
+	}
 	ended := make(chan struct{})
 	l.q.attempts.Go(func() {
 		freed := false
@@ -237,13 +250,16 @@ func (l *lane) begin(work context.Context, a Account, e Entry) <-chan struct{} {
 		defer func() {
 			l.mu.Lock()
 			l.fly(a.Name, -1)
+			if sends == 0 {
+				l.rate.reserved--
+			}
 			l.mu.Unlock()
 			l.poke()
 			if freed {
 				l.free(work, e.Item.Account, e.Item.Sender)
 			}
 		}()
-		freed = l.attempt(work, a, e)
+		freed = l.attempt(work, a, e, beforeSend)
 	})
 	return ended
 }
@@ -309,7 +325,7 @@ func (r *rate) room(now time.Time, wanted int) (n int, again time.Time) {
 	return max(n, 0), again
 }
 
-// reserve is room, and takes what it returns; each is followed by begin or given back.
+// reserve is room, and takes what it returns; each is given back when it begins, or does not.
 func (r *rate) reserve(now time.Time, wanted int) (n int, again time.Time) {
 	n, again = r.room(now, wanted)
 	r.reserved += n
@@ -317,7 +333,6 @@ func (r *rate) reserve(now time.Time, wanted int) (n int, again time.Time) {
 }
 
 func (r *rate) begin(now time.Time) {
-	r.reserved--
 	if r.perMinute > 0 {
 		r.begun = append(r.begun, now)
 	}

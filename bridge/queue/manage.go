@@ -71,7 +71,6 @@ func (q *Queue) Change(ctx context.Context, id envelope.ID, o Order) error {
 		return err
 	}
 	q.carriedOut(ctx, o, e, before, after)
-	q.Wake(after.Account)
 	return nil
 }
 
@@ -162,7 +161,6 @@ func (q *Queue) changePage(ctx context.Context, page []Entry, o Order, explicit 
 			changed++
 		}
 	}
-	q.Wake("")
 	return changed, nil
 }
 
@@ -412,13 +410,14 @@ func (q *Queue) holdForeign(it *Item, why string) error {
 func (q *Queue) carriedOut(ctx context.Context, o Order, e Entry, before, after Item) {
 	q.end(ctx, before, after, true)
 	q.usage.moved(e, before.State(), after.State())
-	if l := q.set.Load().lanes[after.Account]; l != nil && o.Action == Retry {
+	if l := q.set.Load().lanes[after.Account]; l != nil {
 		now := q.clock()
 		l.mu.Lock()
-		if s := l.senders[pairKey{after.Account, after.Sender}]; s != nil && s.until.After(now) {
+		if s := l.senders[pairKey{after.Account, after.Sender}]; s != nil && o.Action == Retry && s.until.After(now) {
 			s.until = now
 		}
 		l.mu.Unlock()
+		l.poke()
 	}
 	attrs := []slog.Attr{slog.String("by", o.By), slog.String("action", string(o.Action)), slog.String("queue_id", string(after.ID)),
 		slog.String("message_id", e.Message.Plan.MessageID), slog.String("user", e.Message.Session.User), slog.String("account", after.Account),

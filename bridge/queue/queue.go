@@ -56,15 +56,16 @@ type Relayer interface {
 	// Gate says whether messages of that account may be claimed now. It is called often and must not block.
 	Gate(account string, now time.Time) Gate
 
-	// Relay makes one attempt for out.Recipients. What the outcome means for the account is in force (Gate knows it)
-	// before it returns. ctx ends only when the program stops and its grace is over.
+	// Relay makes one attempt for out.Recipients, and calls out.BeforeSend for all that the rate counts of it. What the
+	// outcome means for the account is in force (Gate knows it) before it returns. ctx ends only when the program stops
+	// and its grace is over.
 	Relay(ctx context.Context, out message.Outgoing) reply.Outcome
 }
 
 // Gate is an account's leave to send.
 type Gate struct {
-	Limit   int       // how many of its messages may be in flight now; 0 closed; 1 while a pause is probed
-	Again   time.Time // when to ask again; zero: when Wake is called
+	Limit   int       // how many of its messages may be in flight now; 0 closed; 1 for a probe, if none is under way
+	Again   time.Time // when to ask again; zero: when Wake is called, or the probe that is under way has ended
 	Waiting string    // why it is not open: "", "pause" or "parked"; with a Limit of 1 while that is probed
 }
 
@@ -331,11 +332,11 @@ func endsWithin(ended <-chan struct{}, d time.Duration) bool {
 	}
 }
 
-// Wake tells that the account may go on, "" that all may.
+// Wake tells that the account may go on, "" that all may: a trouble is over. It does not block.
 func (q *Queue) Wake(account string) {
 	for name, l := range q.set.Load().lanes {
 		if account == "" || account == name {
-			l.poke()
+			l.mayResume()
 		}
 	}
 }

@@ -143,23 +143,32 @@ func lacksRight(it *Item, o reply.Outcome) *reply.Outcome {
 // free makes the pair's messages due at once.
 func (l *lane) free(ctx context.Context, account, sender string) {
 	q := l.q
-	s := Selection{Which: OfSender, Account: account, Sender: sender, Limit: watchBatch}
+	s := Selection{Which: OfSender, Account: account, Sender: sender}
+	err := q.changeFound(ctx, s, func(it *Item) error { return it.freeSender(q.now()) }, l.poke)
+	if err != nil {
+		// They wait out the times that they have.
+		q.events.Emit(ctx, slog.LevelError, event.QueueFailed, slog.String("account", account), slog.Any("err", err))
+	}
+}
+
+// changeFound changes what s selects, a page after the other, and calls done after each.
+func (q *Queue) changeFound(ctx context.Context, s Selection, change func(*Item) error, done func()) error {
+	s.Limit = watchBatch
 	for ctx.Err() == nil {
 		ids, err := q.store.Find(ctx, s)
 		if err == nil && len(ids) > 0 {
-			err = q.store.UpdateAll(ctx, ids, func(it *Item) error { return it.freeSender(q.now()) })
+			err = q.store.UpdateAll(ctx, ids, change)
 		}
 		if err != nil {
-			// They wait out the times that they have.
-			q.events.Emit(ctx, slog.LevelError, event.QueueFailed, slog.String("account", account), slog.Any("err", err))
-			return
+			return err
 		}
-		l.poke()
+		done()
 		if len(ids) < s.Limit {
-			return
+			return nil
 		}
 		s.After = ids[len(ids)-1]
 	}
+	return nil
 }
 
 // freeSender makes due what waited for a right.

@@ -125,10 +125,10 @@ type Claim struct {
 // Selection says which messages Store.Find looks for.
 type Selection struct {
 	Which  Which
-	Before time.Time // for Watched
+	Before time.Time // for Watched; for Later the time that they are due after
 
-	Account, Sender string      // for OfSender
-	After           envelope.ID // for OfSender: the page after this ID
+	Account, Sender string      // for OfSender; Account for Later too
+	After           envelope.ID // for OfSender and Later: the page after this ID
 	Limit           int         // at least 1
 }
 
@@ -142,6 +142,7 @@ const (
 	Watched               // Item.Watch is not after Selection.Before, the earliest first
 	Owing                 // Item.Owed is set
 	OfSender              // deferred, of that account and sender, by ID
+	Later                 // queued, of that account, and due later, by ID
 )
 
 // Usage is what the messages of a user hold.

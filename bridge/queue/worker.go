@@ -16,7 +16,7 @@ import (
 )
 
 // attempt relays a claimed message and writes down what came of it. freed says that its sender may send after all.
-func (l *lane) attempt(work context.Context, a Account, e Entry) (freed bool) {
+func (l *lane) attempt(work context.Context, a Account, e Entry, beforeSend func(context.Context)) (freed bool) {
 	q := l.q
 	if e.Damage != nil {
 		l.senderAfter(&e.Item, reply.Outcome{Owner: reply.Process}, q.now())
@@ -24,31 +24,37 @@ func (l *lane) attempt(work context.Context, a Account, e Entry) (freed bool) {
 		return false
 	}
 	v := verdict{lease: q.lease, schedule: q.schedule, doubtWait: a.DoubtWait, onDoubt: a.OnDoubt, jitter: q.jitter}
-	v.outcome, v.cut = q.relay(work, e)
+	resumes := l.resumed()
+	v.outcome, v.cut = q.relay(work, e, beforeSend)
 	v.ended = q.now()
 	gate := q.relayer.Gate(a.Name, q.clock())
 	v.gateOpen = gate.Limit > 0
 	q.parks.see(context.WithoutCancel(work), a.Name, gate.Waiting == waitingParked, v.ended)
 	v.born = q.born(&e.Item, v.ended)
 	v.pair, freed = l.senderAfter(&e.Item, v.outcome, v.ended)
+	turned := false
 	l.write(work, e, func(it *Item) error {
 		err := it.settle(v)
 		it.conclude(v.ended, q.rules)
+		turned = it.turnedBack()
 		return err
 	})
+	if turned {
+		l.turnedBack(a.Name, resumes)
+	}
 	return freed
 }
 
 // relay hands one attempt to the Relayer. A panic in there is its own failure: of whom the intent names nobody can tell
 // whether the message went out, to the others nothing did. cut says that there was one.
-func (q *Queue) relay(work context.Context, e Entry) (o reply.Outcome, cut bool) {
+func (q *Queue) relay(work context.Context, e Entry, beforeSend func(context.Context)) (o reply.Outcome, cut bool) {
 	defer func() {
 		if p := recover(); p != nil {
 			o, cut = reply.Outcome{Verdict: reply.InDoubt, Owner: reply.Process, Err: fmt.Errorf("panic in relay: %v\n%s", p, debug.Stack())}, true
 		}
 	}()
 	id := e.Item.ID
-	out := message.Outgoing{Message: e.Message, Attempt: e.Item.Attempts, BodySize: e.BodySize}
+	out := message.Outgoing{Message: e.Message, Attempt: e.Item.Attempts, BodySize: e.BodySize, BeforeSend: beforeSend}
 	for _, r := range e.Item.Recipients {
 		if r.State != Sending {
 			if r.Last.Note != "" {
@@ -114,7 +120,8 @@ func (l *lane) write(work context.Context, e Entry, change func(*Item) error) {
 	}
 }
 
-// tell sends one event for each state that recipients came to since e was read, and starts what follows.
+// tell sends one event for each state that recipients came to since e was read, and starts what follows. That a message is
+// turned back is told once and not each time.
 func (q *Queue) tell(ctx context.Context, e Entry, after Item) {
 	if after.Owed != OwedNothing {
 		q.owe()
@@ -129,7 +136,9 @@ func (q *Queue) tell(ctx context.Context, e Entry, after Item) {
 		var first *Recipient
 		var addresses []string
 		for i, r := range after.Recipients {
-			if r.State == s && e.Item.Recipients[i].State != s {
+			was := e.Item.Recipients[i]
+			again := s == Queued && was.Last.TurnedBack && r.Last.TurnedBack && was.Last.Transport == r.Last.Transport
+			if r.State == s && was.State != s && !again {
 				addresses = append(addresses, r.Address.String())
 				if first == nil {
 					first = &after.Recipients[i]

@@ -14,6 +14,7 @@ import (
 	"postern/bridge/message"
 	"postern/bridge/queue"
 	"postern/bridge/queue/queuetest"
+	"postern/bridge/relay"
 	"postern/bridge/reply"
 )
 
@@ -29,6 +30,7 @@ type world struct {
 	t     *testing.T
 	store queue.Store
 	began time.Time
+	room  *relay.Relay // takes the fake's place where it is there
 	stop  context.CancelFunc
 	ended chan error // Run's
 
@@ -72,7 +74,10 @@ func deferred(owner reply.Owner) reply.Outcome {
 	return reply.Outcome{Verdict: reply.Deferred, Owner: owner, Transport: "smtp", Reply: reply.Reply{Code: 451, Enhanced: "4.3.0"}}
 }
 
-func (w *world) Gate(account string, _ time.Time) queue.Gate {
+func (w *world) Gate(account string, now time.Time) queue.Gate {
+	if w.room != nil {
+		return queue.Gate(w.room.Gate(account, now))
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if g, ok := w.gates[account]; ok {
@@ -92,6 +97,10 @@ func (w *world) Relay(ctx context.Context, out message.Outgoing) reply.Outcome {
 	w.calls = append(w.calls, call{time.Since(w.began), out})
 	relay := w.relay
 	w.mu.Unlock()
+	if w.room != nil {
+		return w.room.Relay(ctx, out)
+	}
+	out.BeforeSend(ctx)
 	return relay(ctx, out)
 }
 

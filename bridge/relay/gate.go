@@ -10,8 +10,8 @@ import (
 
 // Gate is an account's leave to send.
 type Gate struct {
-	Limit   int       // how many of its messages may be under way now; 0 closed; 1 while a probe finds out
-	Again   time.Time // when closed: when to ask again; zero: when somebody called Unpark
+	Limit   int       // how many of its messages may be under way now; 0 closed, also while a probe finds out; 1 for that probe
+	Again   time.Time // when closed: when to ask again; zero: when somebody called Unpark, or the probe has ended
 	Waiting string    // why it is not open: "", "pause" or "parked"
 }
 
@@ -33,10 +33,10 @@ func (r *Relay) Gate(account string, now time.Time) Gate {
 		if !t.parked {
 			g.Waiting = "pause"
 		}
-		if s == due {
+		switch {
+		case s == due && !t.probing:
 			g.Limit = 1
-		}
-		if !t.until.IsZero() && (g.Again.IsZero() || t.until.Before(g.Again)) {
+		case s == stopped && (g.Again.IsZero() || t.until.Before(g.Again)):
 			g.Again = t.until
 		}
 	}
@@ -46,26 +46,30 @@ func (r *Relay) Gate(account string, now time.Time) Gate {
 	return g
 }
 
-// turnBack is the outcome of a message that no transport was open for. Mostly the account was stopped after the message
-// was claimed; it is handed back as if it had not been.
+// turnBack is the outcome of a message that no transport was open for. The account was stopped after the message was
+// claimed, or another of its transports is open, which cannot carry this one. It waits until the next message may probe;
+// when a trouble is over before that, the queue is told (Options.Resumed).
 func (r *Relay) turnBack(a Account, ways []way) reply.Outcome {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.now()
-	o := reply.Outcome{Owner: reply.Route, RetryAfter: turnedBack}
+	o := reply.Outcome{Owner: reply.Route, TurnedBack: true, RetryAfter: turnedBack}
 	for i, w := range ways {
 		t, s := r.state(a, w.name, now)
 		if s != stopped { // it opened, or somebody probes
-			return reply.Outcome{Owner: reply.Route, RetryAfter: turnedBack, Transport: w.name,
+			o = reply.Outcome{Owner: reply.Route, TurnedBack: true, RetryAfter: turnedBack, Transport: w.name,
 				Reply: reply.Reply{Text: "waits until another message has shown that its transport is up again"}}
+			if s == due && t.probing {
+				o.RetryAfter = t.waitIfItFails()
+			}
+			return o
 		}
+		left := max(t.until.Sub(now), turnedBack)
 		if i == 0 {
 			o = reply.Outcome{Owner: t.outcome.Owner, Reply: t.outcome.Reply, Remedy: t.outcome.Remedy, Err: t.outcome.Err,
-				Transport: w.name, RetryAfter: lookAgain}
+				Transport: w.name, TurnedBack: true, RetryAfter: left}
 		}
-		if !t.until.IsZero() {
-			o.RetryAfter = min(o.RetryAfter, max(t.until.Sub(now), turnedBack))
-		}
+		o.RetryAfter = min(o.RetryAfter, left)
 	}
 	return o
 }

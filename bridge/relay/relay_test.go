@@ -297,12 +297,38 @@ func TestMessagesUnderWayWhenTheTroubleBegins(t *testing.T) {
 		h.now = h.now.Add(30 * time.Second)
 		h.smtp.during = func(message.Outgoing) {
 			h.smtp.during = nil
-			if o := h.send(); o.Owner != reply.Route || o.RetryAfter <= 0 {
+			if o := h.send(); o.Owner != reply.Route || !o.TurnedBack || o.RetryAfter != time.Minute {
 				t.Errorf("beside the probe: %+v", o)
 			}
 		}
 		if o := h.send(); o.Verdict != reply.Relayed || h.smtp.calls != 2 {
 			t.Errorf("probe: %+v, calls %d", o, h.smtp.calls)
+		}
+	})
+	t.Run("the gate is closed while somebody probes, also to others of the login", func(t *testing.T) {
+		info := erp(ModeSMTP)
+		info.Name, info.Mailbox = "info", "contoso/info@contoso.test"
+		h := newHouse(t, erp(ModeSMTP), info)
+		h.smtp.answers = []reply.Outcome{noSignIn, sent}
+		h.send()
+		h.now = h.now.Add(15 * time.Minute)
+		for _, account := range []string{"erp", "info"} {
+			if g := h.gate(account); g != (Gate{Limit: 1, Waiting: "parked"}) {
+				t.Errorf("Gate(%s) before = %+v", account, g)
+			}
+		}
+		h.smtp.during = func(message.Outgoing) {
+			for _, account := range []string{"erp", "info"} {
+				if g := h.gate(account); g != (Gate{Waiting: "parked"}) {
+					t.Errorf("Gate(%s) beside the probe = %+v", account, g)
+				}
+			}
+		}
+		h.send()
+		for _, account := range []string{"erp", "info"} {
+			if g := h.gate(account); g != (Gate{Limit: 3}) {
+				t.Errorf("Gate(%s) after it = %+v", account, g)
+			}
 		}
 	})
 	t.Run("a panic in a transport does not leave the probe open", func(t *testing.T) {
@@ -451,12 +477,26 @@ func TestLargeMessageWaitsForItsTransport(t *testing.T) {
 	out := mail(t, "erp")
 	out.BodySize = 20_000_000
 	h.relay.Relay(context.Background(), out)
+	asked := 0
+	out.BeforeSend = func(context.Context) { asked++ }
+	h.now = h.now.Add(5 * time.Minute)
 	got := h.relay.Relay(context.Background(), out)
-	if got.Owner != reply.Account || got.Transport != "smtp" || got.Remedy != "make room" || got.RetryAfter != lookAgain {
-		t.Errorf("Relay = %+v; want SMTP's own trouble with a wait, since the gate is open", got)
+	if got.Owner != reply.Account || got.Transport != "smtp" || got.Remedy != "make room" || !got.TurnedBack || got.RetryAfter != 10*time.Minute {
+		t.Errorf("Relay = %+v; want SMTP's own trouble and a wait until its probe, since the gate is open", got)
 	}
-	if h.smtp.calls != 1 || h.graph.calls != 0 {
-		t.Errorf("calls: smtp %d, graph %d; want 1, 0", h.smtp.calls, h.graph.calls)
+	if h.smtp.calls != 1 || h.graph.calls != 0 || asked != 0 {
+		t.Errorf("calls: smtp %d, graph %d, and %d are told; want 1, 0, 0", h.smtp.calls, h.graph.calls, asked)
+	}
+	h.now = h.now.Add(10 * time.Minute)
+	h.smtp.during = func(probe message.Outgoing) {
+		h.smtp.during = nil
+		probe.BeforeSend = nil
+		if got := h.relay.Relay(context.Background(), probe); !got.TurnedBack || got.RetryAfter != 30*time.Minute {
+			t.Errorf("beside the probe: %+v; want the wait that follows when it fails", got)
+		}
+	}
+	if got := h.relay.Relay(context.Background(), out); got.TurnedBack || asked != 1 {
+		t.Errorf("the probe: %+v, and %d are told; want it sent, and one", got, asked)
 	}
 }
 

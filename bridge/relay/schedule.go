@@ -16,12 +16,8 @@ const (
 	// maxPause caps what a server asks for.
 	maxPause = time.Hour
 
-	// turnedBack is how long a message waits that found no transport open although its account is: it is too large for
-	// the one that is up, or another message is probing.
+	// turnedBack is how long a message waits at least that found no transport open although its account is.
 	turnedBack = 30 * time.Second
-
-	// lookAgain is turnedBack where that transport is parked and nobody knows until when.
-	lookAgain = 5 * time.Minute
 
 	// attemptLimit ends an attempt that its transport did not end. The transports' own limits are shorter: SMTP waits ten
 	// minutes for the reply to the final dot alone (RFC 5321 section 4.5.3.2.6).

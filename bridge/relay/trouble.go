@@ -70,6 +70,9 @@ func (r *Relay) attempt(ctx context.Context, a Account, w way, out message.Outgo
 		}
 	}()
 	out.Intent = intentOf(out, w.name)
+	if out.BeforeSend != nil {
+		out.BeforeSend(ctx)
+	}
 	o = w.Send(ctx, out)
 	if o.Transport == "" {
 		o.Transport = w.name
@@ -266,6 +269,14 @@ func (t *trouble) wait(wish time.Duration) time.Duration {
 		return wish
 	}
 	return wait(pauses, t.failures-1)
+}
+
+// waitIfItFails is how long to wait where the probe that is under way fails as the one before it did.
+func (t *trouble) waitIfItFails() time.Duration {
+	if t.parked {
+		return wait(probes, t.failures)
+	}
+	return wait(pauses, t.failures)
 }
 
 // tell sends one event of a trouble: Error where a person must act, Warn where it may pass by itself.

@@ -102,6 +102,8 @@ type Outcome struct {
 	CanLook   bool // with InDoubt: the message can be looked for where it would lie once sent
 	Duplicate bool // refused because its Message-ID was taken before, from whomever
 	Size      Size // a refusal for its size
+
+	TurnedBack bool // no transport that it may take was open: nobody was asked to take it
 }
 
 // Size says which limit a message was over.

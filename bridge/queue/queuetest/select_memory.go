@@ -75,6 +75,8 @@ func selected(s queue.Selection, it *queue.Item) bool {
 		return it.Owed != queue.OwedNothing
 	case queue.OfSender:
 		return it.State() == queue.Deferred && it.Account == s.Account && it.Sender == s.Sender && it.ID > s.After
+	case queue.Later:
+		return it.State() == queue.Queued && it.Account == s.Account && it.Next().After(s.Before) && it.ID > s.After
 	}
 	return false
 }

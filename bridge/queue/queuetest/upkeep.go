@@ -86,6 +86,10 @@ func testFind(t *testing.T, open Opener) {
 		{"its second page", queue.Selection{Which: queue.OfSender, Account: "erp", Sender: sender, After: ids[4], Limit: 9}, ids[5:]},
 		{"not another sender's", queue.Selection{Which: queue.OfSender, Account: "erp", Sender: "x@y", Limit: 9}, nil},
 		{"not another account's", queue.Selection{Which: queue.OfSender, Account: "crm", Sender: sender, Limit: 9}, nil},
+		{"an account's queued mail that is due later", queue.Selection{Which: queue.Later, Account: "erp", Before: start, Limit: 9}, ids[2:4]},
+		{"its second page", queue.Selection{Which: queue.Later, Account: "erp", Before: start, After: ids[2], Limit: 9}, ids[3:4]},
+		{"not what is due by then", queue.Selection{Which: queue.Later, Account: "erp", Before: start.Add(2 * time.Second), Limit: 9}, ids[3:4]},
+		{"nor another account's", queue.Selection{Which: queue.Later, Account: "crm", Before: start, Limit: 9}, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got, err := s.Find(t.Context(), tc.s)

@@ -37,6 +37,7 @@ var finds = map[queue.Which]string{
 	queue.Watched:  "SELECT id FROM messages WHERE watch <= ? AND state <> '" + unfinished + "' ORDER BY watch LIMIT ?",
 	queue.Owing:    "SELECT id FROM messages WHERE owed <> '' ORDER BY seq LIMIT ?",
 	queue.OfSender: "SELECT id FROM messages WHERE state = 'deferred' AND account = ? AND sender = ? AND id > ? ORDER BY id LIMIT ?",
+	queue.Later:    "SELECT id FROM messages INDEXED BY messages_due WHERE account = ? AND next_attempt > ? AND state = 'queued' AND id > ? ORDER BY id LIMIT ?",
 }
 
 // Find returns the IDs of the selected messages; see queue.Store.
@@ -47,6 +48,8 @@ func (s *Store) Find(ctx context.Context, sel queue.Selection) (ids []envelope.I
 		args = []any{sel.Before.UnixMicro(), sel.Limit}
 	case queue.OfSender:
 		args = []any{sel.Account, sel.Sender, string(sel.After), sel.Limit}
+	case queue.Later:
+		args = []any{sel.Account, sel.Before.UnixMicro(), string(sel.After), sel.Limit}
 	}
 	_ = s.settle(ctx) // what the tables do not take is new, and none of the rules is in a hurry for it
 	rows, err := s.read.QueryContext(ctx, finds[sel.Which], args...)
