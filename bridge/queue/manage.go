@@ -197,7 +197,9 @@ func (q *Queue) carryOut(it *Item, o Order, hasBody bool, plan *message.Plan) (e
 	case Release:
 		err = q.release(it, o, now)
 	case Retry:
-		err = q.retry(it, now, hasBody, retrying{plan, o.onlyWaiting, o.By})
+		if err = q.retry(it, now, hasBody, retrying{plan, o.onlyWaiting, o.By}); err == nil {
+			q.probeAnew(it)
+		}
 	case Drop:
 		return q.drop(it, o, now, hasBody)
 	case MarkAsOut:
@@ -406,17 +408,11 @@ func (q *Queue) holdForeign(it *Item, why string) error {
 	return nil
 }
 
-// carriedOut lets the pair of a message that is tried again probe at once, and writes the line that says who did what.
+// carriedOut starts what follows from a change that a person made, and writes the line that says who did what.
 func (q *Queue) carriedOut(ctx context.Context, o Order, e Entry, before, after Item) {
 	q.end(ctx, before, after, true)
 	q.usage.moved(e, before.State(), after.State())
 	if l := q.set.Load().lanes[after.Account]; l != nil {
-		now := q.clock()
-		l.mu.Lock()
-		if s := l.senders[pairKey{after.Account, after.Sender}]; s != nil && o.Action == Retry && s.until.After(now) {
-			s.until = now
-		}
-		l.mu.Unlock()
 		l.poke()
 	}
 	attrs := []slog.Attr{slog.String("by", o.By), slog.String("action", string(o.Action)), slog.String("queue_id", string(after.ID)),

@@ -84,6 +84,24 @@ func (l *lane) stopped(it *Item, now time.Time) (bool, error) {
 // pairKey names a pair.
 type pairKey struct{ account, sender string }
 
+// probeAnew lets the pair of a message that a person tries again probe at once; a probe that is under way began before he
+// acted. It is called within the change that makes the message due, so that nobody can put it off before.
+func (q *Queue) probeAnew(it *Item) {
+	l := q.set.Load().lanes[it.Account]
+	if l == nil {
+		return
+	}
+	now := q.now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s := l.senders[pairKey{it.Account, it.Sender}]; s != nil {
+		s.probing = ""
+		if s.until.After(now) {
+			s.until = now
+		}
+	}
+}
+
 // unclaim forgets the probes of messages that were not claimed after all.
 func (l *lane) unclaim(ids map[envelope.ID]Item) {
 	l.mu.Lock()

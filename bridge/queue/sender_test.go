@@ -211,3 +211,80 @@ func TestDoubtOfAStoppedSender(t *testing.T) {
 		})
 	}
 }
+
+// wakefulStore does something the moment that a change is committed, before anybody who made it knows.
+type wakefulStore struct {
+	queue.Store
+	after func()
+}
+
+func (s *wakefulStore) Update(ctx context.Context, id envelope.ID, change func(*queue.Item) error) error {
+	err := s.Store.Update(ctx, id, change)
+	s.after()
+	return err
+}
+
+func (s *wakefulStore) UpdateAll(ctx context.Context, ids []envelope.ID, change func(*queue.Item) error) error {
+	err := s.Store.UpdateAll(ctx, ids, change)
+	s.after()
+	return err
+}
+
+// TestRetryOfAStoppedSender: a person who has granted the right has it tried at once, and the others with it.
+func TestRetryOfAStoppedSender(t *testing.T) {
+	order := queue.Order{Action: queue.Retry, By: "admin"}
+	for _, tc := range []struct {
+		name  string
+		wait  time.Duration // before he acts; the probes are after 15 and 45 minutes, and take 10 seconds
+		retry func(w *world, id envelope.ID) error
+	}{
+		{"one of the messages", 46 * mins, func(w *world, id envelope.ID) error { return w.Change(w.t.Context(), id, order) }},
+		{"all of them", 46 * mins, func(w *world, _ envelope.ID) error {
+			n, err := w.ChangeAll(w.t.Context(), queue.Filter{Account: "erp"}, order)
+			if n != 2 {
+				w.t.Errorf("%d are tried again, want both", n)
+			}
+			return err
+		}},
+		{"while a probe from before is under way", 45*mins + 25*sec, func(w *world, id envelope.ID) error {
+			if row := w.show(id); row.State == queue.Sending {
+				rows, _ := w.List(w.t.Context(), queue.Filter{State: queue.Deferred})
+				id = rows[0].Item.ID
+			}
+			return w.Change(w.t.Context(), id, order)
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := &wakefulStore{Store: queuetest.NewMemory(), after: func() {}}
+				w := newWorld(t, queue.Options{Store: store})
+				lack := map[string]bool{"ceo": true}
+				rights := w.rights(lack)
+				w.setRelay(func(ctx context.Context, out message.Outgoing) reply.Outcome {
+					o := rights(ctx, out)
+					time.Sleep(10 * sec)
+					return o
+				})
+				id := w.as("ceo")
+				w.as("ceo")
+				w.pass(tc.wait)
+				w.grant(lack, "ceo")
+				store.after = func() {
+					store.after = func() {}
+					w.Wake("erp")
+					time.Sleep(time.Millisecond) // for the lane to look
+				}
+				if err := tc.retry(w, id); err != nil {
+					t.Fatal(err)
+				}
+				w.pass(25 * sec)
+				if rows, err := w.List(t.Context(), queue.Filter{State: queue.Relayed}); err != nil || len(rows) != 2 {
+					row := w.show(id)
+					t.Errorf("%d of 2 are relayed, %v; the one is %s until %v", len(rows), err, row.State, row.NextAttempt.Sub(w.began))
+				}
+				w.stop()
+				<-w.ended
+			})
+		})
+	}
+}
