@@ -38,8 +38,9 @@ func ceiling(ctx context.Context) (rates map[int]float64, err error) {
 		pause()
 	}
 	rates = map[int]float64{}
-	for _, n := range senders {
-		a, err := load(ctx, address, n, relayed/2)
+	for _, step := range steps {
+		n := step.senders
+		a, err := load(ctx, address, n, step.messages)
 		if err != nil {
 			return nil, fmt.Errorf("%s with %d senders: %w", program, n, err)
 		}
@@ -51,7 +52,8 @@ func ceiling(ctx context.Context) (rates map[int]float64, err error) {
 // reportCeiling prints the medians.
 func reportCeiling(all []map[int]float64) {
 	var parts []string
-	for _, n := range senders {
+	for _, step := range steps {
+		n := step.senders
 		var rates []float64
 		for _, r := range all {
 			rates = append(rates, r[n])

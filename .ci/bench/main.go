@@ -25,11 +25,12 @@ import (
 
 const (
 	messageSize = 10 << 10 // octets of a body
-	relayed     = 3000     // messages that are relayed
 	connections = 20       // of both to the sink
 )
 
-var senders = []int{1, 8, 20}
+// steps are how many senders hand in how many messages. They last some seconds, so that what follows from a message (the
+// moving of frames, the folding of the log) falls into them too.
+var steps = []struct{ senders, messages int }{{1, 2000}, {8, 8000}, {20, 10_000}}
 
 // server is one of the two.
 type server interface {
@@ -129,16 +130,12 @@ func measure(ctx context.Context, v server, s *sink, r *result) error {
 	watch := watchMemory(v)
 	defer func() { r.rss = max(r.rss, watch()) }()
 	kept := 0
-	for _, n := range senders {
-		count := map[int]int{1: 400}[n]
-		if count == 0 {
-			count = relayed / 2
-		}
-		a, err := load(ctx, v.address(), n, count)
+	for _, step := range steps {
+		a, err := load(ctx, v.address(), step.senders, step.messages)
 		if err != nil {
-			return fmt.Errorf("accept with %d senders: %w", n, err)
+			return fmt.Errorf("accept with %d senders: %w", step.senders, err)
 		}
-		r.accepts[n] = append(r.accepts[n], a)
+		r.accepts[step.senders] = append(r.accepts[step.senders], a)
 		kept += a.messages
 	}
 	s.reset()

@@ -58,7 +58,8 @@ func report(out io.Writer, servers []server, results map[string]*result) {
 		}
 		fmt.Fprintln(out, line)
 	}
-	for _, n := range senders {
+	for _, step := range steps {
+		n := step.senders
 		pick := func(r *result, f func(accept) float64) float64 {
 			var all []float64
 			for _, a := range r.accepts[n] {
@@ -70,7 +71,7 @@ func report(out io.Writer, servers []server, results map[string]*result) {
 		if n == 1 {
 			of = ", 1 sender"
 		}
-		row("accepted a second"+of, "%.0f", func(r *result) float64 { return pick(r, func(a accept) float64 { return a.rate }) })
+		row(fmt.Sprintf("accepted a second%s, %d messages", of, step.messages), "%.0f", func(r *result) float64 { return pick(r, func(a accept) float64 { return a.rate }) })
 		row("dot to 250, p50, ms"+of, "%.1f", func(r *result) float64 { return pick(r, func(a accept) float64 { return a.p50.Seconds() * 1000 }) })
 		row("dot to 250, p99, ms"+of, "%.1f", func(r *result) float64 { return pick(r, func(a accept) float64 { return a.p99.Seconds() * 1000 }) })
 	}
