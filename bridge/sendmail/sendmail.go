@@ -106,6 +106,11 @@ func (c Command) Read(in io.Reader) (Message, error) {
 	if len(m.To) == 0 {
 		return m, &UsageError{errors.New("no recipients; name them, or -t")}
 	}
+	for _, a := range append([]string{c.Sender}, m.To...) {
+		if strings.ContainsAny(a, "\r\n") { // it would be a command, or a field, of its own
+			return m, &UsageError{fmt.Errorf("%.60q is no address", a)}
+		}
+	}
 	if !hasField(m.Header, "From") {
 		m.Header = append([]byte(fromField(c.Sender, c.Name)), m.Header...)
 	}

@@ -85,6 +85,8 @@ func TestReadFails(t *testing.T) {
 		{"nobody is named", Command{}, strings.NewReader("Subject: s\n\n"), true},
 		{"the header names nobody", Command{FromHeader: true, To: []string{"a"}}, strings.NewReader("Subject: s\n\n"), true},
 		{"what stands there is no address", Command{FromHeader: true}, strings.NewReader("To: a b\n\n"), true},
+		{"a recipient of two lines", Command{To: []string{"a", "b\nDATA"}}, strings.NewReader("Subject: s\n\n"), true},
+		{"a sender of two lines", Command{Sender: "a\r\nBcc: b", To: []string{"a"}}, strings.NewReader("Subject: s\n\n"), true},
 		{"what cannot be read", Command{To: []string{"a"}}, iotest.ErrReader(gone), false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

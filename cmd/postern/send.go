@@ -5,15 +5,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"postern/auth/token"
-	"postern/bridge/config"
 	"postern/bridge/control"
 	"postern/bridge/handin"
+	"postern/bridge/reply"
 	"postern/bridge/sample"
 )
 
@@ -52,15 +53,11 @@ members of group postern one that is good for a minute.`,
 			case err != nil:
 				return err
 			}
-			reply, err := door(p).HandIn(cmd.Context(), d.From, d.To, bytes.NewReader(message))
+			text, err := door(p).HandIn(cmd.Context(), d.From, d.To, bytes.NewReader(message))
 			if err != nil {
 				return fmt.Errorf("not taken: %w", err)
 			}
-			see := "list --all"
-			if _, id, ok := strings.Cut(reply, "queued as "); ok {
-				see = "show " + id
-			}
-			_, err = fmt.Fprintf(c.out, "taken: %s\nsee what becomes of it: postern queue %s\n", reply, see)
+			_, err = io.WriteString(c.out, taken(text))
 			return err
 		},
 	}
@@ -74,23 +71,25 @@ members of group postern one that is good for a minute.`,
 	return cmd
 }
 
-// unreachable says that the daemon cannot be reached.
-type unreachable struct{ error }
-
-// Unwrap implements the chain of errors.
-func (u unreachable) Unwrap() error { return u.error }
+// taken says that the listener took the message, and where to see what becomes of it. text is its reply to the final dot.
+func taken(text string) string {
+	text = reply.OneLine(text)
+	see := "list --all"
+	if _, after, ok := strings.Cut(text, "queued as "); ok {
+		id, _, _ := strings.Cut(after, " ")
+		see = "show " + id
+	}
+	return fmt.Sprintf("taken: %s\nsee what becomes of it: postern queue %s\n", text, see)
+}
 
 // pass asks the running daemon for a one-minute password; without a user, for the one that sendmail_user names.
 func (c *cli) pass(ctx context.Context, user string) (control.Pass, error) {
 	client, err := c.dial(ctx)
-	var mistakes *config.Mistakes
 	switch {
-	case errors.As(err, &mistakes):
-		return control.Pass{}, err
 	case errors.Is(err, control.ErrNotRunning):
-		return control.Pass{}, unreachable{fmt.Errorf("%w; run: postern service start", err)}
+		return control.Pass{}, fmt.Errorf("%w; run: postern service start", err)
 	case err != nil:
-		return control.Pass{}, unreachable{err}
+		return control.Pass{}, err
 	}
 	defer client.Close()
 	return client.Pass(ctx, user)

@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
+	"crypto/tls"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"postern/bridge/config"
+	"postern/bridge/control"
 	"postern/bridge/handin"
 )
 
@@ -110,11 +114,20 @@ func TestTempFail(t *testing.T) {
 		err  error
 		want error // nil: the error itself, for run to give its status
 	}{
-		{"no daemon", unreachable{errors.New("postern is not running")}, exitWith(exitTempFail)},
+		{"no daemon", fmt.Errorf("%w; run: postern service start", control.ErrNotRunning), exitWith(exitTempFail)},
 		{"no listener", fmt.Errorf("the listener %w: refused", handin.ErrUnreachable), exitWith(exitTempFail)},
 		{"a refusal for now", &handin.Refusal{Code: 451, Text: "4.3.0 later"}, exitWith(exitTempFail)},
 		{"a recipient's refusal for now", fmt.Errorf("recipient a@example.test: %w", &handin.Refusal{Code: 450, Text: "4.2.1 later"}), exitWith(exitTempFail)},
 		{"a refusal for good", &handin.Refusal{Code: 550, Text: "5.1.1 unknown"}, nil},
+		{"a recipient's refusal for good", fmt.Errorf("recipient a@example.test: %w", &handin.Refusal{Code: 550, Text: "5.1.1 unknown"}), nil},
+		{"a password that is good no longer", &handin.Refusal{Code: 535, Text: "5.7.8 wrong password"}, exitWith(exitTempFail)},
+		{"an answer that is neither", &handin.Refusal{Code: 252, Text: "perhaps"}, exitWith(exitTempFail)},
+		{"a listener that hangs up", io.EOF, exitWith(exitTempFail)},
+		{"a listener that says nothing", &net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}, exitWith(exitTempFail)},
+		{"TLS that does not come up", tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"}, exitWith(exitTempFail)},
+		{"the daemon's own words", &control.Error{Text: "there is no user \"nav\""}, exitWith(exitTempFail)},
+		{"a daemon that breaks off", fmt.Errorf("ask the daemon: %w", io.EOF), exitWith(exitTempFail)},
+		{"no sendmail_user", &config.Mistakes{List: []config.Mistake{{Key: sendmailKey, Text: "is not set"}}}, nil},
 		{"a refusal instead of a greeting", fmt.Errorf("%w: %w", handin.ErrUnreachable, &handin.Refusal{Code: 554, Text: "no"}), exitWith(exitTempFail)},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -125,6 +138,23 @@ func TestTempFail(t *testing.T) {
 			}
 			if err := (&cli{err: &said}).tempFail(tc.err); err != want || said.String() != says {
 				t.Errorf("tempFail = %v, and says %q; want %v and %q", err, said.String(), want, says)
+			}
+		})
+	}
+}
+
+// TestTaken: one line of the reply, and the ID alone to ask for.
+func TestTaken(t *testing.T) {
+	for _, tc := range []struct{ name, text, want string }{
+		{"the reply of our listener", "2.0.0 queued as 7K", "taken: 2.0.0 queued as 7K\nsee what becomes of it: postern queue show 7K\n"},
+		{"a longer one", "2.0.0 taken\nqueued as 7K\nfor now", "taken: 2.0.0 taken queued as 7K for now\nsee what becomes of it: postern queue show 7K\n"},
+		{"one that names no ID", "ok\n2.0.0 ok", "taken: ok 2.0.0 ok\nsee what becomes of it: postern queue list --all\n"},
+		{"one that ends there", "queued as ", "taken: queued as\nsee what becomes of it: postern queue list --all\n"},
+		{"one without an end", strings.Repeat("x", 2000), "taken: " + strings.Repeat("x", 1000) + "\nsee what becomes of it: postern queue list --all\n"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if got := taken(tc.text); got != tc.want {
+				t.Errorf("taken = %q; want %q", got, tc.want)
 			}
 		})
 	}

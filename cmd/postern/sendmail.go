@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"postern/bridge/config"
-	"postern/bridge/control"
 	"postern/bridge/handin"
 	"postern/bridge/sendmail"
 )
@@ -29,8 +28,10 @@ func (c *cli) sendmail() *cobra.Command {
 sendmail_user of [bridge] names. -t takes the recipients from To, Cc and Bcc,
 and removes Bcc; -i lets a line with a dot alone be text; -f is the
 reverse-path; -F the name of a From that is missing. Other flags are taken and
-change nothing. Exit status 78 where sendmail_user names nobody, 75 where
-Postern cannot be reached or says that it should be tried again.`,
+change nothing. Exit status 78 where sendmail_user names nobody, 64 at a wrong
+command line, 1 where Postern refuses the message for good, and 75 where it may
+be tried again: Postern cannot be reached, refuses the message for now, or the
+connection breaks.`,
 		Example: `  printf 'Subject: backup\n\ndone\n' | postern sendmail admin@example.com
   postern sendmail -t -i <message.eml`,
 		DisableFlagParsing: true, // sendmail's flags are its own: -oi, -bm, -f without a blank
@@ -117,23 +118,26 @@ func (c *cli) sendmailUser() (string, error) {
 	return cfg.Bridge.SendmailUser, nil
 }
 
-// tempFail gives what may pass the exit status that sendmail has for it.
+// badLogin is the refusal of a password (RFC 4954 section 6). Ours came from the daemon, and is good for a minute only.
+const badLogin = 535
+
+// tempFail gives what may pass the exit status that sendmail has for it: all but a listener's refusal of the mail for good,
+// and a sendmail_user that is missing. Callers give mail up at any other status.
 func (c *cli) tempFail(err error) error {
 	var mistakes *config.Mistakes
-	var told *control.Error // by the daemon, before there was any mail to refuse
-	if errors.As(err, &mistakes) && slices.ContainsFunc(mistakes.List, func(m config.Mistake) bool { return m.Key != sendmailKey }) {
-		fmt.Fprintln(c.err, err) // somebody is editing the file; the mail must not be given up for that
+	if errors.As(err, &mistakes) {
+		if !slices.ContainsFunc(mistakes.List, func(m config.Mistake) bool { return m.Key != sendmailKey }) {
+			return err
+		}
+		fmt.Fprintln(c.err, err) // somebody is editing the file
 		return exitWith(exitTempFail)
 	}
-	var gone unreachable
 	var refused *handin.Refusal
-	daemon := errors.As(err, &gone) || errors.As(err, &told)
-	listener := errors.Is(err, handin.ErrUnreachable) || errors.As(err, &refused) && refused.Code/100 == 4
-	if daemon || listener {
-		fmt.Fprintf(c.err, "postern: %v\n", err)
-		return exitWith(exitTempFail)
+	if errors.As(err, &refused) && refused.Code/100 == 5 && refused.Code != badLogin && !errors.Is(err, handin.ErrUnreachable) {
+		return err
 	}
-	return err
+	fmt.Fprintf(c.err, "postern: %v\n", err)
+	return exitWith(exitTempFail)
 }
 
 // localUser is who runs us; the listener adds default_domain.
