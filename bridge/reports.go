@@ -132,13 +132,14 @@ func (r reporter) Report(ctx context.Context, q queue.Report) error {
 			Header: e.Message.Header},
 		Account: accountOf(it.Account), From: e.Message.Plan.HeaderFrom, Own: e.Message.Session.User == notice.User, Late: q.Late, Since: it.Finished,
 	}
-	if q.Late {
+	switch {
+	case it.Finished.IsZero(): // it has one report of each kind until a person has it tried again
 		f.Since = it.Accepted
 		if !it.Retried.IsZero() {
 			f.Since = it.Retried
 		}
-		f.RetryUntil = f.Since.Add(r.cfg().Queue.GiveUpAfter)
-	} else if e.HasBody {
+		f.RetryUntil = q.Until
+	case e.HasBody:
 		f.KeptUntil = it.Finished.Add(r.cfg().Queue.KeepFailed)
 	}
 	add := func(rc queue.Recipient, action dsn.Action) {
@@ -153,6 +154,7 @@ func (r reporter) Report(ctx context.Context, q queue.Report) error {
 		switch {
 		case rc.State == queue.Relayed:
 			f.Relayed++
+		case rc.State == queue.Failed && rc.Last.Told:
 		case rc.State == queue.Failed:
 			add(rc, dsn.Failed)
 		case q.Late && rc.State != queue.Held:

@@ -136,22 +136,35 @@ func TestReporterTellsWhatTheQueueKnows(t *testing.T) {
 	cfg := &config.Config{Providers: []config.Provider{{Name: "p", SMTP: "smtp.office365.com:587", Graph: "https://graph.microsoft.com/v1.0"}},
 		Accounts: []config.Account{{Name: "erp", Provider: "p"}},
 		Queue:    config.Queue{GiveUpAfter: 5 * 24 * time.Hour, KeepFailed: 14 * 24 * time.Hour}}
+	waiting := entry
+	waiting.Item.Finished = time.Time{}
+	told := waiting
+	told.Item.Recipients = slices.Clone(told.Item.Recipients)
+	told.Item.Recipients[1].Last.Told = true
+	held := waiting
+	held.Item.Recipients = append(slices.Clone(held.Item.Recipients[:2]), held.Item.Recipients[3])
+	until := at.Add(7 * 24 * time.Hour) // parked for two days
 	for _, tc := range []struct {
 		name       string
+		entry      queue.Entry
 		late       bool
 		want, lack []string
 	}{
-		{"late", true, []string{"Subject: Not sent: s", "Final-Recipient: rfc822; b@d.test", "Final-Recipient: rfc822; c@d.test\r\nAction: delayed", "do this",
-			"panic in relay: x", "It was sent to 1 other recipient", "It is still tried for 1 other recipient", "Will-Retry-Until: Wed, 25 Nov 2026 12:00:00 +0000"},
+		{"late", waiting, true, []string{"Subject: Not sent: s", "Final-Recipient: rfc822; b@d.test", "Final-Recipient: rfc822; c@d.test\r\nAction: delayed", "do this",
+			"panic in relay: x", "It was sent to 1 other recipient", "For 1 other recipient it still waits", "Will-Retry-Until: Fri, 27 Nov 2026 12:00:00 +0000"},
 			[]string{"stack of ours", "a@d.test", "d@d.test"}},
-		{"final", false, []string{"Final-Recipient: rfc822; b@d.test", "Remote-MTA: dns; smtp.office365.com", "Diagnostic-Code: smtp; 550 5.1.1 unknown",
+		{"late, of whose failure was told before", told, true, []string{"Subject: Delayed: s", "Final-Recipient: rfc822; c@d.test\r\nAction: delayed"},
+			[]string{"b@d.test"}},
+		{"failed for some, and held for another", held, false, []string{"Subject: Not sent: s", "Final-Recipient: rfc822; b@d.test",
+			"For 1 other recipient it still waits"}, []string{"d@d.test", "kept until"}},
+		{"final", entry, false, []string{"Final-Recipient: rfc822; b@d.test", "Remote-MTA: dns; smtp.office365.com", "Diagnostic-Code: smtp; 550 5.1.1 unknown",
 			"kept until Fri, 4 Dec 2026 13:00"}, []string{"c@d.test", "stack of ours"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			out := &kept{}
 			desk := notice.New(notice.Options{Hostname: "b.test", Accounts: []notice.Account{{Name: "erp", Mailbox: address("erp@contoso.test")}},
 				Up: func(string) bool { return true }, Outbox: out})
-			if err := (reporter{func() *config.Config { return cfg }, desk}).Report(t.Context(), queue.Report{Entry: entry, Late: tc.late}); err != nil {
+			if err := (reporter{func() *config.Config { return cfg }, desk}).Report(t.Context(), queue.Report{Entry: tc.entry, Late: tc.late, Until: until}); err != nil {
 				t.Fatal(err)
 			}
 			if len(out.mails) != 1 {

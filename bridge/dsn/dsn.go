@@ -34,7 +34,7 @@ type Report struct {
 	Original   Original
 	Recipients []Recipient // at least one; all the report is about
 	Relayed    int         // how many more recipients got the message
-	Waiting    int         // for how many more it is still tried
+	Waiting    int         // for how many more it waits, perhaps for a person
 
 	RetryUntil time.Time // of those delayed: when they are given up; zero where that is not known
 	KeptUntil  time.Time // until when the message can be sent again; zero where it cannot

@@ -43,7 +43,7 @@ func (r *Report) forPeople() string {
 	}
 	if r.Waiting > 0 {
 		line("")
-		line("It is still tried for %d other %s.", r.Waiting, plural(r.Waiting, "recipient"))
+		line("For %d other %s it still waits.", r.Waiting, plural(r.Waiting, "recipient"))
 	}
 	if r.failed() && !r.KeptUntil.IsZero() {
 		line("")

@@ -102,7 +102,7 @@ type Failure struct {
 	Account    string
 	From       envelope.Address // as which the message left, or was to leave
 	Own        bool             // a report or notice of ours: nobody is told of what becomes of it
-	Late       bool             // it is late; else final
+	Late       bool             // it is late; else nobody is waited for, but perhaps a person
 	Since      time.Time
 	Recipients []dsn.Recipient // failed, or for Late those that wait and those that failed
 	Hidden     []dsn.Recipient // likewise, of those that a scenario added: the sender does not know of them, [notify] may
@@ -128,10 +128,15 @@ func (d *Desk) Report(ctx context.Context, f Failure) error {
 			return err
 		}
 	}
-	if f.Late || d.allHear(to) {
+	if d.allHear(to) {
 		return nil
 	}
-	f.Recipients = all
+	f.Recipients = nil
+	for _, r := range all {
+		if r.Action == dsn.Failed {
+			f.Recipients = append(f.Recipients, r)
+		}
+	}
 	return d.noteFailure(ctx, f)
 }
 
@@ -161,11 +166,7 @@ func (d *Desk) sendReport(ctx context.Context, f Failure, to []envelope.Address)
 	if !ok {
 		return nil // no account has a mailbox of its own to report from; the log has it
 	}
-	kind := "failed"
-	if f.Late {
-		kind = "late"
-	}
-	r := dsn.Report{ID: reportID(f.Original.ID, kind, f.Since), Hostname: d.o.Hostname, From: a.Mailbox, To: to, Date: d.o.Now(),
+	r := dsn.Report{ID: f.id(), Hostname: d.o.Hostname, From: a.Mailbox, To: to, Date: d.o.Now(),
 		Original: f.Original, Recipients: f.Recipients, Relayed: f.Relayed, Waiting: f.Waiting, RetryUntil: f.RetryUntil, KeptUntil: f.KeptUntil}
 	header, body := r.Build()
 	err := d.o.Outbox.Send(ctx, Mail{ID: r.ID, Account: a.Name, From: a.Mailbox, To: to, MessageID: r.MessageID(), Header: header, Body: body})
@@ -173,9 +174,19 @@ func (d *Desk) sendReport(ctx context.Context, f Failure, to []envelope.Address)
 		return fmt.Errorf("report about %s: %w", f.Original.ID, err)
 	}
 	d.o.Events.Emit(ctx, slog.LevelInfo, event.ReportQueued, slog.String("queue_id", string(f.Original.ID)),
-		slog.String("report", string(r.ID)), slog.String("account", a.Name), slog.String("kind", kind))
+		slog.String("report", string(r.ID)), slog.String("account", a.Name), slog.String("kind", f.kind()))
 	return nil
 }
+
+func (f Failure) kind() string {
+	if f.Late {
+		return "late"
+	}
+	return "failed"
+}
+
+// id is that of its report.
+func (f Failure) id() envelope.ID { return reportID(f.Original.ID, f.kind(), f.Since) }
 
 // way picks the account that a report leaves by: the message's own, or any that is up; where none is, the message's own
 // all the same: the report waits with the mail. left is the From that the message left as.

@@ -193,6 +193,48 @@ func TestAllOfNotifyHearOfAFailure(t *testing.T) {
 	}
 }
 
+// TestNotifyHearsOfTheFailuresInADelayNotice: nobody tells of them again when the message ends.
+func TestNotifyHearsOfTheFailuresInADelayNotice(t *testing.T) {
+	late := dsn.Recipient{Address: address(t, "slow@example.test"), Action: dsn.Delayed}
+	failed := failure(t, "").Recipients
+	for _, tc := range []struct {
+		name               string
+		recipients, hidden []dsn.Recipient
+		want               []string
+	}{
+		{"that only tells of a delay", []dsn.Recipient{late}, nil, nil},
+		{"that tells of a failure too", append(slices.Clone(failed), late), nil, []string{"customer@example.test"}},
+		{"that keeps a failure from the sender", []dsn.Recipient{late}, failed, []string{"customer@example.test"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := newOffice(t, "it@contoso.test")
+				work(t, o)
+				f := failure(t, "nav@contoso.test")
+				f.Late, f.Recipients, f.Hidden = true, tc.recipients, tc.hidden
+				for range 2 {
+					if err := o.Report(t.Context(), f); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if got := o.mail(); len(got) != 1 {
+					t.Errorf("%d delay notices; want 1", len(got))
+				}
+				time.Sleep(time.Hour)
+				got := o.mail()
+				if len(got) != len(tc.want) {
+					t.Fatalf("%d notices; want %d", len(got), len(tc.want))
+				}
+				for i, want := range tc.want {
+					if text := string(got[i].Body); !strings.Contains(text, want) || strings.Contains(text, "slow@") {
+						t.Errorf("the notice lacks %s, or names who is late:\n%s", want, text)
+					}
+				}
+			})
+		})
+	}
+}
+
 func TestReportIsMadeOnce(t *testing.T) {
 	o := newOffice(t)
 	f := failure(t, "nav@contoso.test")

@@ -125,7 +125,7 @@ func (d *Desk) ring() {
 
 // noteFailure has [notify] told of a failed message, durably. After an error the queue asks again, perhaps when it was told.
 func (d *Desk) noteFailure(ctx context.Context, f Failure) error {
-	if len(d.who().notify) == 0 {
+	if len(d.who().notify) == 0 || len(f.Recipients) == 0 {
 		return nil
 	}
 	var to []string
@@ -138,7 +138,7 @@ func (d *Desk) noteFailure(ctx context.Context, f Failure) error {
 		why = r.Why
 	}
 	it := dsn.Item{Text: "message " + string(f.Original.ID) + " of user " + f.Original.User + " to " + shorten(to), Why: why, Remedy: r.Remedy}
-	key := string(reportID(f.Original.ID, "failed", f.Since))
+	key := string(f.id())
 	d.mu.Lock()
 	switch {
 	case d.unsaved[key] || d.memory.failed(key):

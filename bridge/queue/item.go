@@ -84,6 +84,8 @@ type Last struct {
 	// does not.
 	Age time.Duration `json:"age,omitempty"`
 
+	Told bool `json:"told,omitempty"` // a report was made of its failure
+
 	Note  string `json:"note,omitempty"`  // what relay wants to know at the next attempt; it outlives the others
 	Looks int    `json:"looks,omitempty"` // attempts left that only look for a message in doubt
 
@@ -131,7 +133,7 @@ func (it *Item) Clone() Item {
 func (r *Recipient) move(to State, next time.Time) (err error) {
 	r.State, err = r.State.To(to)
 	if err == nil {
-		r.Next = next
+		r.Next, r.Last.Told = next, false
 	}
 	return err
 }
@@ -322,8 +324,15 @@ func (it *Item) settle(v verdict) error {
 }
 
 // conclude draws what follows for the whole message from what a change has made of its recipients: when it became
-// final, whether a report is owed, and whether anybody still needs the body.
+// final, whether a report is owed, and whether anybody still needs the body. What waits for a person keeps no report back:
+// nobody knows for how long it does.
 func (it *Item) conclude(now time.Time, r rules) {
+	has := func(is func(Recipient) bool) bool { return slices.ContainsFunc(it.Recipients, is) }
+	owes := r.reports && has(func(r Recipient) bool { return r.State == Failed && !r.Last.Told }) &&
+		!has(func(r Recipient) bool { return !r.State.over() })
+	if owes {
+		it.Owed = OwedFailure
+	}
 	if s := it.State(); !s.Final() {
 		it.Finished = time.Time{}
 		return
@@ -331,11 +340,11 @@ func (it *Item) conclude(now time.Time, r rules) {
 	if it.Finished.IsZero() {
 		it.Finished = now
 	}
-	it.Watch, it.Owed = time.Time{}, OwedNothing
-	failed := slices.ContainsFunc(it.Recipients, func(r Recipient) bool { return r.State == Failed })
-	if failed && r.reports {
-		it.Owed = OwedFailure
+	it.Watch = time.Time{}
+	if !owes {
+		it.Owed = OwedNothing
 	}
+	failed := has(func(r Recipient) bool { return r.State == Failed })
 	it.DropBody = !failed && !r.keepBodies // a failed one's body stays, so that it can be sent again
 }
 

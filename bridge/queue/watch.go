@@ -226,10 +226,19 @@ func (q *Queue) reportOne(ctx context.Context, id envelope.ID) error {
 		return q.changeAll(ctx, []envelope.ID{id}, q.unlessDamaged(func(*Item) error { return nil }))
 	}
 	owed := e.Item.Owed
-	if err := q.reporter.Report(ctx, Report{Entry: e, Late: owed == OwedLate}); err != nil {
+	r := Report{Entry: e, Late: owed == OwedLate}
+	if r.Late {
+		r.Until = q.born(&e.Item, q.now()).Add(q.schedule.GiveUpAfter)
+	}
+	if err := q.reporter.Report(ctx, r); err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
 	return q.store.Update(ctx, id, func(it *Item) error {
+		for i, was := range e.Item.Recipients {
+			if was.State == Failed && i < len(it.Recipients) && it.Recipients[i] == was {
+				it.Recipients[i].Last.Told = true
+			}
+		}
 		if it.Owed == owed { // else it failed after it was late
 			it.Owed = OwedNothing
 		}
