@@ -89,7 +89,7 @@ func TestBadBlocks(t *testing.T) {
 			}
 			var frames []intake.Frame
 			var bad, err error
-			onBadDisk(t, func() { frames, bad, err = intake.Read(path) }, at...)
+			onBadDisk(t, func() { frames, bad, err = intake.Read(path, logID) }, at...)
 			if err != nil || !errors.Is(bad, syscall.EIO) || strings.Count(bad.Error(), syscall.EIO.Error()) != len(at) {
 				t.Errorf("Read = %v, %v; want an I/O error for each of %d blocks", bad, err, len(at))
 			}

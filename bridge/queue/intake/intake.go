@@ -9,6 +9,9 @@
 //	head  mark, the log's ID, number, number of the last frame that was released, length and sum of the text, sum of the head
 //	text  length, sum, record; length, sum, record; ... and nothing to the end of the block
 //
+// In each of its blocks the last octets are a tag that is no part of either: number, the block's place in the frame, sum. It
+// tells a frame that was cut, which is what a crash leaves, from one that is damaged.
+//
 // Numbers rise by one and are never used again. So a reader needs no other order than theirs: a frame below the number
 // that the store remembers is old, and one that is missing between others was lost. The ID is random and known to the
 // store alone, so that no message can contain what looks like a frame. Should somebody know it from a copy of the store:
@@ -16,7 +19,15 @@
 // written from its first block on each time round, and so an older head was written over before the blocks behind it.
 //
 // Failure looks like this: after a write or a sync that failed nobody knows what the disk has, so the log takes nothing
-// more (ErrDead). A frame whose text was cut, by a power cut before anybody was told, is the last one.
+// more (ErrDead).
+//
+// A process that dies within a write leaves the frame without its last blocks, and a power cut without any of them. That frame
+// is the last one, nobody was told that its records are kept, and whoever sent them sends them again: it is nothing to tell of
+// (Frame.Cut). It has a block whose tag is another one, or nothing. Where all tags are right and a sum is not, all was written,
+// and is damaged; so is a frame whose first block has its tag and no head, and a file with a block that has octets but no tag.
+// What this cannot tell: whether a frame that is damaged was synced, and its records promised, before that; and that a whole
+// block of the last frame is lost, or its tag is wrong and another octet too, which looks like a cut. A disk that cuts within a
+// block, and not from its begin on, makes a cut look like damage. No frame tells that one after it is gone with all its blocks.
 package intake
 
 import (
@@ -37,6 +48,8 @@ const (
 	MaxSize   = 4 << 20   // octets of the file at most
 	MaxText   = 512 << 10 // octets of the records of one frame, with RecordHead for each
 	headSize  = 52
+	tagSize   = 16
+	part      = block - tagSize // octets of a frame in a block
 
 	RecordHead = 8 // octets before a record
 )
@@ -138,7 +151,7 @@ var buffers = sync.Pool{New: func() any { return new([]byte) }}
 // encode appends the next frame's octets, up to the end of its last block, to t, which is empty.
 func (l *Log) encode(t []byte, records [][]byte) []byte {
 	t = append(t, make([]byte, headSize)...)
-	own := crc32.Checksum(binary.BigEndian.AppendUint64(l.o.ID[:], l.seq+1), castagnoli)
+	own := ownSum(l.o.ID, l.seq+1)
 	for _, r := range records {
 		t = binary.BigEndian.AppendUint32(t, uint32(len(r)))
 		t = binary.BigEndian.AppendUint32(t, sumRecord(own, t[len(t)-4:], r))
@@ -152,8 +165,21 @@ func (l *Log) encode(t []byte, records [][]byte) []byte {
 	head = binary.BigEndian.AppendUint32(head, uint32(length))
 	head = binary.BigEndian.AppendUint32(head, crc32.Checksum(t[headSize:], castagnoli))
 	binary.BigEndian.AppendUint32(head, crc32.Checksum(head, castagnoli))
-	if over := len(t) % block; over > 0 {
-		t = append(t, make([]byte, block-over)...)
+	return lay(t, l.seq+1)
+}
+
+// lay makes of a frame's octets the blocks that are written.
+func lay(t []byte, seq uint64) []byte {
+	end := len(t)
+	n := (end + part - 1) / part
+	t = append(t, make([]byte, n*block-end)...)
+	for i := n - 1; i >= 0; i-- { // each goes back by the tags before it
+		b := t[i*block : (i+1)*block]
+		clear(b[copy(b[:part], t[i*part:min((i+1)*part, end)]):])
+		tag := b[part:]
+		binary.BigEndian.PutUint64(tag, seq)
+		binary.BigEndian.PutUint32(tag[8:], uint32(i))
+		binary.BigEndian.PutUint32(tag[12:], crc32.Checksum(tag[:12], castagnoli))
 	}
 	return t
 }
@@ -278,93 +304,4 @@ func (l *Log) Close() error {
 		return nil
 	}
 	return f.Close()
-}
-
-// Frame is what one write made durable.
-type Frame struct {
-	ID       ID
-	Seq      uint64
-	Released uint64   // the last frame that had been released when this one was written
-	Records  [][]byte // those that are as they were written
-	Whole    bool     // all of them are; otherwise it was cut, or is damaged
-}
-
-// Read returns the frames that lie in the file, in the order of the blocks; none where there is no file. Old ones are
-// among them. bad says what could not be read of the file: the frames are those that lie elsewhere in it.
-func Read(path string) (frames []Frame, bad, err error) {
-	f, err := os.Open(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil, nil
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return nil, nil, err
-	}
-	if st.IsDir() {
-		return nil, nil, fmt.Errorf("%s is a folder", path)
-	}
-	if st.Size() > MaxSize {
-		bad = fmt.Errorf("%s has %d octets, and may have %d", path, st.Size(), MaxSize)
-	}
-	text := make([]byte, min(st.Size(), MaxSize))
-	for at := 0; at < len(text); at += block { // a bad sector takes its block with it, and no other
-		part := text[at:min(at+block, len(text))]
-		if _, err := f.ReadAt(part, int64(at)); err != nil {
-			clear(part)
-			bad = errors.Join(bad, err)
-		}
-	}
-	return Scan(text), bad, nil
-}
-
-// Scan finds the frames in the text of a file.
-func Scan(text []byte) (frames []Frame) {
-	for len(text) >= headSize {
-		f, length, sum, ok := scanHead(text)
-		if ok {
-			if rest := text[headSize:]; length <= int64(len(rest)) && crc32.Checksum(rest[:length], castagnoli) == sum {
-				f.Whole = true
-			}
-			f.Records = split(text[headSize:min(headSize+length, int64(len(text)))], crc32.Checksum(text[8:32], castagnoli))
-			frames = append(frames, f)
-		}
-		text = text[min((headSize+length+block-1)/block*block, int64(len(text))):]
-	}
-	return frames
-}
-
-// scanHead reads a head; where there is none, ok is false and length 0.
-func scanHead(text []byte) (f Frame, length int64, sum uint32, ok bool) {
-	head := text[:headSize]
-	if [8]byte(head) != mark || crc32.Checksum(head[:48], castagnoli) != binary.BigEndian.Uint32(head[48:]) {
-		return f, 0, 0, false
-	}
-	f = Frame{ID: ID(head[8:24]), Seq: binary.BigEndian.Uint64(head[24:]), Released: binary.BigEndian.Uint64(head[32:])}
-	return f, int64(binary.BigEndian.Uint32(head[40:])), binary.BigEndian.Uint32(head[44:]), true
-}
-
-// split returns the records of a text whose sums are right.
-func split(text []byte, own uint32) (records [][]byte) {
-	for len(text) >= RecordHead {
-		length, sum := text[:4], binary.BigEndian.Uint32(text[4:])
-		n := int64(binary.BigEndian.Uint32(length))
-		if text = text[RecordHead:]; n > int64(len(text)) {
-			return records
-		}
-		if sumRecord(own, length, text[:n]) == sum {
-			records = append(records, text[:n:n])
-		}
-		text = text[n:]
-	}
-	return records
-}
-
-// sumRecord goes on from the sum of the log's ID and the frame's number: where a frame was cut, neither what an older one
-// left there nor octets of nothing are a record of this one.
-func sumRecord(own uint32, length, record []byte) uint32 {
-	return crc32.Update(crc32.Update(own, castagnoli, length), castagnoli, record)
 }

@@ -14,7 +14,9 @@ import (
 
 const (
 	block = 4096 // octets
-	head  = 52   // octets before the text of a frame
+	tag   = 16   // octets at its end
+	part  = block - tag
+	head  = 52 // octets before the text of a frame
 	mark  = "postern\x01"
 )
 
@@ -50,12 +52,20 @@ func mustAppend(tb testing.TB, l *intake.Log, want uint64, records ...[]byte) {
 
 func mustRead(tb testing.TB, path string) []intake.Frame {
 	tb.Helper()
-	frames, bad, err := intake.Read(path)
+	frames, bad, err := intake.Read(path, logID)
 	if bad != nil || err != nil {
 		tb.Fatalf("Read = %v, %v; want all of the file", bad, err)
 	}
 	return frames
 }
+
+func scan(text []byte) []intake.Frame {
+	frames, _ := intake.Scan(text, logID)
+	return frames
+}
+
+// place is where an octet of a frame lies in its blocks.
+func place(octet int) int { return octet/part*block + octet%part }
 
 func mustReadFile(tb testing.TB, path string) []byte {
 	tb.Helper()
@@ -68,7 +78,7 @@ func mustReadFile(tb testing.TB, path string) []byte {
 
 // filling is a record that makes a frame of so many blocks, to the last octet.
 func filling(blocks int, with byte) []byte {
-	return bytes.Repeat([]byte{with}, blocks*block-head-intake.RecordHead)
+	return bytes.Repeat([]byte{with}, blocks*part-head-intake.RecordHead)
 }
 
 func sameRecords(a, b [][]byte) bool { return slices.EqualFunc(a, b, bytes.Equal) }
@@ -278,27 +288,27 @@ func TestRecordThatLooksLikeAFrame(t *testing.T) {
 	mustAppend(t, l, 9, []byte("forged"))
 	forged := mustReadFile(t, path)[:head+intake.RecordHead+len("forged")]
 	l.Release(9)
-	sent := append(make([]byte, block-head-intake.RecordHead), forged...)
+	sent := append(make([]byte, part-head-intake.RecordHead), forged...)
 	mustAppend(t, l, 10, sent)
 	text := mustReadFile(t, path)
 	if !bytes.HasPrefix(text[block:], []byte(mark)) {
 		t.Fatal("the forged frame does not begin at a block; the test proves nothing")
 	}
-	if frames := intake.Scan(text); len(frames) != 1 || !sameRecords(frames[0].Records, [][]byte{sent}) {
+	if frames := scan(text); len(frames) != 1 || !sameRecords(frames[0].Records, [][]byte{sent}) {
 		t.Errorf("frames %d were read; want 10 alone", seqs(frames))
 	}
-	text[block-1] ^= 1
-	if frames := intake.Scan(text); len(frames) != 1 || frames[0].Whole || len(frames[0].Records) > 0 {
+	text[part-1] ^= 1
+	if frames := scan(text); len(frames) != 1 || frames[0].Whole || len(frames[0].Records) > 0 {
 		t.Errorf("frames %d were read where it is damaged; want 10 alone", seqs(frames))
 	}
 }
 
 func TestRead(t *testing.T) {
 	dir := t.TempDir()
-	if frames, bad, err := intake.Read(filepath.Join(dir, "none")); frames != nil || bad != nil || err != nil {
+	if frames, bad, err := intake.Read(filepath.Join(dir, "none"), logID); frames != nil || bad != nil || err != nil {
 		t.Errorf("Read where there is no file = %v, %v, %v; want none", frames, bad, err)
 	}
-	if frames, bad, err := intake.Read(dir); frames != nil || bad != nil || err == nil {
+	if frames, bad, err := intake.Read(dir, logID); frames != nil || bad != nil || err == nil {
 		t.Errorf("Read of a folder = %v, %v, %v; want an error", frames, bad, err)
 	}
 	l, path := newLog(t, 0)
@@ -311,8 +321,10 @@ func TestRead(t *testing.T) {
 		bad  bool
 	}{
 		{"an empty file has none", nil, 0, false},
-		{"a file that ends in the head has none", text[:head-1], 0, false},
-		{"a frame that begins not at a block is none", append(make([]byte, 512), text...), 0, false},
+		{"a file that ends in the head has none, and that is told", text[:head-1], 0, true},
+		{"so is it of a frame that begins not at a block", append(make([]byte, 512), text...), 0, true},
+		{"a file that ends in a block of nothing has all that was written", text[:20*block+100], 1, false},
+		{"a block that nobody wrote is told", slices.Concat(text[:block], []byte("noise"), text[block+5:]), 1, true},
 		{"what lies behind the greatest size is not read, and that is told", append(make([]byte, intake.MaxSize), text...), 0, true},
 		{"what lies in front of it is", append(make([]byte, intake.MaxSize-block), text...), 1, true},
 	} {
@@ -321,7 +333,7 @@ func TestRead(t *testing.T) {
 			if err := os.WriteFile(path, tc.text, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if frames, bad, err := intake.Read(path); len(frames) != tc.want || (bad != nil) != tc.bad || err != nil {
+			if frames, bad, err := intake.Read(path, logID); len(frames) != tc.want || (bad != nil) != tc.bad || err != nil {
 				t.Errorf("%d frames were read, %v, %v; want %d", len(frames), bad, err, tc.want)
 			}
 		})

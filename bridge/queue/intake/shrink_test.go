@@ -14,7 +14,7 @@ import (
 // checkLive reads the file, which may be cut meanwhile behind what is needed: each of those frames is there, whole.
 func checkLive(t *testing.T, path string, first, last uint64) {
 	t.Helper()
-	frames, _, err := intake.Read(path)
+	frames, _, err := intake.Read(path, logID)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -132,20 +132,24 @@ func TestDamagedIntake(t *testing.T) {
 		lost      int                   // entries of the report
 		kept      []int
 		state     queue.State
-		forgotten bool // no report, although a frame is gone: nobody was told of the last one
+		forgotten bool // no report, although a frame is gone: it was cut, and nobody was told that it is kept
 	}{
 		{"the last frame was cut", func(b []byte) []byte { clear(b[3*4096+200 : 4*4096]); return b }, 0, []int{0, 1, 2}, queue.Queued, true},
 		{"the last frame never came", func(b []byte) []byte { clear(b[3*4096 : 4*4096]); return b }, 0, []int{0, 1, 2}, queue.Queued, true},
-		{"the file ends within the last frame", func(b []byte) []byte { return b[:3*4096+100] }, 0, []int{0, 1, 2}, queue.Queued, true},
+		{"the last frame was cut within its block", func(b []byte) []byte { clear(b[3*4096+200 : 4*4096-8]); return b }, 0, []int{0, 1, 2}, queue.Queued, true},
+		{"the file ends within the last frame", func(b []byte) []byte { return b[:3*4096+100] }, 1, []int{0, 1, 2}, queue.Queued, false},
+		{"a bit of the last frame's text is wrong", func(b []byte) []byte { b[3*4096+100] ^= 4; return b }, 1, []int{0, 1, 2}, queue.Queued, false},
 		{"a bit of the second frame's text is wrong", func(b []byte) []byte { b[4096+100] ^= 4; return b }, 1, []int{0, 2, 3}, queue.Queued, false},
-		{"a bit of the third frame's head is wrong", func(b []byte) []byte { b[2*4096+20] ^= 4; return b }, 1, []int{0, 1, 3}, queue.Queued, false},
+		{"a bit of the third frame's head is wrong", func(b []byte) []byte { b[2*4096+20] ^= 4; return b }, 1, []int{0, 1, 2, 3}, queue.Queued, false},
 		{"the first frame is gone, and with it where the tables left off", func(b []byte) []byte { clear(b[:4096]); return b }, 0, []int{1, 2, 3}, queue.Held, false},
 		{"nothing but noise", func(b []byte) []byte {
 			for i := range b {
 				b[i] = byte(rand.Int())
 			}
 			return b
-		}, 0, nil, queue.Queued, true},
+		}, 1, nil, queue.Queued, false},
+		{"nothing, where frames were", func(b []byte) []byte { return b[:0] }, 0, nil, queue.Queued, true},
+		{"a file that is gone", func(b []byte) []byte { return nil }, 1, nil, queue.Queued, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			died, ids := leftBehind(t, 4)
@@ -153,7 +157,12 @@ func TestDamagedIntake(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := os.WriteFile(died+".intake", tc.harm(b), 0o600); err != nil {
+			if b = tc.harm(b); b == nil {
+				err = os.Remove(died + ".intake")
+			} else {
+				err = os.WriteFile(died+".intake", b, 0o600)
+			}
+			if err != nil {
 				t.Fatal(err)
 			}
 			s := open(t, died)
@@ -162,9 +171,9 @@ func TestDamagedIntake(t *testing.T) {
 			switch {
 			case tc.forgotten && r != nil:
 				t.Errorf("reported: %+v", r)
-			case !tc.forgotten && (r == nil || len(r.Lost) != tc.lost || r.Why == nil || (r.Aside != "") != (tc.lost > 0)):
+			case !tc.forgotten && (r == nil || len(r.Lost) != tc.lost || r.Why == nil || (r.Aside != "") != (tc.lost > 0 && b != nil)):
 				t.Errorf("reported: %+v; want %d lost", r, tc.lost)
-			case tc.lost > 0:
+			case tc.lost > 0 && b != nil:
 				if _, err := os.Stat(r.Aside); err != nil {
 					t.Errorf("the damaged file is not kept: %v", err)
 				}

@@ -38,6 +38,7 @@ func TestLogWithoutItsFile(t *testing.T) {
 	t.Run("it is put back", func(t *testing.T) {
 		again := filepath.Join(t.TempDir(), "queue.db")
 		copyStore(t, died+"-wal", again+"-wal")
+		copyStore(t, died+".intake", again+".intake")
 		if err := os.WriteFile(again, file, 0o600); err != nil {
 			t.Fatal(err)
 		}

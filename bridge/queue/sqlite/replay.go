@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -58,6 +59,7 @@ type leftIntake struct {
 	strange []intake.Frame
 	missing string   // what may have been between them and the tables; "" for nothing
 	gone    []uint64 // frames that were kept and cannot be read, or not all of them
+	doubt   uint64   // that of them of which nobody knows whether it was promised; 0 for none
 	bad     error    // what of the file cannot be read
 }
 
@@ -75,11 +77,13 @@ func (s *Store) findIntake(ctx context.Context) error {
 	if l.id, l.seq, err = parseIntakeMark(text); err != nil {
 		l.id, l.seq, l.fresh = intake.NewID(), 0, true
 	}
-	frames, bad, err := intake.Read(l.path)
+	frames, bad, err := intake.Read(l.path, l.id)
 	if err != nil {
 		return fmt.Errorf("what was accepted last: %w", err)
 	}
-	l.bad = bad
+	if l.bad = bad; s.died && !l.fresh && !there(l.path) {
+		l.bad = errors.New("the file is missing")
+	}
 	l.sort(frames)
 	id, seq := l.id, l.last
 	if l.foul() {
@@ -123,10 +127,14 @@ func (l *leftIntake) sort(frames []intake.Frame) {
 		switch {
 		case f.Whole:
 			l.frames = append(l.frames, f)
-		case f.Seq < l.last, l.bad != nil:
+		case f.Seq == l.last && f.Cut && l.bad == nil: // before anybody was told
+		default:
 			l.gone = append(l.gone, f.Seq)
 			l.frames = append(l.frames, f)
-		} // and the last one was cut before anybody was told
+			if f.Seq == l.last {
+				l.doubt = f.Seq
+			}
+		}
 	}
 }
 
@@ -146,6 +154,9 @@ func (s *Store) takeLeft(ctx context.Context) error {
 			err = syncFolder(filepath.Dir(l.path))
 		}
 	}
+	if err == nil && !there(l.path) { // before the mark: where that is and no file, somebody has removed it
+		err = makeEmpty(l.path)
+	}
 	if err == nil && (l.foul() || l.fresh || l.last > l.seq) {
 		seq := l.last
 		if l.foul() {
@@ -154,12 +165,21 @@ func (s *Store) takeLeft(ctx context.Context) error {
 		err = s.SetNote(ctx, intakeNote, intakeMark(s.front.log.ID(), seq))
 	}
 	if err == nil && l.foul() {
-		err = errors.Join(remove(l.path), syncFolder(filepath.Dir(l.path)))
+		err = makeEmpty(l.path)
 	} // else it is written over by the next frame
 	if err == nil {
 		s.left = nil
 	}
 	return err
+}
+
+// makeEmpty makes an empty file, durably.
+func makeEmpty(path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close(), syncFolder(filepath.Dir(path)))
 }
 
 // moveLeft writes, in one transaction, the frames that the tables lack, what they know nothing of, and the report. aside is
@@ -200,21 +220,28 @@ func (t *tx) insertOwn(l *leftIntake, report *Salvage) error {
 	for _, f := range l.frames {
 		for _, text := range f.Records {
 			r, err := decodeRecord(text)
+			if err == nil && f.Seq == l.doubt {
+				err = r.hold(errDoubt.Error())
+			}
 			if err != nil {
 				report.Lost = append(report.Lost, Loss{Err: fmt.Errorf("an accepted message in frame %d of the intake: %w", f.Seq, err)})
 				continue
 			}
-			_, refused, err := t.insertMissing(r)
-			if err != nil {
+			there, refused, err := t.insertMissing(r)
+			switch {
+			case err != nil:
 				return err
-			}
-			if refused != nil {
+			case refused != nil:
 				report.Lost = append(report.Lost, r.loss(refused))
+			case !there && f.Seq == l.doubt:
+				report.Held = append(report.Held, r.loss(errDoubt))
 			}
 		}
 	}
 	return nil
 }
+
+var errDoubt = errors.New("what was written with it is damaged, and perhaps nobody was told that it is accepted: it may come again")
 
 // strangeAge is how much older than the newest message of the tables one may be that they do not know: messages are not
 // numbered exactly in the order of their acceptance. What is older was there once, and is finished and forgotten.
@@ -237,7 +264,7 @@ func (t *tx) insertStrange(l *leftIntake, report *Salvage) (passed int, err erro
 		last[f.ID] = max(last[f.ID], f.Seq)
 	}
 	for _, f := range l.strange {
-		if !f.Whole && (f.Seq < last[f.ID] || l.bad != nil) { // else it was perhaps cut before anybody was told
+		if !f.Whole && (!f.Cut || f.Seq < last[f.ID] || l.bad != nil) {
 			report.Lost = append(report.Lost, lostOf(f.Seq))
 		}
 		for _, text := range f.Records {
@@ -274,7 +301,7 @@ func (t *tx) insertStrange(l *leftIntake, report *Salvage) (passed int, err erro
 }
 
 func lostOf(frame uint64) Loss {
-	return Loss{Err: fmt.Errorf("of the messages in frame %d of the intake some cannot be read, or all", frame)}
+	return Loss{Err: fmt.Errorf("frame %d of the intake is damaged: some of its messages may be lost, or all", frame)}
 }
 
 func (l *leftIntake) addGone(report *Salvage) {
@@ -309,6 +336,9 @@ func (l *leftIntake) explain(r *Salvage, passed int) (aside string, err error) {
 		return "", nil
 	}
 	st, err := os.Stat(l.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
 	if err != nil {
 		return "", err
 	}

@@ -21,7 +21,7 @@ import (
 // regroup writes an intake anew, with so many of its records in each frame. between is called before the n-th.
 func regroup(t *testing.T, path string, groups []int, between func(n int, l *intake.Log)) {
 	t.Helper()
-	frames, bad, err := intake.Read(path)
+	frames, bad, err := intake.Read(path, intake.ID{})
 	if err != nil || bad != nil {
 		t.Fatal(err, bad)
 	}
@@ -113,7 +113,7 @@ func TestStrangeAndOld(t *testing.T) {
 	if r == nil || len(r.Held)+len(r.Lost) != 0 || !strings.Contains(r.Why.Error(), "1 messages in it are older") {
 		t.Fatalf("reported: %+v", r)
 	}
-	if frames, _, err := intake.Read(r.Aside); err != nil || len(frames) != 1 {
+	if frames, _, err := intake.Read(r.Aside, intake.ID{}); err != nil || len(frames) != 1 {
 		t.Errorf("aside: %d frames, %v", len(frames), err)
 	}
 	told(t, s)
@@ -216,7 +216,7 @@ func TestNothingIsMovedIntoDamage(t *testing.T) {
 func TestIntakeThatCannotBeOpened(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "queue.db")
 	open(t, path).Close()
-	if err := os.Mkdir(path+".intake", 0o700); err != nil {
+	if err := errors.Join(os.Remove(path+".intake"), os.Mkdir(path+".intake", 0o700)); err != nil {
 		t.Fatal(err)
 	}
 	if s, err := sqlite.Open(t.Context(), path); err == nil {
@@ -304,4 +304,67 @@ func TestBackupOfAllThatWasAccepted(t *testing.T) {
 	if all, err := c.List(t.Context(), queue.Filter{}); err != nil || len(all) != 3 {
 		t.Errorf("the copy has %d messages, %v", len(all), err)
 	}
+}
+
+// TestDamagedLastFrame: a wrong bit in it is told, for a crash makes none. Nobody knows whether its messages were promised, so
+// those that are whole are held.
+func TestDamagedLastFrame(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		at   func(file []byte, second []byte) int
+		held []int
+	}{
+		{"in one of 20 messages", func(file, second []byte) int { return bytes.Index(file, second) }, []int{0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19}},
+		{"in its head", func([]byte, []byte) int { return 30 }, []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			died, ids := leftBehind(t, 20)
+			regroup(t, died+".intake", []int{20}, func(int, *intake.Log) {})
+			file, err := os.ReadFile(died + ".intake")
+			if err != nil {
+				t.Fatal(err)
+			}
+			at := tc.at(file, bodyOf(ids[1], 300)[:20])
+			damage(t, died+".intake", int64(at), []byte{file[at] ^ 1})
+			var held []envelope.ID
+			for _, n := range tc.held {
+				held = append(held, ids[n])
+			}
+			s := open(t, died)
+			defer s.Close()
+			r := s.Salvaged()
+			if r == nil || len(r.Held) != len(held) || len(r.Lost) != 1 || !strings.Contains(r.Lost[0].Err.Error(), "frame 1 of the intake") {
+				t.Fatalf("reported: %+v", r)
+			}
+			if frames, _, err := intake.Read(r.Aside, intake.ID{}); err != nil || len(frames) != 1 {
+				t.Errorf("aside: %d frames, %v", len(frames), err)
+			}
+			if e, err := s.Get(t.Context(), held[0]); err != nil || !strings.Contains(e.Item.Recipients[0].Last.Err, "it may come again") {
+				t.Errorf("%+v, %v", e.Item, err)
+			}
+			told(t, s)
+			s.Close()
+			checkThere(t, died, queue.Held, 300, held...)
+		})
+	}
+}
+
+// TestIntakeOfAStoreThatWasClosed: without it nothing is missing.
+func TestIntakeOfAStoreThatWasClosed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "queue.db")
+	s := open(t, path)
+	ids := addBodies(t, s, 2, 300)
+	s.Close()
+	if err := os.Remove(path + ".intake"); err != nil {
+		t.Fatal(err)
+	}
+	checkThere(t, path, queue.Queued, 300, ids...)
+}
+
+// TestStoreThatDiedBeforeItsFirstFrame: it has an intake, so that none is missed.
+func TestStoreThatDiedBeforeItsFirstFrame(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "queue.db")
+	s := open(t, path)
+	defer s.Close()
+	checkThere(t, crash(t, path), queue.Queued, 300)
 }

@@ -58,6 +58,7 @@ type Store struct {
 	free   atomic.Pointer[func() (int64, error)] // of MindRoom
 
 	path      string
+	died      bool // the process that had it last did not close it
 	salvaged  *Salvage
 	finding   *finding
 	check     sync.WaitGroup // of the whole file, beside the mail
@@ -134,6 +135,7 @@ func openSound(ctx context.Context, path string) (_ *Store, err error) {
 	if err := checkAlone(path); err != nil {
 		return nil, err
 	}
+	s.died = there(path + "-wal") // who closes it removes that
 	if err := create(path); err != nil {
 		return nil, err
 	}
