@@ -62,6 +62,9 @@ func (r *Relay) turnBack(a Account, ways []way) reply.Outcome {
 			if s == due && t.probing {
 				o.RetryAfter = t.waitIfItFails()
 			}
+			if s == due && t.parked { // for this message it still is: its age stands still
+				o.Owner, o.Remedy = t.outcome.Owner, t.outcome.Remedy
+			}
 			return o
 		}
 		left := max(t.until.Sub(now), turnedBack)

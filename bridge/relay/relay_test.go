@@ -500,6 +500,35 @@ func TestLargeMessageWaitsForItsTransport(t *testing.T) {
 	}
 }
 
+func TestWhoProbesDoesNotEndTheParkForOthers(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		answer reply.Outcome
+		want   reply.Owner
+	}{
+		{"a mailbox that waits for a person still does", full, reply.Account},
+		{"a login that waits for a person still does", noSignIn, reply.Login},
+		{"a pause passes by itself", throttled(time.Minute), reply.Route},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			h := newHouse(t, erp(ModeAuto))
+			h.smtp.answers = []reply.Outcome{tc.answer}
+			large := mail(t, "erp")
+			large.BodySize = 20_000_000
+			h.relay.Relay(context.Background(), large)
+			h.now = h.now.Add(time.Hour)
+			other := large
+			other.ID = "0123456789abcdeg"
+			var got reply.Outcome
+			h.smtp.during = func(message.Outgoing) { got = h.relay.Relay(context.Background(), other) }
+			h.relay.Relay(context.Background(), large)
+			if got.Owner != tc.want || !got.TurnedBack || got.Remedy != tc.answer.Remedy {
+				t.Errorf("beside the probe: %+v; want it turned back by the trouble of %v", got, tc.want)
+			}
+		})
+	}
+}
+
 // splitting is a Graph where drafts are allowed.
 type splitting struct{ *fake }
 
