@@ -41,6 +41,7 @@ var smtpRows = []Row{
 	{Signs: []string{"smtp busy"}, Means: "the smarthost is busy or slows us down"},                            // 421, 451 4.7.x
 
 	// The message.
+	{Signs: []string{"smtp too-many"}, Means: "the message has more recipients than the smarthost takes at once"},       // 5.5.3
 	{Signs: []string{"smtp receive-limit"}, Means: "the recipient's mailbox has received as much as it may in an hour"}, // 5.2.121, 5.2.122
 	{Signs: []string{"smtp size"}, Means: "the message is larger than the mailbox may send", Remedy: lessAtOnce},        // 552 5.3.4
 	{Signs: []string{"smtp size-unknown"}, Means: "the message is larger than the smarthost takes", Remedy: "send less at once"},

@@ -122,6 +122,10 @@ var rules = []rule{
 	{at: data | dot, status: exactly(5, 2, 2), owner: reply.Account, means: "full"},
 	{at: data | dot, text: "quotaexceededexception", owner: reply.Account, means: "full"},
 
+	// The rest goes in another transaction.
+	{at: rcpt, status: exactly(5, 5, 3), owner: reply.Recipient, means: "too-many"},
+	{at: rcpt, code: 552, text: "too many recipients", owner: reply.Recipient, means: "too-many"},
+
 	// What a recipient's mailbox may receive in an hour, of us or of all: later it takes the message.
 	{at: rcpt, status: status{5, 2, 121, 122}, owner: reply.Recipient, means: "receive-limit"},
 	{at: data | dot, status: status{5, 2, 121, 122}, owner: reply.Message, means: "receive-limit"},

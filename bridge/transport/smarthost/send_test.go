@@ -209,7 +209,8 @@ func TestAddressesThatCannotGo(t *testing.T) {
 }
 
 func TestRecipientsFareOnTheirOwn(t *testing.T) {
-	refuse := map[string]string{"gone": "550 5.1.1 no such user", "full": "452 4.2.2 mailbox full", "many": "452 4.5.3 Too many recipients"}
+	refuse := map[string]string{"gone": "550 5.1.1 no such user", "full": "452 4.2.2 mailbox full", "many": "452 4.5.3 Too many recipients",
+		"crowd": "550 5.5.3 Too many recipients", "throng": "552 Too many recipients"}
 	script := Script{On: func(x Exchange) *Action {
 		for name, text := range refuse {
 			if x.Step == RCPT && strings.Contains(x.Line, "<"+name) {
@@ -225,6 +226,8 @@ func TestRecipientsFareOnTheirOwn(t *testing.T) {
 		sent       int
 	}{
 		{"each has its verdict", []string{"gone@x.test", "ok@x.test", "full@x.test"}, []reply.Verdict{reply.Failed, reply.Relayed, reply.Deferred}, 1},
+		{"too many, said for good: the rest waits", []string{"ok@x.test", "crowd@x.test", "ok2@x.test"}, []reply.Verdict{reply.Relayed, reply.Deferred, reply.Deferred}, 1},
+		{"too many, in an older server's words", []string{"ok@x.test", "throng@x.test", "ok2@x.test"}, []reply.Verdict{reply.Relayed, reply.Deferred, reply.Deferred}, 1},
 		{"too many: the rest waits", []string{"ok@x.test", "many@x.test", "ok2@x.test"}, []reply.Verdict{reply.Relayed, reply.Deferred, reply.Deferred}, 1},
 		{"none is taken: no DATA", []string{"gone@x.test", "full@x.test"}, []reply.Verdict{reply.Failed, reply.Deferred}, 0},
 		{"all are gone", []string{"gone@x.test", "gone2@x.test"}, []reply.Verdict{reply.Failed, reply.Failed}, 0},

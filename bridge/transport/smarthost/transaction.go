@@ -161,7 +161,7 @@ func (x *transaction) recipients(ctx context.Context) (ok bool) {
 			return false
 		}
 		x.refuse(a, u.verdict, r)
-		if r.Code == 452 && (r.Enhanced == "4.5.3" || strings.Contains(strings.ToLower(r.Text), "too many recipients")) {
+		if tooMany(r) {
 			// The rest in another transaction (RFC 5321 section 4.5.3.1.10), but not now: Exchange refuses a second
 			// submission of one Message-ID.
 			for _, rest := range x.out.Recipients[i+1:] {
@@ -179,6 +179,13 @@ func (x *transaction) recipients(ctx context.Context) (ok bool) {
 		}
 	}
 	return false
+}
+
+// tooMany reports a refusal of one recipient that speaks of how many there are (RFC 3463 section 3.6, X.5.3). 552 is older
+// servers' word for it (RFC 5321 section 4.5.3.1.10).
+func tooMany(r reply.Reply) bool {
+	return r.Enhanced == "4.5.3" || r.Enhanced == "5.5.3" ||
+		(r.Code == 452 || r.Code == 552) && strings.Contains(strings.ToLower(r.Text), "too many recipients")
 }
 
 // recipient names one. On an error, r is the refusal; its code is 0 where the connection failed.
