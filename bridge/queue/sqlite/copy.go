@@ -45,12 +45,17 @@ func (s *Store) copyFrom(ctx context.Context, damaged string, report *Salvage) e
 	if d.whole, err = columnsOfMessage(ctx, s.read); err != nil {
 		return err
 	}
-	if d.columns, err = columnsOf(ctx, old, "messages"); err != nil && rest.empty() {
+	had, err := columnsOf(ctx, old, "messages")
+	if err != nil && rest.empty() {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		report.Lost = append(report.Lost, Loss{Err: fmt.Errorf("nothing in the file can be read: %w", err)})
 		return nil
+	}
+	// By their places: a wrong bit makes another name of one.
+	if err == nil && (len(had) == len(shapeOfMessage) || len(had) == len(shapeOfMessage1)) {
+		d.columns = d.whole[:len(had)]
 	}
 	d.findNumbers(ctx)
 	c := copying{store: s, from: d, report: report, copied: map[string]bool{}}
@@ -60,7 +65,7 @@ func (s *Store) copyFrom(ctx context.Context, damaged string, report *Salvage) e
 	return s.copyNotes(ctx, old)
 }
 
-// columnsOf lists the columns that both the old table and ours have: an older store is salvaged too.
+// columnsOf lists the columns of a table.
 func columnsOf(ctx context.Context, db *sql.DB, table string) (columns []string, err error) {
 	rows, err := db.QueryContext(ctx, "SELECT name FROM pragma_table_info(?)", table)
 	if err != nil {
@@ -83,7 +88,7 @@ func columnsOf(ctx context.Context, db *sql.DB, table string) (columns []string,
 // hints are the queries that meet numbers of messages, and their IDs where they meet those too. What a table cannot tell
 // any more an index may.
 var hints = []string{
-	"SELECT seq, '' FROM messages NOT INDEXED ORDER BY seq %[1]s",
+	"SELECT rowid, '' FROM messages NOT INDEXED ORDER BY rowid %[1]s",
 	"SELECT seq, id FROM messages ORDER BY id %[1]s",
 	"SELECT seq, '' FROM messages INDEXED BY messages_due WHERE next_attempt IS NOT NULL ORDER BY account %[1]s, next_attempt %[1]s, seq %[1]s",
 	"SELECT seq, '' FROM recipients ORDER BY seq %[1]s, n %[1]s",

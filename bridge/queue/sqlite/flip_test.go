@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"testing"
 	"time"
@@ -101,6 +102,37 @@ func flipped(t *testing.T, path string, sizes map[envelope.ID]int, at int) (salv
 		t.Fatalf("octet %d: %+v", at, s.Salvaged())
 	}
 	return true
+}
+
+// TestWrongColumnName flips a bit in the name of each column of messages: their places tell what they are.
+func TestWrongColumnName(t *testing.T) {
+	sound := filepath.Join(t.TempDir(), "queue.db")
+	sizes := fewMessages(t, sound, 3)
+	file, err := os.ReadFile(sound)
+	if err != nil {
+		t.Fatal(err)
+	}
+	schema := bytes.Index(file, []byte("CREATE TABLE messages"))
+	names := regexp.MustCompile(`[\t ]([a-z_]+) +(INTEGER|TEXT)`).FindAllSubmatchIndex(file[schema:][:2000], -1)
+	if len(names) < 27 {
+		t.Fatalf("%d names are found", len(names))
+	}
+	for _, name := range names[:27] {
+		from, end := schema+name[2], schema+name[3]
+		t.Run(string(file[from:end]), func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "queue.db")
+			copyStore(t, sound, path)
+			damage(t, path, int64(end-1), []byte{file[end-1] ^ 1})
+			s := open(t, path)
+			defer s.Close()
+			// The last is held where SQLite reads nothing: it may have had more recipients.
+			if r := s.Salvaged(); r == nil || r.Saved+len(r.Held) != len(sizes) || len(r.Held) > 1 || len(r.Lost) > 0 {
+				t.Fatalf("%+v; want %d saved", r, len(sizes))
+			}
+			checkSalvaged(t, s, sizes)
+		})
+	}
 }
 
 // TestNumberOfAnySize: a wrong bit in what says how long a number is makes it one that no walk comes to.

@@ -16,7 +16,7 @@ import (
 // damagedStore is what is read from.
 type damagedStore struct {
 	db      *sql.DB
-	columns []string // of its messages; nil where its schema cannot be read
+	columns []string // of its messages, as ours are called; nil where its schema cannot be read, or is no version's
 	rest    *remains
 	whole   []string // the columns of a row that is found in rest, or the first of them
 
@@ -78,11 +78,18 @@ func (d damagedStore) read(ctx context.Context, seq int64) (m saved, there bool)
 	return m, true
 }
 
+var errSchema = errors.New("the schema is damaged")
+
 func (d damagedStore) readMessage(ctx context.Context, m *saved) (there bool, err error) {
 	seq := m.loss.Number
-	rows, err := readRows(ctx, d.db, len(d.columns), "SELECT "+strings.Join(d.columns, ", ")+" FROM messages WHERE seq = ?", seq)
+	var rows [][]any
+	err = errSchema
+	if d.columns != nil {
+		rows, err = readRows(ctx, d.db, len(d.columns), "SELECT * FROM messages WHERE rowid = ?", seq)
+	}
 	if err == nil && len(rows) > 0 {
 		m.columns, m.values = d.columns, rows[0]
+		m.values[0] = seq // which lies in the row only where the schema does not say what it is
 		return true, nil
 	}
 	values, doubt := d.rest.message(seq)
