@@ -42,6 +42,9 @@ func openDataDir(path string) (*datadir.Dir, error) {
 	return datadir.Open(path)
 }
 
+// SyncFolder makes the names in a folder durable, as far as this user and its file system can.
+func SyncFolder(path string) error { return datadir.SyncFolder(path) }
+
 // logOptions is [log] for logbook.
 func logOptions(c config.Log, o Options) logbook.Options {
 	return logbook.Options{Level: c.Level, Format: c.Format, To: c.To, File: c.File, MaxSize: c.MaxSize, Keep: c.Keep,

@@ -23,7 +23,11 @@ type Store struct{ dir string }
 
 // Open makes the folder where it is not there, for its owner alone.
 func Open(dir string) (*Store, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	err := os.MkdirAll(dir, 0o700)
+	if err == nil {
+		err = syncDir(filepath.Dir(dir))
+	}
+	if err != nil {
 		return nil, fmt.Errorf("contents of scenarios: %w", err)
 	}
 	return &Store{dir}, nil
@@ -60,7 +64,7 @@ func (s *Store) Put(r io.Reader) (hash string, size int64, err error) {
 	return hash, size, syncDir(s.dir)
 }
 
-// syncDir makes the new name durable. Windows has no such call, and NTFS keeps its names in a journal.
+// syncDir makes new names in dir durable. Windows has no such call, and NTFS keeps its names in a journal.
 func syncDir(dir string) error {
 	if runtime.GOOS == "windows" {
 		return nil

@@ -27,7 +27,7 @@ type Dir struct {
 // Open makes the folder where it is missing (0700), proves that it can be written, and locks it. The lock ends
 // with the process, however that ends.
 func Open(path string) (*Dir, error) {
-	if err := os.MkdirAll(path, 0o700); err != nil {
+	if err := makeFolder(path); err != nil {
 		return nil, fmt.Errorf("data_dir %s cannot be made: %w; make it for the user that postern runs as, or name another", path, reason(err))
 	}
 	lock, err := openLock(path)
@@ -51,6 +51,27 @@ func Open(path string) (*Dir, error) {
 		return nil, notWritable(path, err)
 	}
 	return &Dir{path: path, lock: lock}, nil
+}
+
+// makeFolder makes the folder where it is missing, and those above it. Their names are durable: else a power cut could take
+// all that has been synced within.
+func makeFolder(path string) error {
+	var missing []string
+	for at := path; ; at = filepath.Dir(at) {
+		if _, err := os.Stat(at); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		missing = append(missing, at)
+	}
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return err
+	}
+	for _, made := range missing {
+		if err := SyncFolder(filepath.Dir(made)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Used reports whether somebody has opened the folder before.

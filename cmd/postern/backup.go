@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+
+	"postern/bridge"
 )
 
 func (c *cli) backup() *cobra.Command {
@@ -41,6 +43,9 @@ postern queue release --all.`,
 				}
 				err = errors.Join(err, f.Close())
 			}()
+			if err := bridge.SyncFolder(filepath.Dir(args[0])); err != nil {
+				return err
+			}
 			svc, done, err := c.service(cmd.Context())
 			if err != nil {
 				return err

@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"postern/bridge"
 	"postern/bridge/control"
 	"postern/bridge/envelope"
 )
@@ -283,13 +284,16 @@ func (c *cli) export(ctx context.Context, dir string, ids []string) (err error) 
 			return err
 		}
 	}
+	if err := bridge.SyncFolder(dir); err != nil {
+		return err
+	}
 	svc, done, err := c.service(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
 	for i, id := range ids {
-		if err := svc.QueueExport(ctx, id, files[i]); err != nil {
+		if err := errors.Join(svc.QueueExport(ctx, id, files[i]), files[i].Sync()); err != nil { // often it is dropped then
 			return err
 		}
 		written++
@@ -324,7 +328,7 @@ func (c *cli) exportSelected(ctx context.Context, dir string, q control.QueueQue
 	case written == 0:
 		fmt.Fprintln(c.out, "no messages")
 	}
-	return c.warnAccount(ctx, svc, q.Account, matched)
+	return errors.Join(bridge.SyncFolder(dir), c.warnAccount(ctx, svc, q.Account, matched))
 }
 
 // exportOne writes one message. A file that is not whole does not stay.
@@ -333,7 +337,7 @@ func (c *cli) exportOne(ctx context.Context, svc control.Service, dir, id string
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(svc.QueueExport(ctx, id, f), f.Close()); err != nil {
+	if err := errors.Join(svc.QueueExport(ctx, id, f), f.Sync(), f.Close()); err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
 	_, err = fmt.Fprintln(c.out, f.Name())

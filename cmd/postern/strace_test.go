@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -91,6 +92,92 @@ func checkTrace(t *testing.T, lines []string) (accepts int) {
 		}
 	}
 	return accepts
+}
+
+// TestNewNamesAreSynced: what is synced within a folder is lost all the same where a power cut takes the folder, or the
+// file's name in it. Of mail that was exported a person drops the original.
+func TestNewNamesAreSynced(t *testing.T) {
+	needsStrace(t)
+	file := install(t, startSandbox(t), "graph")
+	dir := filepath.Dir(file)
+	text, err := os.ReadFile(file)
+	if err == nil {
+		err = os.WriteFile(file, []byte(strings.Replace(string(text), `data_dir = "data"`, `data_dir = "a/b"`, 1)), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	trace := filepath.Join(t.TempDir(), "trace")
+	traced := func(args ...string) *exec.Cmd {
+		p := program(append(args, "--config", file)...)
+		cmd := exec.Command("strace", append([]string{"-D", "-f", "-y", "-e", "trace=mkdirat,openat,fsync,fdatasync", "-o", trace}, p.Args...)...)
+		cmd.Env = p.Env
+		return cmd
+	}
+	d := startCommand(t, traced("run"))
+	if err := d.send("waits"); err != nil {
+		t.Fatal(err)
+	}
+	if status := d.terminate(); status != 0 {
+		t.Fatalf("exit status %d\n%s", status, d.text())
+	}
+	made := []string{filepath.Join(dir, "a"), filepath.Join(dir, "a/b"), filepath.Join(dir, "a/b/contents")}
+	checkNames(t, trace, made)
+
+	id := rows(t, file)[0].ID
+	for _, tc := range []struct {
+		args []string
+		made string
+	}{
+		{[]string{"queue", "export", id, "--to", dir}, filepath.Join(dir, id+".eml")},
+		{[]string{"queue", "export", "--all", "--to", filepath.Join(dir, "a")}, filepath.Join(dir, "a", id+".eml")},
+		{[]string{"backup", filepath.Join(dir, "backup.tar")}, filepath.Join(dir, "backup.tar")},
+	} {
+		if out, err := traced(tc.args...).CombinedOutput(); err != nil {
+			t.Fatalf("%q: %v\n%s", tc.args, err, out)
+		}
+		checkNames(t, trace, []string{tc.made})
+	}
+}
+
+var (
+	madeName = regexp.MustCompile(`(?:mkdirat\(|openat\(.*O_EXCL).*`)
+	quoted   = regexp.MustCompile(`"([^"]*)"`)
+	synced   = regexp.MustCompile(`f(?:data)?sync\(\d+<([^>]*)>`)
+)
+
+// checkNames demands that the folder of each of these was synced after they were made: of a folder before anything is synced
+// that lies elsewhere, and of a file that it was synced too.
+func checkNames(t *testing.T, trace string, names []string) {
+	t.Helper()
+	text, err := os.ReadFile(trace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var folders []string
+	for _, name := range names {
+		folders = append(folders, filepath.Dir(name))
+	}
+	for _, name := range names {
+		isFile := filepath.Ext(name) != ""
+		made, folder, file, late := false, false, false, false
+		for line := range strings.Lines(string(text)) {
+			if madeName.MatchString(line) {
+				made = made || quoted.FindStringSubmatch(line)[1] == name
+				continue
+			}
+			m := synced.FindStringSubmatch(line)
+			if !made || m == nil {
+				continue
+			}
+			file = file || m[1] == name
+			late = late || !isFile && !slices.Contains(folders, m[1])
+			folder = folder || m[1] == filepath.Dir(name) && !late
+		}
+		if !made || !folder || isFile && !file {
+			t.Errorf("%s: made %v; its folder was synced in time: %v; itself: %v", name, made, folder, file)
+		}
+	}
 }
 
 // TestBrokenDisk makes the system calls on the store fail in a running daemon: the application gets a 4xx with a fixed
