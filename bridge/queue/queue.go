@@ -189,7 +189,8 @@ func (q *Queue) now() time.Time { return q.clock().UTC().Truncate(time.Microseco
 
 // Enqueue keeps m and its body. It is durable (committed and synced) when Enqueue returns nil, and then the message is
 // the queue's: whatever becomes of the session. An error of the body's reader comes back wrapped; any other is a
-// *reply.Error. After an error nothing is kept.
+// *reply.Error. After an error nothing is kept, with one exception: what the disk took and could not sync may be found
+// again by the next process, where this one dies before it writes anything else. Then it is relayed, although it was refused.
 func (q *Queue) Enqueue(ctx context.Context, m message.Message, body io.Reader) error {
 	if q.set.Load().lanes[m.Plan.Account] == nil {
 		return &reply.Error{Code: 451, Enhanced: "4.3.5", Text: "the message cannot be relayed as configured; try again later",

@@ -22,22 +22,31 @@ import (
 // error, as it does for a sector that the disk gave up.
 func onBadDisk(t *testing.T, f func(), at ...int) {
 	t.Helper()
-	const number, offset = 0, 16 + 3*8 // of the call, and of the low half of its fourth argument, in struct seccomp_data
-	load := func(from uint32) unix.SockFilter {
-		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: from}
-	}
-	answer := func(k uint32) unix.SockFilter {
-		return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: k}
-	}
-	skipUnless := func(k uint32, skip uint8) unix.SockFilter {
-		return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: k, Jf: skip}
-	}
 	rules := []unix.SockFilter{load(number), skipUnless(unix.SYS_PREAD64, uint8(1+2*len(at))), load(offset)}
 	for _, octet := range at {
 		rules = append(rules, skipUnless(uint32(octet), 1), answer(unix.SECCOMP_RET_ERRNO|uint32(syscall.EIO)))
 	}
-	rules = append(rules, answer(unix.SECCOMP_RET_ALLOW))
+	underRules(t, f, append(rules, answer(unix.SECCOMP_RET_ALLOW)))
+}
 
+// The octets of struct seccomp_data that the rules look at.
+const number, offset = 0, 16 + 3*8 // of the call, and of the low half of its fourth argument
+
+func load(from uint32) unix.SockFilter {
+	return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: from}
+}
+
+func answer(k uint32) unix.SockFilter {
+	return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: k}
+}
+
+func skipUnless(k uint32, skip uint8) unix.SockFilter {
+	return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: k, Jf: skip}
+}
+
+// underRules calls f on a thread whose calls the kernel answers by these rules.
+func underRules(t *testing.T, f func(), rules []unix.SockFilter) {
+	t.Helper()
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // and the thread ends with this goroutine: nobody else runs on it
@@ -107,6 +116,32 @@ func TestBadBlocks(t *testing.T) {
 				}
 			}
 			mustRead(t, path) // the disk is as good as before
+		})
+	}
+}
+
+// TestRefusedIsNotKept: what the disk takes and does not sync is refused, and comes again. It must not come back from the file
+// of a process that dies then, beside what was kept.
+func TestRefusedIsNotKept(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		records [][]byte
+	}{
+		{"a frame of a block", [][]byte{[]byte("two")}},
+		{"a frame of several", [][]byte{filling(3, 'x'), []byte("more")}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			l, path := newLog(t, 0)
+			mustAppend(t, l, 1, []byte("one"))
+			underRules(t, func() {
+				if seq, err := l.Append(tc.records); seq != 2 || !errors.Is(err, intake.ErrDead) || !errors.Is(err, syscall.EIO) {
+					t.Errorf("Append = %d, %v; want 2, %v", seq, err, intake.ErrDead)
+				}
+			}, []unix.SockFilter{load(number), skipUnless(unix.SYS_FDATASYNC, 1), answer(unix.SECCOMP_RET_ERRNO | uint32(syscall.EIO)),
+				answer(unix.SECCOMP_RET_ALLOW)})
+			if frames := mustRead(t, path); !slices.Equal(seqs(frames), []uint64{1}) || !frames[0].Whole {
+				t.Errorf("frames %d were read; want 1 alone", seqs(frames))
+			}
 		})
 	}
 }

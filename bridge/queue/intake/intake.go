@@ -19,7 +19,7 @@
 // written from its first block on each time round, and so an older head was written over before the blocks behind it.
 //
 // Failure looks like this: after a write or a sync that failed nobody knows what the disk has, so the log takes nothing
-// more (ErrDead).
+// more (ErrDead), and clears the first block of that frame where it can.
 //
 // A process that dies within a write leaves the frame without its last blocks, and a power cut without any of them. That frame
 // is the last one, nobody was told that its records are kept, and whoever sent them sends them again: it is nothing to tell of
@@ -139,6 +139,8 @@ func (l *Log) Append(records [][]byte) (seq uint64, err error) {
 		err = syncData(l.file)
 	}
 	if err != nil {
+		// Its records are refused, and come again: a process that dies now should not have kept them.
+		_, _ = l.file.WriteAt(make([]byte, block), from*block)
 		l.dead = fmt.Errorf("%w: %w", ErrDead, err)
 		return l.seq, l.dead
 	}

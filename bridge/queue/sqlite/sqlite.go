@@ -10,7 +10,8 @@
 // nothing and makes nothing double (replay.go).
 //
 // Failure looks like this: Open refuses a store that it cannot make durable or that a newer program wrote, and salvages a
-// damaged one. A change that fails changes nothing; a full disk is queue.ErrFull, and the next change may succeed. Where
+// damaged one. A change that fails changes nothing, but that one whose sync failed lies in the write-ahead log until the next
+// is written over it, and a process that dies before that leaves it for the next to find; a full disk is queue.ErrFull, and the next change may succeed. Where
 // the tables do not take what waits in front of them it stays there, durable, and what comes next goes to the tables
 // directly, to be taken or refused by them. What cannot be read back is queue.ErrDamaged (or Entry.Damage) for that message
 // alone.
