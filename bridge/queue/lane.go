@@ -29,6 +29,8 @@ type lane struct {
 
 	moved atomic.Pointer[time.Time] // when it last made a step, for Alive
 
+	noting sync.Mutex // orders what is written down of the rate; taken before mu
+
 	mu          sync.Mutex     // guards what follows
 	accounts    []Account      // a new slice with each change; the retired ones come last
 	retired     int            // of these
@@ -235,13 +237,14 @@ func (l *lane) fly(account string, n int) {
 // transport) counts, and does not wait. The channel is closed when the attempt has ended.
 func (l *lane) begin(work context.Context, a Account, e Entry) <-chan struct{} {
 	sends := 0
-	beforeSend := func(context.Context) {
+	beforeSend := func(ctx context.Context) {
 		l.mu.Lock()
-		defer l.mu.Unlock()
 		if sends++; sends == 1 {
 			l.rate.reserved--
 		}
 		l.rate.begin(l.q.clock())
+		l.mu.Unlock()
+		l.noteRate(ctx)
 	}
 	ended := make(chan struct{})
 	l.q.attempts.Go(func() {
@@ -300,47 +303,4 @@ func (l *lane) waitingFor(account string) (what string, until time.Time) {
 		return "rate", again
 	}
 	return "", until
-}
-
-// rate lets any 60 seconds hold at most so many beginnings; inside that a burst is allowed.
-type rate struct {
-	perMinute int         // 0 is no limit
-	begun     []time.Time // within the last 60 seconds, the oldest first
-	reserved  int         // about to begin
-}
-
-// room returns how many of the wanted may begin now; for 0 also when the next one may, zero where that depends on those
-// about to begin.
-func (r *rate) room(now time.Time, wanted int) (n int, again time.Time) {
-	if r.perMinute == 0 {
-		return wanted, again
-	}
-	for len(r.begun) > 0 && now.Sub(r.begun[0]) >= time.Minute {
-		r.begun = r.begun[1:]
-	}
-	n = min(wanted, r.perMinute-len(r.begun)-r.reserved)
-	if n <= 0 && len(r.begun) > 0 {
-		again = r.begun[0].Add(time.Minute)
-	}
-	return max(n, 0), again
-}
-
-// reserve is room, and takes what it returns; each is given back when it begins, or does not.
-func (r *rate) reserve(now time.Time, wanted int) (n int, again time.Time) {
-	n, again = r.room(now, wanted)
-	r.reserved += n
-	return n, again
-}
-
-func (r *rate) begin(now time.Time) {
-	if r.perMinute > 0 {
-		r.begun = append(r.begun, now)
-	}
-}
-
-// seed counts beginnings of a former process as if they were made now.
-func (r *rate) seed(now time.Time, n int) {
-	for range min(n, r.perMinute-len(r.begun)) {
-		r.begun = append(r.begun, now)
-	}
 }

@@ -85,9 +85,6 @@ type Store interface {
 	// Usage returns how much each user's messages that are not final hold.
 	Usage(ctx context.Context) (map[string]Usage, error)
 
-	// FinishedSince counts the messages that became final at or after that time, by account.
-	FinishedSince(ctx context.Context, t time.Time) (map[string]int, error)
-
 	// Purge deletes a few of the bodies and messages that nobody needs any more, and gives some of their room back to
 	// the file system. more says that there is something left to do.
 	Purge(ctx context.Context, p Purge) (more bool, err error)

@@ -68,23 +68,6 @@ func (q *Queue) seeOrphans(ctx context.Context, counts []Count, of func(account 
 	}
 }
 
-// seedRates counts what the former process began within the last minute, as far as it ended: a restart must not double
-// the rate.
-func (q *Queue) seedRates(ctx context.Context, now time.Time) error {
-	finished, err := q.store.FinishedSince(ctx, now.Add(-time.Minute))
-	if err != nil {
-		return fmt.Errorf("messages of the last minute: %w", err)
-	}
-	for account, n := range finished {
-		if l := q.set.Load().lanes[account]; l != nil {
-			l.mu.Lock()
-			l.rate.seed(q.clock(), n)
-			l.mu.Unlock()
-		}
-	}
-	return nil
-}
-
 // tryAlone tries the suspects one at a time before anything else is begun, as long as that may take.
 func (q *Queue) tryAlone(ctx, work context.Context) {
 	until := time.NewTimer(aloneForAll)

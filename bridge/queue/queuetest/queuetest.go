@@ -52,7 +52,7 @@ func Run(t *testing.T, open func(t testing.TB) Opener) {
 		{"a claim passes over what is put off", testClaimScan},
 		{"messages are found by rule", testFind},
 		{"many are changed together or not at all", testUpdateAll},
-		{"what a user holds and what ended lately is counted", testUsage},
+		{"what a user holds is counted", testUsage},
 		{"what nobody needs any more is deleted", testPurge},
 		{"notes are kept", testNotes},
 		{"nothing is changed after Close", testClose},

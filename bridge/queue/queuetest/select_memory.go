@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"postern/bridge/envelope"
 	"postern/bridge/queue"
@@ -92,19 +91,6 @@ func (m *Memory) Usage(context.Context) (map[string]queue.Usage, error) {
 			u.Messages++
 			u.Bytes += k.entry.HeaderSize + k.entry.BodySize
 			all[k.entry.Message.Session.User] = u
-		}
-	}
-	return all, nil
-}
-
-// FinishedSince implements queue.Store.
-func (m *Memory) FinishedSince(_ context.Context, t time.Time) (map[string]int, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	all := map[string]int{}
-	for _, k := range m.entries {
-		if at := k.entry.Item.Finished; !at.IsZero() && !at.Before(t) {
-			all[k.entry.Item.Account]++
 		}
 	}
 	return all, nil

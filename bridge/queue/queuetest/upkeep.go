@@ -144,15 +144,6 @@ func testUsage(t *testing.T, open Opener) {
 	if d := cmp.Diff(map[string]queue.Usage{"nav": {Messages: 2, Bytes: 8 + 2*int64(len(m.Header))}}, got); err != nil || d != "" {
 		t.Errorf("Usage: %v (-want +got):\n%s", err, d)
 	}
-	for _, tc := range []struct {
-		since time.Time
-		want  map[string]int
-	}{{start.Add(time.Hour), map[string]int{"erp": 1}}, {start.Add(time.Hour + time.Second), map[string]int{}}} {
-		got, err := s.FinishedSince(t.Context(), tc.since)
-		if d := cmp.Diff(tc.want, got); err != nil || d != "" {
-			t.Errorf("FinishedSince: %v (-want +got):\n%s", err, d)
-		}
-	}
 }
 
 func testPurge(t *testing.T, open Opener) {

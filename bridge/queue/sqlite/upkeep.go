@@ -85,19 +85,6 @@ func (s *Store) Usage(ctx context.Context) (map[string]queue.Usage, error) {
 	return all, err
 }
 
-// FinishedSince counts by account what became final; see queue.Store.
-func (s *Store) FinishedSince(ctx context.Context, at time.Time) (map[string]int, error) {
-	all := map[string]int{}
-	err := s.each(ctx, func(r row) error {
-		var account string
-		var n int
-		err := r.Scan(&account, &n)
-		all[account] = n
-		return err
-	}, "SELECT account, count(*) FROM messages INDEXED BY messages_finished WHERE finished >= ? GROUP BY account", at.UnixMicro())
-	return all, err
-}
-
 func (s *Store) each(ctx context.Context, scan func(row) error, query string, args ...any) error {
 	rows, err := s.read.QueryContext(ctx, query, args...)
 	if err != nil {
