@@ -256,6 +256,9 @@ func (b *Bridge) openBack(ctx context.Context, key token.Secret) (err error) {
 	qo.Ended = b.ended
 	b.leftovers = leftover.New(leftover.Options{Store: b.store, Remove: b.removeLeft, Events: b.events})
 	b.queue = queue.New(qo)
+	if err := b.queue.Recall(ctx); err != nil {
+		return err
+	}
 	b.mailboxes = b.openMailboxes()
 	if err := b.setMailboxes(b.cfg, b.outlets.routes(b.cfg), qo.Accounts); err != nil {
 		return err

@@ -56,9 +56,12 @@ func (s *stoppedQueue) open(ctx context.Context) (*queue.Queue, *sqlite.Store, e
 	}
 	events := event.NewBus(logbook.Sink{Log: s.log.Logger})
 	o := queueOptions(s.cfg, store, nil, events)
-	o.Relayer = nobodyRelays{}
+	o.Relayer, o.Reporter = nobodyRelays{}, nobodyReports{}
 	o.Ended = endedWhileStopped(s.cfg, store, events)
 	q := queue.New(o)
+	if err := q.Recall(ctx); err != nil {
+		return nil, nil, errors.Join(err, store.Close())
+	}
 	if err := placeOf(s.cfg, store, events).Claim(ctx, copied{q, store}); err != nil {
 		return nil, nil, errors.Join(err, store.Close())
 	}
@@ -168,6 +171,12 @@ func (nobodyRelays) Gate(string, time.Time) queue.Gate { return queue.Gate{} }
 
 // Relay implements queue.Relayer. It is never called.
 func (nobodyRelays) Relay(context.Context, message.Outgoing) reply.Outcome { return reply.Outcome{} }
+
+// nobodyReports has reports owed where no daemon runs: the next start makes them.
+type nobodyReports struct{}
+
+// Report implements queue.Reporter. It is never called.
+func (nobodyReports) Report(context.Context, queue.Report) error { return errors.New("no daemon runs") }
 
 // systemUser is the name of who runs this process.
 func systemUser() string {

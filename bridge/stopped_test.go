@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,7 +11,10 @@ import (
 
 	"postern/bridge/config"
 	"postern/bridge/control"
+	"postern/bridge/envelope"
 	"postern/bridge/event"
+	"postern/bridge/queue"
+	"postern/bridge/queue/queuetest"
 	"postern/bridge/queue/sqlite"
 )
 
@@ -93,4 +97,83 @@ func TestADamagedQueueIsLeftToTheStart(t *testing.T) {
 	if after, err := os.ReadFile(storeFile(cfg)); err != nil || string(after) != string(file) {
 		t.Errorf("the file is another one: %v", err)
 	}
+}
+
+// TestWhatIsChangedWithoutADaemonKeepsItsAgeAndReports: a message that begins anew on a stopped daemon, or that is accepted
+// before the queue runs, knows how long its account was parked until then; and what ends there is reported after the start.
+func TestWhatIsChangedWithoutADaemonKeepsItsAgeAndReports(t *testing.T) {
+	w := newWorld(t, worldOptions{unsigned: true})
+	w.stop()
+	cfg, err := config.Load(w.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	// with opens the store for a while.
+	with := func(use func(*sqlite.Store)) {
+		t.Helper()
+		store, err := openStore(ctx, cfg, sqlite.Open)
+		if err != nil {
+			t.Fatal(err)
+		}
+		use(store)
+		if err := store.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const parked = 40 * 24 * time.Hour
+	ids := map[string]string{} // by the action
+	with(func(store *sqlite.Store) {
+		if err := store.SetNote(ctx, "parked/by-graph", fmt.Sprintf(`{"total": %d}`, parked)); err != nil {
+			t.Fatal(err)
+		}
+		for action, states := range map[string][]queue.State{"retry": {queue.Failed}, "release": {queue.Held}, "sent": {queue.Failed, queue.Held}} {
+			it, m := queuetest.NewMessage("by-graph", time.Now(), []string{"ann@example.test", "bob@example.test"}[:len(states)]...)
+			for i, s := range states {
+				it.Recipients[i].State, it.Recipients[i].Next = s, time.Time{}
+			}
+			if err := store.Add(ctx, it, m, strings.NewReader("x\r\n")); err != nil {
+				t.Fatal(err)
+			}
+			ids[action] = string(it.ID)
+		}
+	})
+	svc, done, err := Admin(ctx, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for action, id := range ids {
+		changed, err := svc.QueueChange(ctx, control.QueueChange{Action: action, QueueQuery: control.QueueQuery{IDs: []string{id}}})
+		if err != nil || changed.Changed != 1 {
+			t.Errorf("%s: %+v, %v", action, changed, err)
+		}
+	}
+	if err := done(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := New(ctx, cfg, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, m := queuetest.NewMessage("by-graph", time.Now())
+	if err := b.queue.Enqueue(ctx, m, strings.NewReader("x\r\n")); err != nil {
+		t.Error(err)
+	}
+	ids["accepted before Run"] = string(m.ID)
+	if err := b.close(); err != nil {
+		t.Error(err)
+	}
+	with(func(store *sqlite.Store) {
+		for action, id := range ids {
+			e, err := store.Get(ctx, envelope.ID(id))
+			switch {
+			case err != nil:
+				t.Errorf("%s: %v", action, err)
+			case action == "sent" && e.Item.Owed != queue.OwedFailure:
+				t.Errorf("%s: %s owes %q; want the report of a failure", action, e.Item.State(), e.Item.Owed)
+			case action != "sent" && e.Item.Parked < parked:
+				t.Errorf("%s: its account was parked for %v before; want at least %v", action, e.Item.Parked, parked)
+			}
+		}
+	})
 }

@@ -22,12 +22,23 @@ type parks struct {
 	mu sync.Mutex // guards the map and what it points to. Changes within the store ask for sums: never held while it writes
 	of map[string]*park
 
+	loaded bool // what the former process knew was taken up
+
 	saving sync.Mutex // orders what is written down; taken before mu
 }
 
 type park struct {
 	Total time.Duration `json:"total"` // of the parks that are over
 	Since time.Time     `json:"since,omitzero"`
+}
+
+// Recall takes up how long the former process saw accounts parked. The age of mail hangs on that: it is called before
+// anything is taken, or changed by a person; where nobody did, Run does.
+func (q *Queue) Recall(ctx context.Context) error {
+	if q.parks.loaded {
+		return nil
+	}
+	return q.parks.load(ctx)
 }
 
 // load takes up what the former process knew. A park that it saw begin goes on until somebody sees that it is over.
@@ -48,6 +59,7 @@ func (p *parks) load(ctx context.Context) error {
 		}
 		p.of[strings.TrimPrefix(key, parkNote)] = known
 	}
+	p.loaded = true
 	return nil
 }
 

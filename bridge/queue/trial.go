@@ -23,7 +23,7 @@ const (
 
 // recover takes up what the former process left: its leases are void and their messages due at once, or in doubt.
 func (q *Queue) recover(ctx context.Context) error {
-	if err := q.parks.load(ctx); err != nil {
+	if err := q.Recall(ctx); err != nil {
 		return err
 	}
 	leased, err := q.store.Find(ctx, Selection{Which: Leased, Limit: math.MaxInt32})
