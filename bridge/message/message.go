@@ -96,13 +96,14 @@ type Outgoing struct {
 	// Relayed, or InDoubt while nobody can tell.
 	Look bool
 
-	// Notes are what relay remembered of earlier attempts, by envelope.Address.Key of the recipients that are due; absent
-	// where there is nothing. Remember commits another one for those recipients before it returns; nil: nothing is kept.
+	// Notes are what relay remembered of earlier attempts, by envelope.Address.Key, also of recipients that are not due;
+	// absent where there is nothing. Remember commits another one for those recipients, but for whom it is relayed to, before
+	// it returns; nil: nothing is kept.
 	Notes    map[string]string
 	Remember func(ctx context.Context, recipients []envelope.Address, note string) error
 
-	// Others are notes of the message's other recipients, and for a Tidier those of recipients who got it. What they name may
-	// be on its way, and is not to be removed.
+	// Others are for a transport the notes of the message's other recipients, and for a Tidier those of recipients who got it.
+	// What they name may be on its way, and is not to be removed.
 	Others []string
 
 	// Open returns the body as it was accepted, CRLF lines; the caller closes it.
@@ -116,9 +117,10 @@ type Outgoing struct {
 	// server accept (the final dot, the request with the whole message), and gives up with Deferred when it fails.
 	Intent func(ctx context.Context) error
 
-	// IntentBy is Intent with the transport's word, "graph" or "smtp", which a message in doubt keeps, and where the message
-	// goes out in parts with the recipients of the part: only they are in doubt if the process dies now. nil is all of the
-	// attempt. The queue gives it; relay makes the Intent of each transport of it.
+	// IntentBy is Intent with the transport's word, "graph" or "smtp", which a message in doubt keeps, and with those whom the
+	// copy is for where others are left out: the other parts', and whom the server has refused already. Only they are in
+	// doubt if the process dies now. nil is all of the attempt. The queue gives it; relay makes the Intent of each transport
+	// of it, and parts from them who must not be taken for one that got this copy.
 	IntentBy func(ctx context.Context, transport string, recipients []envelope.Address) error
 
 	// PartDone commits what became of a part while others are still to come: who got it has it for good, and who did not is

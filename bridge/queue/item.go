@@ -79,6 +79,7 @@ type Last struct {
 	Means     string      `json:"means,omitempty"` // what Reply means in plain words
 	Remedy    string      `json:"remedy,omitempty"`
 	Err       string      `json:"err,omitempty"` // also why it is held or in doubt, in words
+	At        time.Time   `json:"at,omitzero"`   // when an attempt last ended; zero where none has, and once it was relayed
 
 	// Age is the message's when it began to wait for a person although its account is up, at least 1: see Item.stands. 0: it
 	// does not.
@@ -301,6 +302,7 @@ func (it *Item) settle(v verdict) error {
 	}
 	counted := it.doneBy(v.outcome)
 	named := it.namesAny()
+	v.jitter = once(v.jitter)
 	for i := range it.Recipients {
 		r := &it.Recipients[i]
 		if r.State == Sending {
@@ -321,6 +323,19 @@ func (it *Item) settle(v verdict) error {
 	it.Deaths = 0 // the process lives
 	it.end()
 	return nil
+}
+
+// once adds the same to the same wait: who was deferred together is due together, and gets one copy with the others.
+func once(jitter func(time.Duration) time.Duration) func(time.Duration) time.Duration {
+	drawn := map[time.Duration]time.Duration{}
+	return func(wait time.Duration) time.Duration {
+		d, ok := drawn[wait]
+		if !ok {
+			d = jitter(wait)
+			drawn[wait] = d
+		}
+		return d
+	}
 }
 
 // conclude draws what follows for the whole message from what a change has made of its recipients: when it became
@@ -359,6 +374,9 @@ func (r *Recipient) settle(v verdict) (counted bool, err error) {
 	o := v.outcome.For(r.Address.Key())
 	before := r.Last
 	r.learn(o)
+	if r.Last.At = before.At; !o.TurnedBack && o.Verdict != reply.Relayed {
+		r.Last.At = v.ended
+	}
 	if r.Doubts > 0 && o.Verdict != reply.Relayed && before.Transport != "" {
 		r.Last.Transport = before.Transport // by another one the copy in doubt could never be recognised
 	}

@@ -1,10 +1,6 @@
 package queue
 
-import (
-	"slices"
-
-	"postern/bridge/envelope"
-)
+import "postern/bridge/envelope"
 
 // looks is how often a message in doubt is looked for within DoubtWait (design.md section 6, "In doubt"). Where doubt is
 // resent, the last look and the resend are one attempt.
@@ -34,17 +30,14 @@ func (r *Recipient) looked(before Last, v verdict) error {
 	return r.move(InDoubt, v.ended.Add(wait))
 }
 
-// remember keeps a note for those recipients of the attempt under the lease.
+// remember keeps a note for those recipients, but for whom it is relayed to, while the message is under the lease.
 func (it *Item) remember(lease string, recipients []envelope.Address, note string) error {
 	if it.Lease != lease {
 		return errLeaseLost
 	}
-	keys := map[string]bool{}
-	for _, a := range recipients {
-		keys[a.Key()] = true
-	}
+	keys := keysOf(recipients)
 	for i := range it.Recipients {
-		if r := &it.Recipients[i]; keys[r.Address.Key()] && !slices.Contains([]State{Relayed, Failed}, r.State) {
+		if r := &it.Recipients[i]; keys[r.Address.Key()] && r.State != Relayed {
 			r.Last.Note = note
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -173,4 +174,64 @@ func TestPanicBetweenParts(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestRecipientsStayTogether: those who were deferred together are due together. Each alone would need a copy of his own.
+func TestRecipientsStayTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		waits := time.Duration(0)
+		w := newWorld(t, queue.Options{Jitter: func(time.Duration) time.Duration { waits += time.Second; return waits }})
+		w.setRelay(func(_ context.Context, out message.Outgoing) reply.Outcome {
+			if out.Attempt > 2 {
+				return relayed
+			}
+			o := reply.Outcome{Owner: reply.Message, Recipients: map[string]reply.Outcome{}}
+			for _, a := range out.Recipients {
+				o.Recipients[a.Key()] = deferred(reply.Recipient)
+			}
+			return o
+		})
+		w.enqueue("erp", "a@x.test", "b@x.test", "c@x.test")
+		w.pass(hour)
+		for i, c := range w.seen() {
+			if len(c.out.Recipients) != 3 {
+				t.Errorf("attempt %d was for %v; want all three", i+1, c.out.Recipients)
+			}
+		}
+	})
+}
+
+// TestNotesOfAll: an attempt hears what is noted of all recipients, and can note something of those who are not due; of one
+// who failed too, because a person may have him tried again, and of none to whom it is relayed.
+func TestNotesOfAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, queue.Options{})
+		w.setRelay(func(ctx context.Context, out message.Outgoing) reply.Outcome {
+			if out.Attempt == 1 {
+				if err := out.Remember(ctx, out.Recipients, "first"); err != nil {
+					t.Error(err)
+				}
+				return reply.Outcome{Owner: reply.Message, Recipients: map[string]reply.Outcome{out.Recipients[0].Key(): relayed,
+					out.Recipients[1].Key(): {Verdict: reply.Failed, Owner: reply.Recipient}, out.Recipients[2].Key(): deferred(reply.Recipient)}}
+			}
+			for _, a := range out.Envelope.Recipients {
+				if out.Notes[a.Key()] != "first" {
+					t.Errorf("%s has the note %q", a, out.Notes[a.Key()])
+				}
+			}
+			if err := out.Remember(ctx, out.Envelope.Recipients[:2], "second"); err != nil {
+				t.Error(err)
+			}
+			return relayed
+		})
+		id := w.enqueue("erp", "a@x.test", "b@x.test", "c@x.test")
+		w.pass(hour)
+		var notes []string
+		for _, r := range w.show(id).Item.Recipients {
+			notes = append(notes, r.Last.Note)
+		}
+		if d := cmp.Diff([]string{"first", "second", "first"}, notes); d != "" {
+			t.Errorf("notes (-want +got):\n%s", d)
+		}
+	})
 }

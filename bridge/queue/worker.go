@@ -56,22 +56,19 @@ func (q *Queue) relay(work context.Context, e Entry, beforeSend func(context.Con
 	id := e.Item.ID
 	out := message.Outgoing{Message: e.Message, Attempt: e.Item.Attempts, BodySize: e.BodySize, BeforeSend: beforeSend}
 	for _, r := range e.Item.Recipients {
-		if r.State != Sending {
-			if r.Last.Note != "" {
-				out.Others = append(out.Others, r.Last.Note)
+		if r.Last.Note != "" {
+			if out.Notes == nil {
+				out.Notes = map[string]string{}
 			}
+			out.Notes[r.Address.Key()] = r.Last.Note
+		}
+		if r.State != Sending {
 			continue
 		}
 		out.Recipients = append(out.Recipients, r.Address)
 		if r.Doubts > 0 {
 			out.Resend, out.Transport = true, r.Last.Transport
 			out.Look = r.Last.Looks > 0
-		}
-		if r.Last.Note != "" {
-			if out.Notes == nil {
-				out.Notes = map[string]string{}
-			}
-			out.Notes[r.Address.Key()] = r.Last.Note
 		}
 	}
 	out.Open = func(ctx context.Context) (io.ReadCloser, error) { return q.store.Open(ctx, id) }

@@ -30,7 +30,7 @@ type part struct {
 
 // note is what the queue keeps for relay with each recipient of a part.
 type note struct {
-	Part    string `json:"part,omitempty"`    // "" is the whole message; "2" its second 500; "2a" the first half of those
+	Part    string `json:"part,omitempty"`    // "" is the whole message; "2" its second 500, or who was left out; "2a" the first half of those
 	Renamed bool   `json:"renamed,omitempty"` // its Message-ID was known to the server: it has another one
 	Memo    string `json:"memo,omitempty"`    // the transport's own
 }
@@ -40,24 +40,17 @@ type note struct {
 // alike.
 func parts(out message.Outgoing) []part {
 	var all []part
-	at := map[string]int{}
+	at := map[note]int{}
 	place := map[string]int{}
 	for i, a := range out.Envelope.Recipients {
 		place[a.Key()] = i
 	}
 	for _, a := range out.Recipients {
-		text := out.Notes[a.Key()]
-		var n note
-		if json.Unmarshal([]byte(text), &n) != nil || text == "" {
-			n = note{}
-			if block := place[a.Key()] / maxRecipients; block > 0 {
-				n.Part = strconv.Itoa(block + 1)
-			}
-		}
-		i, known := at[n.key()]
+		n := noteOf(out, a, place[a.Key()])
+		i, known := at[n]
 		if !known {
 			i = len(all)
-			at[n.key()] = i
+			at[n] = i
 			all = append(all, part{note: n})
 		}
 		all[i].recipients = append(all[i].recipients, a)
@@ -65,7 +58,17 @@ func parts(out message.Outgoing) []part {
 	return all
 }
 
-func (n note) key() string { return n.Part + "\x00" + strconv.FormatBool(n.Renamed) + "\x00" + n.Memo }
+// noteOf is what is noted of the recipient at that place of the envelope.
+func noteOf(out message.Outgoing, a envelope.Address, place int) (n note) {
+	text := out.Notes[a.Key()]
+	if json.Unmarshal([]byte(text), &n) != nil || text == "" {
+		n = note{}
+		if block := place / maxRecipients; block > 0 {
+			n.Part = strconv.Itoa(block + 1)
+		}
+	}
+	return n
+}
 
 // relayParts relays each part and puts the outcomes together.
 func (r *Relay) relayParts(ctx context.Context, a Account, out message.Outgoing) reply.Outcome {
@@ -77,6 +80,9 @@ func (r *Relay) relayParts(ctx context.Context, a Account, out message.Outgoing)
 	var o reply.Outcome
 	each := map[string]reply.Outcome{}
 	for i, p := range all {
+		if first := p.recipients[0]; out.Notes[first.Key()] != "" {
+			p.note = noteOf(out, first, 0) // a part before may have left it out
+		}
 		one := r.relayPart(ctx, a, out, p)
 		for _, rcpt := range p.recipients {
 			each[rcpt.Key()] = one.For(rcpt.Key())
@@ -169,7 +175,7 @@ func (p part) done(ctx context.Context, whole message.Outgoing, o reply.Outcome)
 // outgoing is the attempt for one part: its recipients, its Message-ID and marker, and the transport's own memo, of which
 // p.note has the latest.
 func (p *part) outgoing(out message.Outgoing) (message.Outgoing, error) {
-	whole := len(out.Recipients)
+	whole := out
 	out.Recipients = p.recipients
 	out.Notes = map[string]string{}
 	if p.note.Memo != "" {
@@ -177,14 +183,13 @@ func (p *part) outgoing(out message.Outgoing) (message.Outgoing, error) {
 			out.Notes[a.Key()] = p.note.Memo
 		}
 	}
-	remember := out.Remember
 	out.Remember = func(ctx context.Context, recipients []envelope.Address, memo string) error {
 		p.note.Memo = memo
-		return p.note.remember(ctx, message.Outgoing{Remember: remember}, recipients)
+		return p.note.remember(ctx, whole, recipients)
 	}
-	if intend := out.IntentBy; intend != nil && len(p.recipients) < whole {
-		out.IntentBy = func(ctx context.Context, transport string, _ []envelope.Address) error {
-			return intend(ctx, transport, p.recipients)
+	if whole.IntentBy != nil {
+		out.IntentBy = func(ctx context.Context, transport string, taken []envelope.Address) error {
+			return p.intend(ctx, whole, transport, taken)
 		}
 	}
 	original := out.Plan.MessageID

@@ -333,6 +333,54 @@ func TestKillBetweenParts(t *testing.T) {
 	}
 }
 
+// TestKillWithOneRefused: of two recipients the smarthost refuses one at RCPT for now, and the daemon is killed with the
+// message at its end. Only the other is in doubt; whom it is relayed to has got it, although this smarthost takes a
+// Message-ID once.
+func TestKillWithOneRefused(t *testing.T) {
+	k := newKilling(t, "smtp")
+	k.box.Switch(func(s *sandbox.Switches) { s.RefuseDuplicates = true })
+	for i, s := range []struct {
+		name    string
+		at      sandbox.Where
+		doubted bool
+	}{
+		{"before 354", sandbox.AtData, false},
+		{"after the final dot", sandbox.AtDot, true},
+		{"before the upstream's 250", sandbox.Kept, true},
+	} {
+		now, later := fmt.Sprintf("now%d@example.test", i), fmt.Sprintf("later@x%d.example.test", i)
+		k.to = []string{now, later}
+		if i > 0 {
+			k.restart()
+		}
+		dead := k.arm(s.at)
+		id, err := k.submit(s.name, "")
+		if err != nil {
+			t.Fatalf("%s: %v", s.name, err)
+		}
+		<-dead
+		k.restart()
+		for _, to := range k.to {
+			if k.d.await(regexp.MustCompile(`msg="message relayed" queue_id=`+id+`.*\b`+regexp.QuoteMeta(to))) == nil {
+				t.Fatalf("%s: %s did not get it:\n%s", s.name, to, k.d.text())
+			}
+		}
+		copies := map[string]int{}
+		for _, r := range k.box.Received() {
+			for _, to := range r.Recipients {
+				copies[to]++
+			}
+		}
+		if copies[now] != 1 || copies[later] != 1 {
+			t.Errorf("%s: %d and %d copies; want one each", s.name, copies[now], copies[later])
+		}
+		doubts := strings.Join(regexp.MustCompile(`msg="message in doubt".*`).FindAllString(k.d.text(), -1), "\n")
+		if strings.Contains(doubts, now) != s.doubted || strings.Contains(doubts, later) {
+			t.Errorf("%s: in doubt was %q; want the one who was not refused %v, the other never", s.name, doubts, s.doubted)
+		}
+	}
+}
+
 // TestKillWhileAccepting: what was not answered with 250 is not promised and not half there; what was is there.
 func TestKillWhileAccepting(t *testing.T) {
 	k := newKilling(t, "smtp")

@@ -225,6 +225,7 @@ func TestRecipientsFareOnTheirOwn(t *testing.T) {
 		want       []reply.Verdict
 		sent       int
 	}{
+		{"all are taken", []string{"ok@x.test", "ok2@x.test"}, []reply.Verdict{reply.Relayed, reply.Relayed}, 1},
 		{"each has its verdict", []string{"gone@x.test", "ok@x.test", "full@x.test"}, []reply.Verdict{reply.Failed, reply.Relayed, reply.Deferred}, 1},
 		{"too many, said for good: the rest waits", []string{"ok@x.test", "crowd@x.test", "ok2@x.test"}, []reply.Verdict{reply.Relayed, reply.Deferred, reply.Deferred}, 1},
 		{"too many, in an older server's words", []string{"ok@x.test", "throng@x.test", "ok2@x.test"}, []reply.Verdict{reply.Relayed, reply.Deferred, reply.Deferred}, 1},
@@ -235,9 +236,20 @@ func TestRecipientsFareOnTheirOwn(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			r := start(t, script)
 			out := outgoing(t, plainBody, tc.recipients...)
+			named := map[string]bool{} // by the intent
+			out.Intent = func(ctx context.Context) error { return out.IntentBy(ctx, "smtp", out.Recipients) }
+			out.IntentBy = func(_ context.Context, by string, those []envelope.Address) error {
+				for _, a := range those {
+					named[a.Key()] = by == "smtp"
+				}
+				return nil
+			}
 			o := r.send(t, out)
 			for i, a := range out.Recipients {
 				got := o.For(a.Key())
+				if named[a.Key()] != (got.Verdict == reply.Relayed) {
+					t.Errorf("%v: %v; that the intent names him is %v", a, got.Verdict, named[a.Key()])
+				}
 				if got.Verdict != tc.want[i] {
 					t.Errorf("%v: %v, want %v", a, got.Verdict, tc.want[i])
 				}

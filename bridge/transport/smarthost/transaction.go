@@ -233,7 +233,7 @@ func (x *transaction) data(ctx context.Context, body io.Reader) {
 		return
 	}
 	// The last octets may still be in the library's buffer, the final dot is not: this is the moment.
-	if err := x.out.Intent(ctx); err != nil {
+	if err := x.intend(ctx); err != nil {
 		x.settle(deferred(reply.Process, fmt.Errorf("commit the intent: %w", err)))
 		return
 	}
@@ -244,6 +244,20 @@ func (x *transaction) data(ctx context.Context, body io.Reader) {
 		return
 	}
 	x.took(accepted(resp.StatusText))
+}
+
+// intend commits the intent for those whom the server has taken.
+func (x *transaction) intend(ctx context.Context) error {
+	if len(x.refused) == 0 || x.out.IntentBy == nil {
+		return x.out.Intent(ctx)
+	}
+	var taken []envelope.Address
+	for _, a := range x.out.Recipients {
+		if _, refused := x.refused[a.Key()]; !refused {
+			taken = append(taken, a)
+		}
+	}
+	return x.out.IntentBy(ctx, transportName, taken)
 }
 
 // content writes header and body. An error is the connection's where the wire knows of one, else the store's.

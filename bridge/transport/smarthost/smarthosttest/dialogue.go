@@ -25,6 +25,7 @@ type dialogue struct {
 	login  string // "" before AUTH
 	mail   string // "" outside a transaction
 	rcpt   []string
+	said   []byte // of the transaction that is at its dot
 }
 
 // serve takes a connection over.
@@ -253,7 +254,7 @@ func (d *dialogue) data(line string) error {
 		return err
 	}
 	m := Message{Connection: d.number, Login: d.login, Mail: d.mail, Rcpt: d.rcpt, Data: text}
-	d.mail, d.rcpt = "", nil
+	d.mail, d.rcpt, d.said = "", nil, text
 	id := d.v.script.ID
 	if id == "" {
 		id = "<1@smarthost.test>"
@@ -300,6 +301,9 @@ func (d *dialogue) ask(at Step, line string) *Action {
 	d.v.mu.Lock()
 	d.v.counts[at]++
 	x := Exchange{Step: at, Connection: d.number, Count: d.v.counts[at], Line: line}
+	if at == Dot {
+		x.Data = d.said
+	}
 	d.v.mu.Unlock()
 	if d.v.script.On == nil {
 		return nil

@@ -43,6 +43,7 @@ type Exchange struct {
 	Connection int    // counted from 1
 	Count      int    // how often this step came on all connections, this one included
 	Line       string // without the line end; "" at Greeting, TLS, Body and Dot; never the token
+	Data       []byte // the message, at Dot
 }
 
 // Action is what the server does instead of the good answer. The zero value does what is good.
