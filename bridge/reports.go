@@ -167,7 +167,7 @@ func (r reporter) Report(ctx context.Context, q queue.Report) error {
 }
 
 func (r reporter) recipient(account string, rc queue.Recipient, action dsn.Action) dsn.Recipient {
-	d := dsn.Recipient{Address: rc.Address, Action: action, Reply: rc.Last.Reply, Means: rc.Last.Means, Remedy: rc.Last.Remedy}
+	d := dsn.Recipient{Address: rc.Address, Action: action, Reply: rc.Last.Reply, Means: rc.Last.Means, Remedy: rc.Last.Remedy, LastAttempt: rc.Last.At}
 	if rc.Last.Reply == (reply.Reply{}) {
 		d.Why, _, _ = strings.Cut(rc.Last.Err, "\n") // a panic's stack is for the log
 	} else {

@@ -129,7 +129,7 @@ func TestReporterTellsWhatTheQueueKnows(t *testing.T) {
 		Envelope: envelope.Envelope{ReversePath: address("nav@contoso.test")}}}
 	entry.Item = queue.Item{ID: "0000000000000m01", Account: "erp", Accepted: at, Finished: at.Add(time.Hour), Recipients: []queue.Recipient{
 		{Address: address("a@d.test"), State: queue.Relayed},
-		{Address: address("b@d.test"), State: queue.Failed, Last: queue.Last{Transport: "smtp", Reply: reply.Reply{Code: 550, Enhanced: "5.1.1", Text: "unknown"}}},
+		{Address: address("b@d.test"), State: queue.Failed, Last: queue.Last{Transport: "smtp", Reply: reply.Reply{Code: 550, Enhanced: "5.1.1", Text: "unknown"}, At: at.Add(time.Minute)}},
 		{Address: address("c@d.test"), State: queue.Deferred, Last: queue.Last{Err: "panic in relay: x\nstack of ours", Remedy: "do this"}},
 		{Address: address("d@d.test"), State: queue.Held},
 	}}
@@ -157,7 +157,7 @@ func TestReporterTellsWhatTheQueueKnows(t *testing.T) {
 			[]string{"b@d.test"}},
 		{"failed for some, and held for another", held, false, []string{"Subject: Not sent: s", "Final-Recipient: rfc822; b@d.test",
 			"For 1 other recipient it still waits"}, []string{"d@d.test", "kept until"}},
-		{"final", entry, false, []string{"Final-Recipient: rfc822; b@d.test", "Remote-MTA: dns; smtp.office365.com", "Diagnostic-Code: smtp; 550 5.1.1 unknown",
+		{"final", entry, false, []string{"Final-Recipient: rfc822; b@d.test", "Remote-MTA: dns; smtp.office365.com", "Diagnostic-Code: smtp; 550 5.1.1 unknown\r\nLast-Attempt-Date: Fri, 20 Nov 2026 12:01:00 +0000",
 			"kept until Fri, 4 Dec 2026 13:00"}, []string{"c@d.test", "stack of ours"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

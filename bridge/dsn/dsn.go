@@ -58,7 +58,7 @@ type Recipient struct {
 	RemoteMTA   string      // the server that said it, "" where none did
 	Why         string      // in words, where no server said anything
 	Remedy      string      // what a person can do, "" where nothing
-	LastAttempt time.Time   // zero where there was none
+	LastAttempt time.Time   // zero where there was none, or nobody knows when
 }
 
 // Wanted reports whether a message may be answered with a report at all: never one with a null reverse-path, an

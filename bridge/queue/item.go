@@ -374,7 +374,10 @@ func (r *Recipient) settle(v verdict) (counted bool, err error) {
 	o := v.outcome.For(r.Address.Key())
 	before := r.Last
 	r.learn(o)
-	if r.Last.At = before.At; !o.TurnedBack && o.Verdict != reply.Relayed {
+	switch {
+	case o.TurnedBack:
+		r.Last.At = before.At
+	case o.Verdict != reply.Relayed: // most mail needs no time twice
 		r.Last.At = v.ended
 	}
 	if r.Doubts > 0 && o.Verdict != reply.Relayed && before.Transport != "" {

@@ -224,6 +224,35 @@ func TestTurnedBackWhileTheTroubleEnds(t *testing.T) {
 	})
 }
 
+// TestLastAttempt: where nobody was asked to take a message it has not been tried.
+func TestLastAttempt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, queue.Options{})
+		outcomes := []reply.Outcome{deferred(reply.Message), {Owner: reply.Route, Transport: "smtp", TurnedBack: true, RetryAfter: hour}, deferred(reply.Message), relayed}
+		w.setRelay(func(context.Context, message.Outgoing) reply.Outcome {
+			time.Sleep(sec) // so long each takes
+			o := outcomes[0]
+			outcomes = outcomes[1:]
+			return o
+		})
+		id := w.enqueue("erp")
+		for n, want := range []time.Duration{sec, sec, hour + mins + 3*sec, 0} {
+			for len(w.times(id)) == n {
+				w.pass(sec)
+			}
+			w.pass(sec)
+			e, err := w.store.Get(t.Context(), id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			at := e.Item.Recipients[0].Last.At
+			if got := at.Sub(w.began); got != want && !(want == 0 && at.IsZero()) {
+				t.Errorf("after %d attempts: tried after %v; want %v", n+1, got, want)
+			}
+		}
+	})
+}
+
 // TestScheduledMailIsNotResumed: what waits for its own time is none of the lane's business.
 func TestScheduledMailIsNotResumed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -59,7 +59,7 @@ func (l *lane) stopped(it *Item, now time.Time) (bool, error) {
 			// What the transport must find again outlives the words of the pair's probe.
 			keep := r.Last
 			r.Last = s.last
-			r.Last.Note, r.Last.Looks = keep.Note, keep.Looks
+			r.Last.Note, r.Last.Looks, r.Last.At = keep.Note, keep.Looks, keep.At
 			if r.Doubts > 0 {
 				r.Last.Transport = keep.Transport
 			}

@@ -292,7 +292,7 @@ func testUpdate(t *testing.T, open Opener) {
 	want := item.Clone()
 	want.Attempts, want.Lease, want.Intent = 3, "somebody", true
 	want.Recipients[0] = queue.Recipient{Address: item.Recipients[0].Address, State: queue.Sending, Attempts: 3, SenderWaits: 2, Doubts: 1,
-		Last: queue.Last{Reply: reply.Reply{Code: 451, Enhanced: "4.3.0", Text: "later", ID: "x"}, Transport: "smtp", Owner: reply.Sender, Remedy: "wait", Err: "why"}}
+		Last: queue.Last{Reply: reply.Reply{Code: 451, Enhanced: "4.3.0", Text: "later", ID: "x"}, Transport: "smtp", Owner: reply.Sender, Remedy: "wait", Err: "why", At: start.Add(time.Minute + time.Microsecond)}}
 	want.Recipients[1].State, want.Recipients[1].Next = queue.Deferred, start.Add(time.Hour+time.Microsecond)
 	if err := s.Update(t.Context(), item.ID, func(it *queue.Item) error { *it = want.Clone(); return nil }); err != nil {
 		t.Fatalf("Update: %v", err)
