@@ -43,7 +43,7 @@ type QueueRow struct {
 	User        string           `json:"user"`
 	Account     string           `json:"account"`
 	State       string           `json:"state"`       // the least final of its recipients'
-	WaitingFor  string           `json:"waiting_for"` // rate, pause, parked, sender, doubt; "" where it waits for its time
+	WaitingFor  string           `json:"waiting_for"` // rate, pause, parked, sender, doubt, trial; "" where it waits for its time
 	ReversePath string           `json:"reverse_path"`
 	HeaderFrom  string           `json:"header_from"`
 	Recipients  []QueueRecipient `json:"recipients"`

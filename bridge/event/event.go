@@ -33,6 +33,7 @@ const (
 	QueueSalvaged   Kind = "queue salvaged" // the store was damaged, and what could be saved was
 	QueueChanged    Kind = "queue changed"  // a person did; the audit line
 	QueueHeld       Kind = "queue held"     // all of it, at the start: it is a copy, or has one
+	QueueTried      Kind = "queue tried"    // what was in flight when the process died, one message at a time
 	BackupWritten   Kind = "backup written"
 	ReportQueued    Kind = "report queued"
 	NoticeQueued    Kind = "notice queued"

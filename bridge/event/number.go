@@ -40,6 +40,7 @@ func Numbers() []Numbered {
 		{402, DiskEnough, "there is room again"},
 		{403, QueueSalvaged, "the queue was damaged, and what could be saved was"},
 		{404, QueueHeld, "all mail is held: data_dir is a copy, or has one"},
+		{405, QueueTried, "Postern has died or was killed; what it was sending then is tried one message at a time"},
 		{410, QueueChanged, "a person has changed messages of the queue"},
 		{411, BackupWritten, "a backup was written"},
 		{500, AccountParked, "mail of an account waits for a person; the remedy says what to do"},

@@ -17,7 +17,7 @@ const maxDoubts = 2
 // errLeaseLost is returned where an attempt wants to write down something about a message that it no longer has.
 var errLeaseLost = errors.New("the lease was lost")
 
-// maxDeaths: a message that was alone in flight so often when the process died is held.
+// maxDeaths: a message that is to blame for so many deaths of the process is held.
 const maxDeaths = 3
 
 // Item is what changes about a message while it is in the queue, and what it is found by. Times are UTC, of microsecond
@@ -37,8 +37,8 @@ type Item struct {
 	Watch    time.Time     // when its age is looked at, zero for never
 	Owed     Owed          // the report that must still be made
 	Warned   bool          // a delay notice was owed once
-	Suspect  bool          // in flight with others when a process died: it is tried alone, and not claimed
-	Deaths   int           // of processes, in which it alone was in flight
+	Suspect  bool          // in flight when a process died: it is not claimed, but tried; under a lease: it is on trial (trial.go)
+	Deaths   int           // of processes that are laid at its door
 	Finished time.Time     // when it became final
 	Retried  time.Time     // when a person had it tried again: its age counts from there; zero for never
 
@@ -205,12 +205,13 @@ func (it *Item) intend(lease, transport string, recipients []envelope.Address) e
 	return nil
 }
 
-// abandon ends the attempt of a process that died, of which alone says that no other was in flight: due at once but to
-// be tried alone, in doubt where the intent was written down, held where it has taken too many processes with it.
-func (it *Item) abandon(alone bool, now time.Time, doubtWait time.Duration) error {
-	if alone {
+// abandon ends the attempt of a process that died, and that it is to blame for or not: due at once but to be tried alone,
+// in doubt where the intent was written down, held where it has taken too many processes with it.
+func (it *Item) abandon(blamed bool, now time.Time, doubtWait time.Duration) error {
+	if blamed {
 		it.Deaths++
 	}
+	it.Suspect = false
 	named := it.namesAny()
 	for i := range it.Recipients {
 		r := &it.Recipients[i]
@@ -227,7 +228,7 @@ func (it *Item) abandon(alone bool, now time.Time, doubtWait time.Duration) erro
 			r.Last = Last{Transport: via, Note: r.Last.Note, Owner: reply.Process, Err: "the process ended after the message was handed over and before the answer"}
 			err = r.doubt(now, doubtWait)
 		case it.Deaths >= maxDeaths:
-			r.Last = Last{Owner: reply.Process, Err: fmt.Sprintf("the process died %d times while it relayed this message and nothing else", it.Deaths), Note: r.Last.Note}
+			r.Last = Last{Owner: reply.Process, Err: fmt.Sprintf("the process died %d times while it relayed this message", it.Deaths), Note: r.Last.Note}
 			err = r.move(Held, time.Time{})
 		case r.Doubts > 0 && r.Last.Looks > 0:
 			err = r.move(InDoubt, now) // it only looked: the doubt is what it was
@@ -270,6 +271,7 @@ func (it *Item) hold(lease, why string) error {
 			return err
 		}
 	}
+	it.Suspect = false
 	it.end()
 	return nil
 }
@@ -320,7 +322,7 @@ func (it *Item) settle(v verdict) error {
 	if !counted {
 		it.Attempts--
 	}
-	it.Deaths = 0 // the process lives
+	it.Deaths, it.Suspect = 0, false // the process lives
 	it.end()
 	return nil
 }

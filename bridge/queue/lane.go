@@ -31,12 +31,13 @@ type lane struct {
 
 	noting sync.Mutex // orders what is written down of the rate; taken before mu
 
-	mu          sync.Mutex     // guards what follows
-	accounts    []Account      // a new slice with each change; the retired ones come last
-	retired     int            // of these
-	concurrency int            // the least of the accounts'
-	inFlight    int            // also those about to be claimed
-	flying      map[string]int // of these, by account
+	mu          sync.Mutex      // guards what follows
+	trial       <-chan struct{} // closed when its suspects have been tried, nil where it has none; set before it runs
+	accounts    []Account       // a new slice with each change; the retired ones come last
+	retired     int             // of these
+	concurrency int             // the least of the accounts'
+	inFlight    int             // also those about to be claimed
+	flying      map[string]int  // of these, by account
 	rate        rate
 	failures    int // of the store, in a row
 	senders     map[pairKey]*sender
@@ -89,6 +90,7 @@ func (l *lane) poke() {
 
 // run begins attempts, which live by work, until ctx ends or the lane is over. Those that are begun end by themselves.
 func (l *lane) run(ctx, work context.Context) {
+	l.awaitTrial(ctx)
 	for ctx.Err() == nil {
 		l.move()
 		again := l.fill(ctx, work)
@@ -301,6 +303,13 @@ func (l *lane) waitingFor(account string) (what string, until time.Time) {
 	defer l.mu.Unlock()
 	if n, again := l.rate.room(now, 1); n == 0 {
 		return "rate", again
+	}
+	if l.trial != nil {
+		select {
+		case <-l.trial:
+		default:
+			return waitingTrial, until
+		}
 	}
 	return "", until
 }

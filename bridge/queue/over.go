@@ -25,7 +25,7 @@ func (q *Queue) end(ctx context.Context, before, after Item, byPerson bool) {
 	if q.ended == nil {
 		return
 	}
-	e := Ended{ID: after.ID, Account: after.Account, All: after.Recipients, ByPerson: byPerson, Broken: before.Suspect || before.Deaths > 0}
+	e := Ended{ID: after.ID, Account: after.Account, All: after.Recipients, ByPerson: byPerson, Broken: before.Suspect && before.Lease == "" || before.Deaths > 0}
 	for i, r := range after.Recipients {
 		if !r.State.over() {
 			continue

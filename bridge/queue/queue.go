@@ -72,6 +72,10 @@ type Gate struct {
 // waitingParked is Gate.Waiting where a person must act: the age of the account's mail stands still.
 const waitingParked = "parked"
 
+// waitingTrial is Row.WaitingFor of what was in flight when a process died, and of other mail of its account until that
+// has been tried: trial.go.
+const waitingTrial = "trial"
+
 // OnDoubt is what follows when nobody can tell whether a message went out.
 type OnDoubt int
 
@@ -301,9 +305,9 @@ func (q *Queue) Run(ctx context.Context) error {
 	defer cut()
 	var others sync.WaitGroup
 	others.Go(func() { q.watch(ctx) })
-	q.tryAlone(ctx, work)
+	suspects, begun := q.seeSuspects(ctx)
 	q.beginLanes(func(l *lane) { others.Go(func() { l.run(ctx, work) }) })
-	others.Go(func() { q.keepTrying(ctx, work) })
+	others.Go(func() { q.tryAlone(ctx, work, suspects, begun) })
 	<-ctx.Done()
 	q.beginLanes(nil) // or one might begin while the last is waited for
 	others.Wait()
@@ -347,7 +351,7 @@ type Row struct {
 	Entry
 	State       State
 	NextAttempt time.Time // also when what it waits for is over; zero where nothing is due by time
-	WaitingFor  string    // "rate", "pause", "parked", "sender", "doubt"; "" where it only waits for its time or its turn
+	WaitingFor  string    // "rate", "pause", "parked", "sender", "doubt", "trial"; "" where it only waits for its time or its turn
 }
 
 // List returns the messages that f selects, without headers.
@@ -383,6 +387,8 @@ func (q *Queue) row(e Entry) Row {
 			var until time.Time
 			if r.WaitingFor, until = l.waitingFor(e.Item.Account); r.WaitingFor != "" {
 				r.NextAttempt = until
+			} else if e.Item.Suspect {
+				r.WaitingFor = waitingTrial
 			}
 		}
 	}

@@ -31,57 +31,99 @@ func (w *world) die(store *queuetest.Memory) {
 // TestPoison: one message kills each process that relays it. It is found and held; its neighbours are not blamed, and all
 // of them are relayed.
 func TestPoison(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		store := queuetest.NewMemory()
-		var poison envelope.ID
-		processes := 0
-		for ; processes < 10; processes++ {
-			dead := make(chan struct{})
-			w := newWorldWith(t, queue.Options{Store: store, Accounts: []queue.Account{{Name: "erp", Concurrency: 4}}},
-				func(ctx context.Context, out message.Outgoing) reply.Outcome {
-					if out.ID == poison {
-						store.Fail(queue.ErrClosed) // nothing is written any more
-						close(dead)
-					}
-					select {
-					case <-time.After(sec):
-						return relayed
-					case <-ctx.Done():
-						return reply.Outcome{Owner: reply.Process}
-					}
-				})
-			if processes == 0 {
-				for i := range 4 {
-					id := w.enqueueAll(i)
-					if i == 2 {
-						poison = id
-					}
+	for _, tc := range []struct {
+		name  string
+		kills time.Duration // after its attempt has begun
+		hangs string        // an account
+	}{
+		{"it kills at once", 0, ""},
+		{"it kills at once beside an account that hangs", 0, "hang"},
+		{"it kills late", 20 * sec, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { testPoison(t, tc.kills, tc.hangs) }) })
+	}
+}
+
+func testPoison(t *testing.T, kills time.Duration, hangs string) {
+	store := queuetest.NewMemory()
+	accounts := []queue.Account{{Name: "erp", Concurrency: 4}, {Name: "hang", Concurrency: 4}, {Name: "new", Concurrency: 4}}
+	var poison envelope.ID
+	for processes := 0; ; processes++ {
+		dead := make(chan struct{})
+		w := newWorldWith(t, queue.Options{Store: store, Accounts: accounts}, func(ctx context.Context, out message.Outgoing) reply.Outcome {
+			took := 100 * time.Millisecond
+			switch {
+			case out.ID == poison:
+				took = kills
+			case out.Plan.Account == hangs:
+				took = hour
+			case out.Plan.Account == "new":
+				took = 5 * sec
+			}
+			select {
+			case <-time.After(took):
+			case <-ctx.Done():
+				return reply.Outcome{Owner: reply.Process}
+			}
+			if out.ID == poison {
+				store.Fail(queue.ErrClosed) // nothing is written any more
+				close(dead)
+				<-ctx.Done()
+			}
+			return relayed
+		})
+		if processes == 0 {
+			w.enqueue("hang")
+			for i := range 4 {
+				id := w.enqueueAll(i)
+				if i == 2 {
+					poison = id
 				}
-				w.Wake("")
 			}
-			select {
-			case <-dead:
-			case <-time.After(5 * mins):
+			w.Wake("")
+		}
+		w.pass(max(0, kills-2*sec))
+		w.enqueueUnless(dead, "new") // it is in flight too
+		select {
+		case <-dead:
+			w.die(store)
+			if processes == 9 {
+				t.Fatal("10 processes died, and it is not held")
 			}
-			select {
-			case <-dead:
-				w.die(store)
-				continue
-			default:
-			}
-			if row := w.show(poison); row.State != queue.Held || !strings.Contains(row.Item.Recipients[0].Last.Err, "died 3 times") {
-				t.Errorf("the poison is %s, %+v", row.State, row.Item.Recipients[0].Last)
-			}
-			rows, err := w.List(t.Context(), queue.Filter{State: queue.Relayed})
-			if err != nil || len(rows) != 3 {
-				t.Errorf("%d of 3 neighbours are relayed, %v", len(rows), err)
-			}
-			break
+			continue
+		case <-time.After(10 * mins):
 		}
 		if processes != 4 {
 			t.Errorf("%d processes died; want one that did not know, and three for the poison alone", processes)
 		}
-	})
+		w.checkPoison(poison, hangs)
+		return
+	}
+}
+
+// enqueueUnless keeps a message unless the process has died.
+func (w *world) enqueueUnless(dead <-chan struct{}, account string) {
+	select {
+	case <-dead:
+	default:
+		w.enqueue(account)
+	}
+}
+
+func (w *world) checkPoison(poison envelope.ID, hangs string) {
+	w.t.Helper()
+	if row := w.show(poison); row.State != queue.Held || !strings.Contains(row.Item.Recipients[0].Last.Err, "died 3 times") {
+		w.t.Errorf("the poison is %s, %+v", row.State, row.Item.Recipients[0].Last)
+	}
+	rows, err := w.List(w.t.Context(), queue.Filter{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, r := range rows {
+		if r.Item.ID != poison && r.Item.Account != hangs && r.State != queue.Relayed || r.State == queue.Held && r.Item.ID != poison {
+			w.t.Errorf("%s of %s is %s after %d deaths; want it relayed", r.Item.ID, r.Item.Account, r.State, r.Item.Deaths)
+		}
+	}
 }
 
 // enqueueAll keeps a message behind a closed gate and opens it with the last, so that all four begin together.
@@ -101,7 +143,8 @@ func newWorldWith(t *testing.T, o queue.Options, relay func(context.Context, mes
 	return newWorldOf(t, o, func(w *world) { w.relay = relay })
 }
 
-// TestSuspectsAreTriedAlone: after a death with several in flight, one at a time, and nothing else meanwhile.
+// TestSuspectsAreTriedAlone: after a death with several in flight, one at a time, and nothing else of their account
+// meanwhile.
 func TestSuspectsAreTriedAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := queuetest.NewMemory()
@@ -118,15 +161,23 @@ func TestSuspectsAreTriedAlone(t *testing.T) {
 		var got []string
 		second := newWorldWith(t, queue.Options{Store: store}, func(_ context.Context, out message.Outgoing) reply.Outcome {
 			got = append(got, fmt.Sprintf("%s at %v", out.ID, time.Since(began)))
-			time.Sleep(10 * sec)
+			time.Sleep(sec / 2)
 			return relayed
 		})
+		for _, n := range []int{2, 3} {
+			if row := second.show(envelope.ID(want[n])); row.State != queue.Queued || row.WaitingFor != "trial" {
+				t.Errorf("%s is %s and waits for %q; want it queued, for the trial", row.Item.ID, row.State, row.WaitingFor)
+			}
+		}
 		second.pass(mins)
 		for i := range want {
-			want[i] += fmt.Sprintf(" at %v", time.Duration(i)*10*sec)
+			want[i] += fmt.Sprintf(" at %v", time.Duration(i)*sec/2)
 		}
 		if d := cmp.Diff(want, got); d != "" {
 			t.Errorf("attempts (-want +got):\n%s", d)
+		}
+		if told := second.told(); !slices.Contains(told, "WARN queue tried") {
+			t.Errorf("told: %q; want that they are tried", told)
 		}
 	})
 }
@@ -169,27 +220,68 @@ func TestSuspectsOutliveAReadError(t *testing.T) {
 	}
 }
 
-// TestSuspectsHoldUpOthersForAWhile: one that hangs does not keep other mail back for long.
-func TestSuspectsHoldUpOthersForAWhile(t *testing.T) {
+// TestSuspectsThatHang keep no other account back: neither what is new there, nor what was in flight too when the process
+// died, for longer than a moment.
+func TestSuspectsThatHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := queuetest.NewMemory()
-		accounts := []queue.Account{{Name: "erp", Concurrency: 20}, {Name: "crm", Concurrency: 1}}
+		accounts := []queue.Account{{Name: "hang", Concurrency: 20}, {Name: "erp", Concurrency: 1}, {Name: "crm", Concurrency: 1}}
 		hang := func(ctx context.Context, out message.Outgoing) reply.Outcome {
-			if out.Plan.Account == "erp" {
+			if out.Plan.Account == "hang" {
 				<-ctx.Done()
 			}
 			return relayed
 		}
-		first := newWorldWith(t, queue.Options{Store: store, Accounts: accounts}, hang)
+		first := newWorldWith(t, queue.Options{Store: store, Accounts: accounts}, func(ctx context.Context, _ message.Outgoing) reply.Outcome {
+			<-ctx.Done()
+			return relayed
+		})
 		for range 10 {
-			first.enqueue("erp")
+			first.enqueue("hang")
 		}
+		first.pass(sec)
+		suspect, behind := first.enqueue("erp"), first.enqueue("erp")
 		first.die(store)
 		second := newWorldWith(t, queue.Options{Store: store, Accounts: accounts}, hang)
-		id := second.enqueue("crm")
-		second.pass(2*mins + sec)
-		if row := second.show(id); row.State != queue.Relayed {
-			t.Errorf("another account's message is %s after two minutes", row.State)
+		fresh := second.enqueue("crm")
+		second.pass(20 * sec)
+		for _, tc := range []struct {
+			name string
+			id   envelope.ID
+			most time.Duration
+		}{
+			{"new mail of an account without suspects", fresh, 0},
+			{"another account's suspect", suspect, sec},
+			{"mail of an account with a suspect", behind, 5 * sec},
+		} {
+			if at := second.times(tc.id); len(at) != 1 || at[0] > tc.most {
+				t.Errorf("%s was tried at %v; want once within %v", tc.name, at, tc.most)
+			}
+		}
+		if n := len(second.seen()); n != 13 {
+			t.Errorf("%d attempts; want all 10 of the account that hangs too", n)
+		}
+	})
+}
+
+// TestKillsFromOutside: what is in flight when somebody kills the process again and again is not taken for the killer
+// where it is not alone.
+func TestKillsFromOutside(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := queuetest.NewMemory()
+		hang := func(ctx context.Context, _ message.Outgoing) reply.Outcome { <-ctx.Done(); return relayed }
+		w := newWorldWith(t, queue.Options{Store: store}, hang)
+		ids := []envelope.ID{w.enqueue("erp"), w.enqueue("erp")}
+		for range 5 {
+			w.pass(mins)
+			w.die(store)
+			w = newWorldWith(t, queue.Options{Store: store}, hang)
+		}
+		w.pass(mins)
+		for _, id := range ids {
+			if row := w.show(id); row.State != queue.Sending || row.Item.Deaths != 0 {
+				t.Errorf("%s after %d deaths; want it tried", row.State, row.Item.Deaths)
+			}
 		}
 	})
 }
