@@ -110,6 +110,7 @@ func (c *Client) ask(ctx context.Context, method, path string, send any) (*http.
 		return nil, err
 	}
 	req.Header.Set("X-Postern-Key", c.key.Reveal())
+	req.Header.Set("TE", "trailers") // RFC 9110 section 10.1.4: see stream
 	resp, err := c.http.Do(req)
 	if err != nil {
 		// A url.Error would print the made-up host.

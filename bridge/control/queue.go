@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -18,7 +19,8 @@ type Queue interface {
 	QueueShow(ctx context.Context, id string) (QueueDetail, error)
 	// QueueChange does what a person asks for, and writes an audit line for each message.
 	QueueChange(ctx context.Context, c QueueChange) (QueueChanged, error)
-	// QueueExport writes the message as it came, after header fields with its envelope.
+	// QueueExport writes the message as it came, after header fields with its envelope. After a *Damaged all is written that
+	// can be read of it.
 	QueueExport(ctx context.Context, id string, to io.Writer) error
 	// Backup writes a tar archive of a consistent copy of the store and the vault.
 	Backup(ctx context.Context, to io.Writer) error
@@ -99,6 +101,11 @@ type QueueRefused struct {
 	Text string `json:"error"`
 }
 
+// Damaged is the error of a message that cannot be read back as it was written.
+type Damaged struct{ Text string }
+
+func (d *Damaged) Error() string { return d.Text }
+
 func handleQueue(mux *http.ServeMux, svc Queue) {
 	mux.HandleFunc("POST /queue/rows", func(w http.ResponseWriter, r *http.Request) {
 		var q QueueQuery
@@ -116,19 +123,29 @@ func handleQueue(mux *http.ServeMux, svc Queue) {
 		}
 	})
 	mux.HandleFunc("GET /queue/{id}/message", func(w http.ResponseWriter, r *http.Request) {
-		stream(w, func(to io.Writer) error { return svc.QueueExport(r.Context(), r.PathValue("id"), to) })
+		stream(w, r, func(to io.Writer) error { return svc.QueueExport(r.Context(), r.PathValue("id"), to) })
 	})
 	mux.HandleFunc("GET /backup", func(w http.ResponseWriter, r *http.Request) {
-		stream(w, func(to io.Writer) error { return svc.Backup(r.Context(), to) })
+		stream(w, r, func(to io.Writer) error { return svc.Backup(r.Context(), to) })
 	})
 }
 
+// damagedTrailer follows a message of which something is wrong, and says what.
+const damagedTrailer = "Postern-Damaged"
+
 // stream answers with what write gives. A failure before the first octet is a refusal; a later one cuts the connection,
-// so that half an answer is never taken for a whole one.
-func stream(w http.ResponseWriter, write func(io.Writer) error) {
+// so that half an answer is never taken for a whole one. Only who says that he reads trailers gets what is damaged.
+func stream(w http.ResponseWriter, r *http.Request, write func(io.Writer) error) {
 	s := &startedWriter{w: w}
 	err := write(s)
+	damaged := (*Damaged)(nil)
 	switch {
+	case errors.As(err, &damaged) && s.started && r.Header.Get("TE") == "trailers":
+		if http.NewResponseController(w).Flush() == nil { // or a short answer would have its length, and no trailer
+			w.Header().Set(http.TrailerPrefix+damagedTrailer, damaged.Text)
+			return
+		}
+		panic(http.ErrAbortHandler)
 	case err != nil && s.started:
 		panic(http.ErrAbortHandler)
 	case err != nil:
@@ -182,6 +199,9 @@ func (c *Client) copy(ctx context.Context, path string, to io.Writer) error {
 	defer resp.Body.Close()
 	if n, err := io.Copy(to, resp.Body); err != nil {
 		return fmt.Errorf("the daemon's answer broke off after %d octets: %w", n, err)
+	}
+	if text := resp.Trailer.Get(damagedTrailer); text != "" {
+		return &Damaged{text}
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os/user"
 	"runtime"
@@ -83,6 +84,22 @@ func TestClientReachesTheQueue(t *testing.T) {
 	}
 	if runtime.GOOS == "linux" && svc.by != me.Username {
 		t.Errorf("the caller is %q; want %q, as the kernel says", svc.by, me.Username)
+	}
+}
+
+// TestDamagedMessageIsGiven: all of it that can be read arrives, and what is wrong with it.
+func TestDamagedMessageIsGiven(t *testing.T) {
+	for _, already := range []int{1, 1000, 100_000} {
+		c, err := Dial(t.Context(), serve(t, &fakeQueue{already: already, fail: fmt.Errorf("read: %w", &Damaged{"an octet\nis wrong"})}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		var b bytes.Buffer
+		var damaged *Damaged
+		if err = c.QueueExport(t.Context(), "06ab3c9d0e1f2g3h", &b); !errors.As(err, &damaged) || err.Error() != "an octet is wrong" || b.Len() != already {
+			t.Errorf("QueueExport = %v, %d octets; want %d", err, b.Len(), already)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@
 package queueadmin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -251,12 +252,19 @@ func (a *Admin) QueueExport(ctx context.Context, id string, to io.Writer) error 
 	if !r.HasBody {
 		return fmt.Errorf("%s: its text is not kept any more: it is %s", id, r.State)
 	}
+	from := []io.Reader{strings.NewReader(envelopeFields(r)), strings.NewReader(string(r.Message.Header))}
 	body, err := store.Open(ctx, r.Item.ID)
-	if err != nil {
+	switch {
+	case err == nil:
+		defer body.Close()
+		from = append(from, body)
+	case !errors.Is(err, queue.ErrDamaged):
 		return err
 	}
-	defer body.Close()
-	_, err = io.Copy(to, io.MultiReader(strings.NewReader(envelopeFields(r)), strings.NewReader(string(r.Message.Header)), body))
+	_, copied := io.Copy(to, io.MultiReader(from...))
+	if err = cmp.Or(copied, err, r.Damage); errors.Is(err, queue.ErrDamaged) {
+		return &control.Damaged{Text: id + ": " + strings.TrimPrefix(err.Error(), id+": ")}
+	}
 	return err
 }
 

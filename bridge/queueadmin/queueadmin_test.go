@@ -3,10 +3,12 @@ package queueadmin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -462,6 +464,51 @@ func TestExportRefuses(t *testing.T) {
 			var got strings.Builder
 			if err := b.QueueExport(t.Context(), tc.id, &got); text(err) != tc.want || got.Len() > 0 {
 				t.Errorf("QueueExport = %q after %q; want %q", text(err), got.String(), tc.want)
+			}
+		})
+	}
+}
+
+// spoilt is a store of which Open gives that much of a body, and then an error.
+type spoilt struct {
+	queue.Store
+	body      string
+	open, end error
+}
+
+func (s spoilt) Open(context.Context, envelope.ID) (io.ReadCloser, error) {
+	return io.NopCloser(io.MultiReader(strings.NewReader(s.body), iotest.ErrReader(s.end))), s.open
+}
+
+// TestExportOfDamage: all that can be read is written, and what is wrong is said.
+func TestExportOfDamage(t *testing.T) {
+	damage := fmt.Errorf("%w: 3 octets are missing", queue.ErrDamaged)
+	for _, tc := range []struct {
+		name    string
+		store   spoilt
+		damaged bool
+		want    string // the end of what is written
+	}{
+		{"its body ends too early", spoilt{body: "bod", end: damage}, true, "\r\n\r\nbod"},
+		{"its body is gone", spoilt{open: damage}, true, "\r\n\r\n"},
+		{"the disk cannot be read", spoilt{body: "bod", end: errors.New("I/O error")}, false, "bod"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			b := newBench(t, queue.Held)
+			tc.store.Store = b.store
+			open := b.o.Open
+			b.o.Open = func(ctx context.Context) (*queue.Queue, queue.Store, error) {
+				q, _, err := open(ctx)
+				return q, tc.store, err
+			}
+			var got strings.Builder
+			err := New(b.o).QueueExport(t.Context(), b.ids[0], &got)
+			var damaged *control.Damaged
+			if err == nil || errors.As(err, &damaged) != tc.damaged || tc.damaged && text(err) != b.ids[0]+": "+damage.Error() {
+				t.Errorf("QueueExport = %v", err)
+			}
+			if !strings.HasPrefix(got.String(), "X-Postern-Queue-ID: "+b.ids[0]) || !strings.HasSuffix(got.String(), tc.want) {
+				t.Errorf("it wrote %q", got.String())
 			}
 		})
 	}

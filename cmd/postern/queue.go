@@ -242,7 +242,8 @@ func (c *cli) queueExport() *cobra.Command {
 		Short: "Write messages as .eml files",
 		Long: `Writes each message as it came into a file ID.eml that only you can read, after
 fields with its envelope (X-Envelope-From, X-Envelope-To). No file is replaced.
---all, --account and --state leave out what has no text any more.`,
+--all, --account and --state leave out what has no text any more. Of a message
+that is damaged what can be read goes into ID.damaged.eml.`,
 		Example: "  postern queue export 06ab3c9d0e1f2g3h --to /tmp",
 		RunE: func(cmd *cobra.Command, ids []string) error {
 			if err := checkSelection(cmd, q, ids); err != nil {
@@ -266,16 +267,11 @@ fields with its envelope (X-Envelope-From, X-Envelope-To). No file is replaced.
 // folder's owner then, who may not write where root may.
 func (c *cli) export(ctx context.Context, dir string, ids []string) (err error) {
 	files := make([]*os.File, len(ids))
-	written := 0
+	tried := 0
 	defer func() {
-		for _, f := range files {
+		for _, f := range files[tried:] {
 			if f != nil {
-				err = errors.Join(err, f.Close())
-			}
-		}
-		for _, f := range files[written:] {
-			if f != nil {
-				err = errors.Join(err, os.Remove(f.Name()))
+				err = errors.Join(err, f.Close(), os.Remove(f.Name()))
 			}
 		}
 	}()
@@ -292,14 +288,25 @@ func (c *cli) export(ctx context.Context, dir string, ids []string) (err error) 
 		return err
 	}
 	defer done()
+	damaged := 0
 	for i, id := range ids {
-		if err := errors.Join(svc.QueueExport(ctx, id, files[i]), files[i].Sync()); err != nil { // often it is dropped then
+		tried++
+		whole, err := c.exportOne(ctx, svc, id, files[i])
+		if err != nil {
 			return err
 		}
-		written++
-		fmt.Fprintln(c.out, files[i].Name())
+		if !whole {
+			damaged++
+		}
 	}
-	return nil
+	return errDamaged(damaged)
+}
+
+func errDamaged(n int) error {
+	if n == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d damaged %s cannot be read back whole", n, plural(n, "message"))
 }
 
 // exportSelected writes what q selects and has a text still.
@@ -309,7 +316,7 @@ func (c *cli) exportSelected(ctx context.Context, dir string, q control.QueueQue
 		return err
 	}
 	defer done()
-	matched, written := 0, 0
+	matched, written, damaged := 0, 0, 0
 	pages := queuePrinter{}
 	err = pages.each(ctx, svc, q, func(r control.QueueRow) error {
 		matched++
@@ -318,7 +325,15 @@ func (c *cli) exportSelected(ctx context.Context, dir string, q control.QueueQue
 			return err
 		}
 		written++
-		return c.exportOne(ctx, svc, dir, r.ID)
+		f, err := newFile(filepath.Join(dir, r.ID+".eml"))
+		if err != nil {
+			return err
+		}
+		whole, err := c.exportOne(ctx, svc, r.ID, f)
+		if !whole {
+			damaged++
+		}
+		return err
 	})
 	switch {
 	case errors.Is(err, os.ErrPermission):
@@ -328,20 +343,41 @@ func (c *cli) exportSelected(ctx context.Context, dir string, q control.QueueQue
 	case written == 0:
 		fmt.Fprintln(c.out, "no messages")
 	}
-	return errors.Join(bridge.SyncFolder(dir), c.warnAccount(ctx, svc, q.Account, matched))
+	return errors.Join(bridge.SyncFolder(dir), c.warnAccount(ctx, svc, q.Account, matched), errDamaged(damaged))
 }
 
-// exportOne writes one message. A file that is not whole does not stay.
-func (c *cli) exportOne(ctx context.Context, svc control.Service, dir, id string) (err error) {
-	f, err := newFile(filepath.Join(dir, id+".eml"))
+// exportOne writes one message into its file, and closes that. Of a damaged one the file is called so; any other that is not
+// whole does not stay.
+func (c *cli) exportOne(ctx context.Context, svc control.Service, id string, f *os.File) (whole bool, err error) {
+	name := f.Name()
+	err = svc.QueueExport(ctx, id, f)
+	var damaged *control.Damaged
+	if errors.As(err, &damaged) {
+		err = nil
+	}
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil { // synced: often it is dropped then
+		return false, errors.Join(err, os.Remove(name))
+	}
+	if damaged == nil {
+		_, err = fmt.Fprintln(c.out, name)
+		return true, err
+	}
+	_, err = fmt.Fprintf(c.err, "postern: %s; what can be read of it is in %s\n", printable(damaged.Text), nameDamaged(name))
+	return false, err
+}
+
+// nameDamaged renames a file of a damaged message, and returns its name. It keeps the one that it has where there is such a
+// file, or where who we are by now may make none.
+func nameDamaged(name string) string {
+	to := strings.TrimSuffix(name, ".eml") + ".damaged.eml"
+	f, err := newFile(to)
+	if err == nil {
+		err = errors.Join(f.Close(), os.Rename(name, to))
+	}
 	if err != nil {
-		return err
+		return name
 	}
-	if err := errors.Join(svc.QueueExport(ctx, id, f), f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	_, err = fmt.Fprintln(c.out, f.Name())
-	return err
+	return to
 }
 
 // queuePrinter prints rows page by page, so that a long queue takes no memory.

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"io"
 	"os"
@@ -98,6 +99,59 @@ func TestQueueOnARunningDaemon(t *testing.T) {
 	if got := box.Received(); len(got) != 1 || !strings.Contains(string(got[0].Raw), "Subject: first") {
 		t.Errorf("%d messages arrived; want the first alone", len(got))
 	}
+}
+
+// TestExportOfADamagedMessage: what can be read of it is in a file that is called so, and the others are exported.
+func TestExportOfADamagedMessage(t *testing.T) {
+	file := install(t, startSandbox(t), "graph")
+	d := startDaemon(t, file)
+	for _, subject := range []string{"first", "second", "third"} {
+		if err := d.send(subject); err != nil {
+			t.Fatal(err)
+		}
+	}
+	parked(t, file)
+	list := rows(t, file)
+	d.terminate()
+	db, err := sql.Open("sqlite", filepath.Join(filepath.Dir(file), "data", "queue.db"))
+	if err == nil {
+		// The last octet but two of the first one, whose end is "invoice" and CR LF.
+		_, err = db.Exec(`UPDATE chunks SET data = CAST(substr(data, 1, length(data) - 3) || x'21' || substr(data, length(data) - 1) AS BLOB)
+			WHERE at = (SELECT min(at) FROM chunks)`)
+	}
+	if err == nil {
+		err = db.Close()
+	}
+	if err != nil || len(list) != 3 {
+		t.Fatal(err, list)
+	}
+	export := func(args ...string) {
+		t.Helper()
+		dir := t.TempDir()
+		out, status := outcome(t, "", append([]string{"queue", "export", "--to", dir, "--config", file}, args...)...)
+		if status != 1 || !strings.Contains(out, list[0].ID+": its stored copy is damaged") || !strings.Contains(out, list[0].ID+".damaged.eml") ||
+			!strings.Contains(out, "1 damaged message cannot be read back whole") {
+			t.Errorf("export = %d\n%s", status, out)
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) != 3 {
+			t.Errorf("it made %v, %v", left, err)
+		}
+		for i, want := range map[int]string{0: "invoic!\r\n", 1: "invoice\r\n", 2: "invoice\r\n"} {
+			name := list[i].ID + ".eml"
+			if i == 0 {
+				name = list[i].ID + ".damaged.eml"
+			}
+			if eml, err := os.ReadFile(filepath.Join(dir, name)); err != nil || !bytes.HasSuffix(eml, []byte(want)) || !bytes.Contains(eml, []byte("X-Envelope-To: <customer@example.test>")) {
+				t.Errorf("%s: %v\n%.600s", name, err, eml)
+			}
+		}
+	}
+	ids := []string{list[0].ID, list[1].ID, list[2].ID}
+	export("--all")
+	export(ids...)
+	startDaemon(t, file)
+	export("--all")
+	export(ids...)
 }
 
 // holdAll returns when the one message is held: the first of an account that nobody has signed in is being sent for a
