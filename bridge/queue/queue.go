@@ -140,7 +140,7 @@ type Queue struct {
 	space       space
 	usage       usage
 	owes        chan struct{}  // holds one token: a report is owed, or room is short
-	looked      time.Time      // when ages were looked at, by this process; only watch touches it
+	looked      time.Time      // by watch, which alone touches it
 	spared      time.Time      // until when nothing is ended by its age alone, likewise
 	attempts    sync.WaitGroup // those in flight
 }

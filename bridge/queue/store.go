@@ -122,10 +122,10 @@ type Claim struct {
 // Selection says which messages Store.Find looks for.
 type Selection struct {
 	Which  Which
-	Before time.Time // for Watched; for Later the time that they are due after
+	Before time.Time // for Watched; for Later and Ahead the time that they are due after
 
-	Account, Sender string      // for OfSender; Account for Later too
-	After           envelope.ID // for OfSender and Later: the page after this ID
+	Account, Sender string      // for OfSender; Account for Later and Ahead too
+	After           envelope.ID // for OfSender, Later and Ahead: the page after this ID
 	Limit           int         // at least 1
 }
 
@@ -135,6 +135,7 @@ type Which int
 // The rules. A store answers each from an index, however long the queue and its history are.
 const (
 	Leased   Which = iota // Item.Lease is set
+	Ahead                 // like Later, in whatever state
 	Suspects              // Item.Suspect is set; those of the fewest Deaths first, so that kills from outside fall on all alike
 	Watched               // Item.Watch is not after Selection.Before, the earliest first
 	Owing                 // Item.Owed is set

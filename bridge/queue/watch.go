@@ -48,7 +48,7 @@ func (q *Queue) lookAfter(ctx context.Context) error {
 	for _, step := range []struct {
 		what string
 		do   func(context.Context) error
-	}{{"messages by age", q.lookAtAge}, {"reports", q.report}, {"delete what is not needed any more", q.purge}} {
+	}{{"the clock", q.mindClock}, {"messages by age", q.lookAtAge}, {"reports", q.report}, {"delete what is not needed any more", q.purge}} {
 		if err := step.do(ctx); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", step.what, err))
 		}
@@ -59,12 +59,8 @@ func (q *Queue) lookAfter(ctx context.Context) error {
 // lookAtAge warns of what is late, and ends what is too old. Mail of a route that is down is not claimed but for one
 // message that probes, so nobody else would end it.
 func (q *Queue) lookAtAge(ctx context.Context) error {
-	if now := q.now(); now.Sub(q.looked) > watchSeldom {
-		q.spared = now.Add(watchSeldom)
-	}
 	for ctx.Err() == nil {
 		now := q.now()
-		q.looked = now
 		ids, err := q.store.Find(ctx, Selection{Which: Watched, Before: now, Limit: watchBatch})
 		if err != nil || len(ids) == 0 {
 			return err

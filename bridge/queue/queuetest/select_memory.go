@@ -66,6 +66,8 @@ func selected(s queue.Selection, it *queue.Item) bool {
 	switch s.Which {
 	case queue.Leased:
 		return it.Lease != ""
+	case queue.Ahead:
+		return it.Account == s.Account && it.Next().After(s.Before) && it.ID > s.After
 	case queue.Suspects:
 		return it.Suspect
 	case queue.Watched:

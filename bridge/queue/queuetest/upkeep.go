@@ -76,6 +76,10 @@ func testFind(t *testing.T, open Opener) {
 		want []envelope.ID
 	}{
 		{"what is leased", queue.Selection{Which: queue.Leased, Limit: 9}, ids[:1]},
+		{"an account's mail that is due later", queue.Selection{Which: queue.Ahead, Account: "erp", Before: start, Limit: 9}, ids[2:]},
+		{"its second page", queue.Selection{Which: queue.Ahead, Account: "erp", Before: start, After: ids[3], Limit: 9}, ids[4:]},
+		{"not what is due by then", queue.Selection{Which: queue.Ahead, Account: "erp", Before: start.Add(4 * time.Second), Limit: 9}, ids[5:]},
+		{"nor another account's", queue.Selection{Which: queue.Ahead, Account: "crm", Before: start, Limit: 9}, nil},
 		{"what is suspect", queue.Selection{Which: queue.Suspects, Limit: 9}, ids[1:2]},
 		{"what is to be looked at, the earliest first", queue.Selection{Which: queue.Watched, Before: start.Add(2 * time.Hour), Limit: 9},
 			[]envelope.ID{ids[3], ids[2]}},

@@ -33,6 +33,7 @@ func (s *Store) UpdateAll(ctx context.Context, ids []envelope.ID, change func(*q
 // finds are the queries of Find.
 var finds = map[queue.Which]string{
 	queue.Leased:   "SELECT id FROM messages WHERE lease <> '' ORDER BY seq LIMIT ?",
+	queue.Ahead:    "SELECT id FROM messages INDEXED BY messages_due WHERE account = ? AND (attempts > 0) IN (0, 1) AND next_attempt > ? AND id > ? ORDER BY id LIMIT ?",
 	queue.Suspects: "SELECT id FROM messages WHERE suspect = 1 ORDER BY deaths, seq LIMIT ?",
 	queue.Watched:  "SELECT id FROM messages WHERE watch <= ? AND state <> '" + unfinished + "' ORDER BY watch LIMIT ?",
 	queue.Owing:    "SELECT id FROM messages WHERE owed <> '' ORDER BY seq LIMIT ?",
@@ -44,6 +45,8 @@ var finds = map[queue.Which]string{
 func (s *Store) Find(ctx context.Context, sel queue.Selection) (ids []envelope.ID, err error) {
 	args := []any{sel.Limit}
 	switch sel.Which {
+	case queue.Ahead:
+		args = []any{sel.Account, sel.Before.UnixMicro(), string(sel.After), sel.Limit}
 	case queue.Watched:
 		args = []any{sel.Before.UnixMicro(), sel.Limit}
 	case queue.OfSender:

@@ -1,0 +1,134 @@
+package queue_test
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"postern/bridge/message"
+	"postern/bridge/queue"
+	"postern/bridge/queue/queuetest"
+	"postern/bridge/reply"
+)
+
+// TestAClockThatIsSetBackKeepsNoMail: what was due soon by a clock that was ahead is due soon by the right one, and its
+// age begins there.
+func TestAClockThatIsSetBackKeepsNoMail(t *testing.T) {
+	fails := func(o reply.Outcome) func(context.Context, message.Outgoing) reply.Outcome {
+		return func(context.Context, message.Outgoing) reply.Outcome { return o }
+	}
+	doubt := reply.Outcome{Verdict: reply.InDoubt, Owner: reply.Route, Transport: "smtp"}
+	for _, tc := range []struct {
+		name      string
+		before    func(context.Context, message.Outgoing) reply.Outcome // nil: the gate is closed
+		notBefore time.Duration                                         // of its plan
+		early     bool                                                  // it leaves within five minutes
+		late      bool                                                  // it leaves within half an hour
+	}{
+		{"mail that was never tried leaves", nil, 0, true, true},
+		{"mail that waits for its next attempt leaves", fails(deferred(reply.Message)), 0, true, true},
+		{"mail of a route that was down leaves", fails(deferred(reply.Route)), 0, true, true},
+		{"mail without a right leaves once it is there", fails(deferred(reply.Sender)), 0, true, true},
+		{"mail in doubt waits as long as it must", fails(doubt), 0, false, true},
+		{"mail that its plan puts off waits as long as it must", nil, 20 * mins, false, true},
+	} {
+		for _, by := range []time.Duration{2 * hour, 400 * day} {
+			for _, restarted := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s (by %v, restarted %v)", tc.name, by, restarted), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						var ahead atomic.Int64
+						ahead.Store(int64(by))
+						now := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+						o := queue.Options{Store: queuetest.NewMemory(), Now: now, GiveUpAfter: 10 * hour, Accounts: []queue.Account{{Name: "erp", DoubtWait: 20 * mins}}}
+						w := newWorldOf(t, o, func(w *world) {
+							if w.relay = tc.before; tc.before == nil {
+								w.gates["erp"] = closedFor("pause")
+							}
+						})
+						_, m := queuetest.NewMessage("erp", now())
+						if tc.notBefore > 0 {
+							m.Plan.NotBefore = now().Add(tc.notBefore)
+						}
+						if err := w.Enqueue(t.Context(), m, emptyBody()); err != nil {
+							t.Fatal(err)
+						}
+						w.pass(2 * mins)
+						up := func(w *world) { w.relay = fails(relayed); delete(w.gates, "erp") }
+						if restarted {
+							w.stop()
+							<-w.ended
+							ahead.Store(0)
+							w = newWorldOf(t, o, up)
+						} else {
+							w.mu.Lock()
+							up(w)
+							w.mu.Unlock()
+							ahead.Store(0)
+						}
+						w.pass(5 * mins)
+						if got := w.show(m.ID).State == queue.Relayed; got != tc.early {
+							t.Errorf("5 minutes later: %s, due in %v", w.show(m.ID).State, w.show(m.ID).NextAttempt.Sub(now()))
+						}
+						w.pass(25 * mins)
+						if got := w.show(m.ID).State == queue.Relayed; got != tc.late {
+							t.Errorf("half an hour later: %s, due in %v", w.show(m.ID).State, w.show(m.ID).NextAttempt.Sub(now()))
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
+// TestWhatAPlanPutsOffStaysPutOff: no clock was wrong.
+func TestWhatAPlanPutsOffStaysPutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := queue.Options{Store: queuetest.NewMemory()}
+		w := newWorld(t, o)
+		_, m := queuetest.NewMessage("erp", time.Now())
+		m.Plan.NotBefore = time.Now().Add(10 * hour)
+		if err := w.Enqueue(t.Context(), m, emptyBody()); err != nil {
+			t.Fatal(err)
+		}
+		w.pass(hour)
+		w.stop()
+		<-w.ended
+		w = newWorld(t, o)
+		w.pass(8 * hour)
+		if row := w.show(m.ID); row.State != queue.Queued || row.NextAttempt.Sub(w.began) != 9*hour {
+			t.Errorf("%s, due %v after the start; want queued, and 9 hours", row.State, row.NextAttempt.Sub(w.began))
+		}
+		w.pass(2 * hour)
+		if row := w.show(m.ID); row.State != queue.Relayed {
+			t.Errorf("when its time has come: %s", row.State)
+		}
+	})
+}
+
+// TestAgeAfterAClockThatWasAhead: it does not begin only when the clock comes there.
+func TestAgeAfterAClockThatWasAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ahead atomic.Int64
+		ahead.Store(int64(400 * day))
+		w := newWorldOf(t, queue.Options{GiveUpAfter: 10 * hour, Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }}, func(w *world) {
+			w.relay = func(context.Context, message.Outgoing) reply.Outcome { return deferred(reply.Message) }
+		})
+		_, m := queuetest.NewMessage("erp", time.Now().Add(400*day))
+		if err := w.Enqueue(t.Context(), m, emptyBody()); err != nil {
+			t.Fatal(err)
+		}
+		w.pass(2 * mins)
+		ahead.Store(0)
+		w.pass(8 * hour)
+		if row := w.show(m.ID); row.State != queue.Deferred || len(w.seen()) < 8 {
+			t.Errorf("8 hours later: %s after %d attempts", row.State, len(w.seen()))
+		}
+		w.pass(3 * hour)
+		if row := w.show(m.ID); row.State != queue.Failed {
+			t.Errorf("11 hours later: %s; want failed", row.State)
+		}
+	})
+}
