@@ -123,7 +123,7 @@ func (r *Relay) relayPart(ctx context.Context, a Account, whole message.Outgoing
 	case o.Verdict == reply.Failed && o.Owner == reply.Recipient && len(o.Recipients) == 0 && len(p.recipients) > 1 && ctx.Err() == nil:
 		p.done(ctx, whole, reply.Outcome{Owner: reply.Recipient}) // or the intent would name the other half too while one is under way
 		return r.halves(ctx, a, whole, p)
-	case o.Verdict == reply.InDoubt && looker(a) != nil:
+	case o.Verdict == reply.InDoubt && canLook(a):
 		o.CanLook = true
 	}
 	return o
@@ -282,31 +282,41 @@ type Looker interface {
 	Look(ctx context.Context, out message.Outgoing) reply.Outcome
 }
 
-// looker is the account's transport that can look, also for messages that left by the other one: both leave a copy in
-// Sent Items of the same mailbox. nil: none can.
-func looker(a Account) Looker {
+// looker is the account's transport that can look, with its word, also for messages that left by the other one: both leave a
+// copy in Sent Items of the same mailbox. nil: none can.
+func looker(a Account) (l Looker, transport string) {
 	for _, w := range a.ways() {
 		if l, ok := w.Transport.(Looker); ok && l.CanLook() {
-			return l
+			return l, w.name
 		}
 	}
-	return nil
+	return nil, ""
+}
+
+// canLook reports whether a message of the account in doubt can be looked for.
+func canLook(a Account) bool {
+	l, _ := looker(a)
+	return l != nil
 }
 
 // look finds out what became of a message in doubt. known says that nothing is to be sent now: it was found, or it may
 // only be looked for, or nobody could be asked. At the last look the draft path looks for itself.
 func (r *Relay) look(ctx context.Context, a Account, out message.Outgoing) (o reply.Outcome, known bool) {
-	l := looker(a)
+	l, transport := looker(a)
 	if l == nil {
 		return reply.Outcome{Verdict: reply.InDoubt, Owner: reply.Route, Transport: out.Transport}, out.Look
 	}
-	o = l.Look(ctx, out)
+	if wait := r.stoppedFor(a, transport); wait > 0 {
+		o = reply.Outcome{Err: errStopped, RetryAfter: wait}
+	} else {
+		o = l.Look(ctx, out)
+	}
 	o.Transport = out.Transport
 	switch {
 	case o.Verdict == reply.Relayed:
 		return o, true
 	case o.Verdict == reply.Deferred && out.Look: // nobody could be asked, which tells nothing
-		o.Verdict = reply.InDoubt
+		o.Verdict, o.CanLook = reply.InDoubt, true
 		return o, true
 	case o.Verdict == reply.Deferred:
 		o.Owner = reply.Route

@@ -239,6 +239,40 @@ func TestLooks(t *testing.T) {
 	}
 }
 
+// TestNoLookInAPause: who has asked for a pause is not asked for a message in doubt either; nor is it sent again before he
+// could be.
+func TestNoLookInAPause(t *testing.T) {
+	graph := &copies{look: doubt, rule: func(message.Outgoing) reply.Outcome { return throttled(time.Hour) }}
+	smtp := &copies{}
+	h := newHouse(t, Account{Name: "erp", Mode: ModeAuto, Graph: graph, SMTP: smtp})
+	l := newLetter(t, 1)
+	l.Header = []byte("From: erp@contoso.test\r\nTo: r0@example.test\r\nMessage-ID: <m@x.test>\r\n\r\n")
+	if o := l.attempt(h.relay); o.Verdict != reply.Relayed || o.Transport != "smtp" {
+		t.Fatalf("beside the pause: %+v", o)
+	}
+	l.Resend, l.Transport = true, "smtp"
+	for _, tc := range []struct {
+		after   time.Duration
+		look    bool
+		verdict reply.Verdict
+		retry   time.Duration
+		asks    int
+		sends   int
+	}{
+		{time.Minute, true, reply.InDoubt, 59 * time.Minute, 0, 1},
+		{time.Minute, false, reply.Deferred, 58 * time.Minute, 0, 1},
+		{58 * time.Minute, true, reply.InDoubt, 0, 1, 1},
+		{time.Minute, false, reply.Relayed, 0, 2, 2},
+	} {
+		h.now = h.now.Add(tc.after)
+		l.Look = tc.look
+		if o := l.attempt(h.relay); o.Verdict != tc.verdict || o.RetryAfter != tc.retry || graph.asks != tc.asks || len(smtp.sent) != tc.sends {
+			t.Errorf("look %v: %v, again after %v, %d asked and %d sent in all; want %v, %v, %d, %d", tc.look, o.Verdict, o.RetryAfter, graph.asks, len(smtp.sent),
+				tc.verdict, tc.retry, tc.asks, tc.sends)
+		}
+	}
+}
+
 func TestSizeIsLearned(t *testing.T) {
 	tooLarge := reply.Outcome{Verdict: reply.Failed, Owner: reply.Message, Size: reply.OverMailbox}
 	c := &copies{rule: func(message.Outgoing) reply.Outcome { return tooLarge }}

@@ -51,7 +51,7 @@ func (r *Relay) Tidy(ctx context.Context, id envelope.ID, over func(context.Cont
 		if !ok || !t.CanTidy() {
 			continue
 		}
-		if r.isStopped(a, w.name) {
+		if r.stoppedFor(a, w.name) > 0 {
 			return errStopped
 		}
 		for _, p := range parts(out) {
@@ -114,9 +114,13 @@ func (r *Relay) leave(id envelope.ID, d *door) {
 	}
 }
 
-func (r *Relay) isStopped(a Account, transport string) bool {
+// stoppedFor is how long that transport of the account is not to be asked for anything, 0 where it may be.
+func (r *Relay) stoppedFor(a Account, transport string) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	_, s := r.state(a, transport, r.now())
-	return s == stopped
+	now := r.now()
+	if t, s := r.state(a, transport, now); s == stopped {
+		return t.until.Sub(now)
+	}
+	return 0
 }
