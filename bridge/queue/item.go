@@ -207,7 +207,7 @@ func (it *Item) intend(lease, transport string, recipients []envelope.Address) e
 
 // abandon ends the attempt of a process that died, and that it is to blame for or not: due at once but to be tried alone,
 // in doubt where the intent was written down, held where it has taken too many processes with it.
-func (it *Item) abandon(blamed bool, now time.Time, doubtWait time.Duration) error {
+func (it *Item) abandon(blamed bool, now time.Time, doubtWait time.Duration, onDoubt OnDoubt) error {
 	if blamed {
 		it.Deaths++
 	}
@@ -226,7 +226,7 @@ func (it *Item) abandon(blamed bool, now time.Time, doubtWait time.Duration) err
 				via = r.Last.Via
 			}
 			r.Last = Last{Transport: via, Note: r.Last.Note, Owner: reply.Process, Err: "the process ended after the message was handed over and before the answer"}
-			err = r.doubt(now, doubtWait)
+			err = r.doubtAndLook(now, doubtWait, onDoubt)
 		case it.Deaths >= maxDeaths:
 			r.Last = Last{Owner: reply.Process, Err: fmt.Sprintf("the process died %d times while it relayed this message", it.Deaths), Note: r.Last.Note}
 			err = r.move(Held, time.Time{})
@@ -389,10 +389,10 @@ func (r *Recipient) settle(v verdict) (counted bool, err error) {
 	case o.Verdict == reply.Relayed:
 		return true, r.move(Relayed, time.Time{})
 	case before.Looks > 0: // a look sends nothing, so whatever stopped it the doubt is what it was
-		return false, r.looked(before, v)
+		return false, r.looked(before, o, v)
 	case o.Verdict == reply.InDoubt:
 		if o.CanLook {
-			return true, r.doubtAndLook(v)
+			return true, r.doubtAndLook(v.ended, v.doubtWait, v.onDoubt)
 		}
 		return true, r.doubt(v.ended, v.doubtWait)
 	case o.Verdict == reply.Failed && ownFault(o.Owner):

@@ -1,33 +1,45 @@
 package queue
 
-import "postern/bridge/envelope"
+import (
+	"time"
+
+	"postern/bridge/envelope"
+	"postern/bridge/reply"
+)
 
 // looks is how often a message in doubt is looked for within DoubtWait (design.md section 6, "In doubt"). Where doubt is
 // resent, the last look and the resend are one attempt.
 const looks = 3
 
-// doubtAndLook begins a doubt of a message that can be looked for.
-func (r *Recipient) doubtAndLook(v verdict) error {
-	if err := r.doubt(v.ended, v.doubtWait/looks); err != nil || r.State != InDoubt {
+// doubtAndLook begins a doubt of a message that can be looked for, or may be.
+func (r *Recipient) doubtAndLook(now time.Time, wait time.Duration, onDoubt OnDoubt) error {
+	if err := r.doubt(now, wait/looks); err != nil || r.State != InDoubt {
 		return err
 	}
 	r.Last.Looks = looks - 1
-	if v.onDoubt == Hold {
+	if onDoubt == Hold {
 		r.Last.Looks = looks
 	}
 	return nil
 }
 
-// looked ends an attempt that looked and could not tell. It is no attempt, and no doubt of its own.
-func (r *Recipient) looked(before Last, v verdict) error {
+// looked ends an attempt that looked and could not tell. It is no attempt, and no doubt of its own. Where nobody can look at
+// all the others are not tried; the last before it is held waits until somebody can be asked.
+func (r *Recipient) looked(before Last, o reply.Outcome, v verdict) error {
 	r.Attempts--
 	r.Last = before
-	r.Last.Looks--
-	wait := v.doubtWait / looks
-	if r.Last.Looks == 0 && v.onDoubt == Hold { // the last look was made
-		wait = 0
+	if v.onDoubt == Hold && before.Looks == 1 && o.RetryAfter > 0 {
+		return r.move(InDoubt, v.ended.Add(o.RetryAfter))
 	}
-	return r.move(InDoubt, v.ended.Add(wait))
+	r.Last.Looks--
+	waits := 1
+	if o.Verdict == reply.InDoubt && !o.CanLook {
+		waits, r.Last.Looks = waits+r.Last.Looks, 0
+	}
+	if r.Last.Looks == 0 && v.onDoubt == Hold { // the last look was made
+		waits--
+	}
+	return r.move(InDoubt, v.ended.Add(time.Duration(waits)*v.doubtWait/looks))
 }
 
 // remember keeps a note for those recipients, but for whom it is relayed to, while the message is under the lease.

@@ -388,7 +388,7 @@ func (q *Queue) HoldEverything(ctx context.Context, why string) (held int, err e
 func (q *Queue) holdForeign(it *Item, why string) error {
 	now := q.now()
 	if it.Lease != "" {
-		if err := it.abandon(false, now, 0); err != nil {
+		if err := it.abandon(false, now, 0, Hold); err != nil {
 			return err
 		}
 	}

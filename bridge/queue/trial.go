@@ -47,11 +47,11 @@ func (q *Queue) recover(ctx context.Context) error {
 	}
 	now := q.now()
 	err = q.changeAll(ctx, leased, q.unlessDamaged(func(it *Item) error {
-		doubtWait := 10 * time.Minute // of an account that was removed
+		doubtWait, onDoubt := 10*time.Minute, Resend // of an account that was removed
 		if a, ok := q.set.Load().accounts[it.Account]; ok {
-			doubtWait = a.DoubtWait
+			doubtWait, onDoubt = a.DoubtWait, a.OnDoubt
 		}
-		err := it.abandon(it.ID == blamed, now, doubtWait)
+		err := it.abandon(it.ID == blamed, now, doubtWait, onDoubt)
 		it.conclude(now, q.rules)
 		return err
 	}))

@@ -50,7 +50,8 @@ func (l *lane) attempt(work context.Context, a Account, e Entry, beforeSend func
 func (q *Queue) relay(work context.Context, e Entry, beforeSend func(context.Context)) (o reply.Outcome, cut bool) {
 	defer func() {
 		if p := recover(); p != nil {
-			o, cut = reply.Outcome{Verdict: reply.InDoubt, Owner: reply.Process, Err: fmt.Errorf("panic in relay: %v\n%s", p, debug.Stack())}, true
+			o, cut = reply.Outcome{Verdict: reply.InDoubt, Owner: reply.Process, CanLook: true,
+				Err: fmt.Errorf("panic in relay: %v\n%s", p, debug.Stack())}, true
 		}
 	}()
 	id := e.Item.ID
