@@ -26,20 +26,26 @@ func needsStrace(t *testing.T) {
 	}
 }
 
-// TestCommitComesBeforeTheReply watches an accept from outside: the intake, or for a large message the write-ahead log, is
-// synced after the final dot was read, and before the 250 is written.
+// TestCommitComesBeforeTheReply watches accepts from outside: after the final dot was read, and before the 250 is written,
+// the intake, or for a large message the write-ahead log, is written and then synced; and for the first message, which makes
+// the intake, its folder is synced too.
 func TestCommitComesBeforeTheReply(t *testing.T) {
 	needsStrace(t)
 	k := newKilling(t, "smtp")
 	k.d.kill()
 	trace := filepath.Join(t.TempDir(), "trace")
 	p := program("run", "--config", k.file)
-	cmd := exec.Command("strace", append([]string{"-D", "-f", "-y", "-s", "100000", "-e", "trace=read,write,fsync,fdatasync", "-o", trace}, p.Args...)...)
+	cmd := exec.Command("strace", append([]string{"-D", "-f", "-y", "-s", "100000", "-e", "trace=read,write,pwrite64,fsync,fdatasync", "-o", trace}, p.Args...)...)
 	cmd.Env = p.Env
 	k.d = startCommand(t, cmd)
-	const messages = 5
-	for i := range messages {
-		id, err := k.submitText(fmt.Sprintf("traced %d", i), strings.Repeat(strings.Repeat("x", 98)+"\r\n", i%2*1000))
+	data := filepath.Join(filepath.Dir(k.file), "data")
+	intake, log := filepath.Join(data, "queue.db.intake"), filepath.Join(data, "queue.db-wal")
+	accepts := []struct {
+		octets int
+		file   string
+	}{{0, intake}, {1_500_000, log}, {50_000, intake}, {100_000, log}, {0, intake}}
+	for i, a := range accepts {
+		id, err := k.submitText(fmt.Sprintf("traced %d", i), strings.Repeat(strings.Repeat("x", 98)+"\r\n", a.octets/100))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -48,50 +54,102 @@ func TestCommitComesBeforeTheReply(t *testing.T) {
 	if status := k.d.terminate(); status != 0 {
 		t.Errorf("exit status %d\n%s", status, k.d.text())
 	}
-	text, err := os.ReadFile(trace)
-	if err != nil {
-		t.Fatal(err)
+	seen := readAccepts(t, trace)
+	if len(seen) != len(accepts) {
+		t.Fatalf("%d accepts were seen, want %d", len(seen), len(accepts))
 	}
-	if n := checkTrace(t, strings.Split(string(text), "\n")); n != messages {
-		t.Errorf("%d accepts were seen, want %d\n", n, messages)
+	for i, calls := range seen {
+		if !calls.durable(accepts[i].file) {
+			t.Errorf("message %d: nothing was written to %s, or not synced after that, between the dot and the 250:\n%s", i, filepath.Base(accepts[i].file), calls)
+		}
+	}
+	if !seen[0].synced(data, 0) {
+		t.Errorf("the intake was made, and %s not synced before the 250:\n%s", filepath.Base(data), seen[0])
 	}
 }
 
+// traced is one system call: the lines of a trace in which it began and ended.
+type traced struct {
+	name, args   string
+	began, ended int
+}
+
 var (
-	finalDot  = regexp.MustCompile(`\\r\\n\.\\r\\n`)
-	syncOfLog = regexp.MustCompile(`^(\d+) .*\bf(?:data)?sync\(\d+<[^>]*queue\.db(?:-wal|\.intake)>(\) += 0| <unfinished)`)
-	resumed   = regexp.MustCompile(`^(\d+) .*<\.\.\. f(?:data)?sync resumed>\) += 0`)
-	reply250  = regexp.MustCompile(`write\(\d+<[^>]*>, "250 2\.0\.0 Ok: queued as `)
+	wholeCall = regexp.MustCompile(`^(\d+) +(\w+)\((.*)\) += (\d+)`)
+	halfCall  = regexp.MustCompile(`^(\d+) +(\w+)\((.*) <unfinished \.\.\.>`)
+	otherHalf = regexp.MustCompile(`^(\d+) +<\.\.\. \w+ resumed>(.*)\) += (\d+)`)
+	finalDot  = regexp.MustCompile(`\\r\\n\.\\r\\n"`)
+	reply250  = regexp.MustCompile(`^\d+<[^>]*>, "250 2\.0\.0 Ok: queued as `)
 )
 
-// checkTrace goes through the calls in order and returns how many accepts it saw.
-func checkTrace(t *testing.T, lines []string) (accepts int) {
-	synced := true
-	pending := map[string]bool{} // threads within a sync of a log
-	for _, line := range lines {
-		switch m := syncOfLog.FindStringSubmatch(line); {
-		case strings.Contains(line, "read(") || strings.Contains(line, "read resumed"):
-			if finalDot.MatchString(line) {
-				synced = false
-				clear(pending) // one that began before proves nothing
+// readTrace returns the calls that succeeded in the order of their ends.
+func readTrace(t *testing.T, file string) (calls []traced) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := map[string]traced{} // by thread
+	for i, line := range strings.Split(string(text), "\n") {
+		if m := halfCall.FindStringSubmatch(line); m != nil {
+			open[m[1]] = traced{m[2], m[3], i, 0}
+		} else if m := otherHalf.FindStringSubmatch(line); m != nil {
+			c := open[m[1]]
+			calls = append(calls, traced{c.name, c.args + m[2], c.began, i})
+		} else if m := wholeCall.FindStringSubmatch(line); m != nil {
+			calls = append(calls, traced{m[2], m[3], i, i})
+		}
+	}
+	return calls
+}
+
+// accept is what began after a final dot was read and ended before its 250 was begun.
+type accept []traced
+
+func readAccepts(t *testing.T, file string) (accepts []accept) {
+	t.Helper()
+	calls := readTrace(t, file)
+	dot := -1
+	for i, c := range calls {
+		switch {
+		case c.name == "read" && finalDot.MatchString(c.args):
+			dot = i
+		case c.name == "write" && reply250.MatchString(c.args):
+			if dot < 0 {
+				t.Fatal("a 250 without a final dot before it")
 			}
-		case m != nil && strings.Contains(m[2], "unfinished"):
-			pending[m[1]] = true
-		case m != nil:
-			synced = true
-		case resumed.MatchString(line):
-			if thread := resumed.FindStringSubmatch(line)[1]; pending[thread] {
-				synced = true
-				delete(pending, thread)
+			var a accept
+			for _, between := range calls[dot+1 : i] {
+				if between.began > calls[dot].ended && between.ended < c.began {
+					a = append(a, between)
+				}
 			}
-		case reply250.MatchString(line):
-			accepts++
-			if !synced {
-				t.Error("the 250 was written before the commit was synced")
-			}
+			accepts, dot = append(accepts, a), -1
 		}
 	}
 	return accepts
+}
+
+// durable reports whether the file was written, and synced after that.
+func (a accept) durable(file string) bool {
+	return slices.ContainsFunc(a, func(c traced) bool {
+		return c.name == "pwrite64" && strings.Contains(c.args, "<"+file+">") && a.synced(file, c.ended+1)
+	})
+}
+
+// synced reports whether the file was synced by a call that began at that line or later.
+func (a accept) synced(file string, from int) bool {
+	return slices.ContainsFunc(a, func(c traced) bool {
+		return strings.HasSuffix(c.name, "sync") && strings.HasSuffix(c.args, "<"+file+">") && c.began >= from
+	})
+}
+
+func (a accept) String() string {
+	var b strings.Builder
+	for _, c := range a {
+		fmt.Fprintf(&b, "%s(%.80s\n", c.name, c.args)
+	}
+	return b.String()
 }
 
 // TestNewNamesAreSynced: what is synced within a folder is lost all the same where a power cut takes the folder, or the
