@@ -123,6 +123,9 @@ func (it *Item) Next() time.Time {
 	return next
 }
 
+// Tried reports whether an attempt for the message has counted. One that had no chance yet is as good as new.
+func (it *Item) Tried() bool { return it.Attempts > 0 }
+
 // Clone returns a copy that shares nothing.
 func (it *Item) Clone() Item {
 	c := *it

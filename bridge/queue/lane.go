@@ -22,10 +22,11 @@ const lookAgain = time.Minute
 // lane, so that a dead account delays no other.
 type lane struct {
 	q    *Queue
-	key  string        // the mailbox
-	wake chan struct{} // holds one token: something changed since the lane last looked
-	over chan struct{} // closed when its last account has gone to another mailbox: it is never used again
-	turn int           // whose turn it was last; only run touches it
+	key  string          // the mailbox
+	wake chan struct{}   // holds one token: something changed since the lane last looked
+	over chan struct{}   // closed when its last account has gone to another mailbox: it is never used again
+	turn int             // whose turn it was last; only run touches this and the next
+	last map[string]bool // by account, whether the last message that was begun had been tried before
 
 	moved atomic.Pointer[time.Time] // when it last made a step, for Alive
 
@@ -46,7 +47,7 @@ type lane struct {
 }
 
 func newLane(q *Queue, key string) *lane {
-	return &lane{q: q, key: key, wake: make(chan struct{}, 1), over: make(chan struct{}), flying: make(map[string]int),
+	return &lane{q: q, key: key, wake: make(chan struct{}, 1), over: make(chan struct{}), last: make(map[string]bool), flying: make(map[string]int),
 		senders: make(map[pairKey]*sender), turned: make(map[string]bool)}
 }
 
@@ -155,7 +156,7 @@ func (l *lane) serve(ctx, work context.Context, a Account) (full bool, again tim
 	}
 	now := l.q.now()
 	before := make(map[envelope.ID]Item, 1)
-	entries, err := l.q.store.Claim(ctx, Claim{Account: a.Name, Now: now, Limit: free, Scan: free + scanMore, Take: func(it *Item) error {
+	entries, err := l.q.store.Claim(ctx, Claim{Account: a.Name, Now: now, Limit: free, Scan: free + scanMore, Tried: !l.last[a.Name], Take: func(it *Item) error {
 		before[it.ID] = it.Clone()
 		if it.Damage != nil {
 			return it.setAside()
@@ -183,6 +184,8 @@ func (l *lane) serve(ctx, work context.Context, a Account) (full bool, again tim
 	for _, e := range entries {
 		if e.Item.Lease != "" {
 			free--
+			last := before[e.Item.ID]
+			l.last[a.Name] = last.Tried()
 			l.begin(work, a, e)
 			continue
 		}

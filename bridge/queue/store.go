@@ -64,9 +64,10 @@ type Store interface {
 	// holding back other changes. An error of the reader is returned wrapped and leaves nothing behind.
 	Add(ctx context.Context, item Item, m message.Message, body io.Reader) error
 
-	// Claim picks messages of the account whose Next is not after now, the earliest first, and lets take change each,
-	// until it has leased as many as the limit or has seen scan of them. It returns all that it saw, as changed; those
-	// that were not leased without their header.
+	// Claim picks messages of the account whose Next is not after now, and lets take change each, until it has leased as
+	// many as the limit or has seen scan of them. Those that were tried before (Item.Tried) and those that were not come
+	// by turns (ByTurns), of each kind the earliest first: neither starves the other. It returns all that it saw, as
+	// changed; those that were not leased without their header.
 	Claim(ctx context.Context, c Claim) ([]Entry, error)
 
 	// NextDue returns the earliest Next of the account's messages, zero where none waits for a time.
@@ -116,7 +117,26 @@ type Claim struct {
 	Now     time.Time
 	Limit   int               // at least 1
 	Scan    int               // at least Limit, or it counts as Limit
+	Tried   bool              // begin with what was tried before
 	Take    func(*Item) error // an error ends the whole claim, and nothing is changed
+}
+
+// ByTurns returns what c sees of the messages that are due: the first of those that were never tried, the first of those
+// that were, and so on, while there are both.
+func ByTurns[E any](c Claim, fresh, tried []E) []E {
+	if c.Tried {
+		fresh, tried = tried, fresh
+	}
+	var all []E
+	for i := range max(len(fresh), len(tried)) {
+		if i < len(fresh) {
+			all = append(all, fresh[i])
+		}
+		if i < len(tried) {
+			all = append(all, tried[i])
+		}
+	}
+	return all[:min(max(c.Scan, c.Limit), len(all))]
 }
 
 // Selection says which messages Store.Find looks for.

@@ -90,20 +90,7 @@ func (m *Memory) Claim(_ context.Context, c queue.Claim) ([]queue.Entry, error) 
 	if err := m.writable(); err != nil {
 		return nil, err
 	}
-	var due []*kept
-	for _, k := range m.entries {
-		next := k.entry.Item.Next()
-		if k.entry.Item.Account == c.Account && !next.IsZero() && !next.After(c.Now) {
-			due = append(due, k)
-		}
-	}
-	slices.SortFunc(due, func(a, b *kept) int {
-		if n := a.entry.Item.Next().Compare(b.entry.Item.Next()); n != 0 {
-			return n
-		}
-		return strings.Compare(string(a.entry.Item.ID), string(b.entry.Item.ID))
-	})
-	due = due[:min(max(c.Scan, c.Limit), len(due))]
+	due := queue.ByTurns(c, m.due(c, false), m.due(c, true))
 	leased := 0
 	var changed []queue.Item
 	for _, k := range due {
@@ -125,6 +112,24 @@ func (m *Memory) Claim(_ context.Context, c queue.Claim) ([]queue.Entry, error) 
 		entries[i] = due[i].copy(it.Lease != "")
 	}
 	return entries, nil
+}
+
+// due returns what is due of one kind, the earliest first.
+func (m *Memory) due(c queue.Claim, tried bool) []*kept {
+	var due []*kept
+	for _, k := range m.entries {
+		next := k.entry.Item.Next()
+		if k.entry.Item.Account == c.Account && k.entry.Item.Tried() == tried && !next.IsZero() && !next.After(c.Now) {
+			due = append(due, k)
+		}
+	}
+	slices.SortFunc(due, func(a, b *kept) int {
+		if n := a.entry.Item.Next().Compare(b.entry.Item.Next()); n != 0 {
+			return n
+		}
+		return strings.Compare(string(a.entry.Item.ID), string(b.entry.Item.ID))
+	})
+	return due
 }
 
 func (k *kept) copy(header bool) queue.Entry {

@@ -42,6 +42,7 @@ func Run(t *testing.T, open func(t testing.TB) Opener) {
 		{"many messages at once are all kept", testConcurrentAdds},
 		{"the same ID twice is refused and the first stays", testSameID},
 		{"a claim takes what is due, the earliest first", testClaimOrder},
+		{"what was tried before and what was not are claimed by turns", testClaimTurns},
 		{"a claim that fails changes nothing", testClaimFails},
 		{"concurrent claims never share a message", testConcurrentClaims},
 		{"what a change made of an item is read back", testUpdate},

@@ -2,6 +2,7 @@ package queuetest
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -46,6 +47,48 @@ func testClaimOrder(t *testing.T, open Opener) {
 	}
 	if next, err := s.NextDue(t.Context(), "nobody"); err != nil || !next.IsZero() {
 		t.Errorf("NextDue of an account without mail = %v, %v; want zero", next, err)
+	}
+}
+
+func testClaimTurns(t *testing.T, open Opener) {
+	s := open(t)
+	defer s.Close()
+	names := map[envelope.ID]string{}
+	for n := range 8 {
+		kind := "new"
+		item := add(t, s, "erp", start.Add(time.Duration(n)*time.Second), "body")
+		if n < 5 {
+			kind = "tried"
+			update(t, s, item.ID, func(it *queue.Item) { it.Attempts = 1 })
+		}
+		names[item.ID] = fmt.Sprint(kind, n)
+	}
+	late := add(t, s, "erp", start.Add(time.Hour), "body")
+	update(t, s, late.ID, func(it *queue.Item) { it.Attempts = 1 })
+	for _, tc := range []struct {
+		limit int
+		tried bool
+		want  []string
+	}{
+		{1, false, []string{"new5"}},
+		{3, true, []string{"tried0", "new6", "tried1"}},
+		{9, false, []string{"new7", "tried2", "tried3", "tried4"}},
+	} {
+		es, err := s.Claim(t.Context(), queue.Claim{Account: "erp", Now: start.Add(time.Minute), Limit: tc.limit, Tried: tc.tried, Take: take})
+		var got []string
+		for _, e := range es {
+			got = append(got, names[e.Item.ID])
+		}
+		if d := cmp.Diff(tc.want, got); err != nil || d != "" {
+			t.Errorf("claim of %d: %v (-want +got):\n%s", tc.limit, err, d)
+		}
+	}
+	if next, err := s.NextDue(t.Context(), "erp"); err != nil || !next.Equal(late.Accepted) {
+		t.Errorf("NextDue = %v, %v; want %v, of what was tried", next, err, late.Accepted)
+	}
+	update(t, s, late.ID, func(it *queue.Item) { it.Attempts = 0 })
+	if next, err := s.NextDue(t.Context(), "erp"); err != nil || !next.Equal(late.Accepted) {
+		t.Errorf("NextDue = %v, %v; want %v, of what is new", next, err, late.Accepted)
 	}
 }
 

@@ -90,7 +90,7 @@ func columnsOf(ctx context.Context, db *sql.DB, table string) (columns []string,
 var hints = []string{
 	"SELECT rowid, '' FROM messages NOT INDEXED ORDER BY rowid %[1]s",
 	"SELECT seq, id FROM messages ORDER BY id %[1]s",
-	"SELECT seq, '' FROM messages INDEXED BY messages_due WHERE next_attempt IS NOT NULL ORDER BY account %[1]s, next_attempt %[1]s, seq %[1]s",
+	"SELECT seq, '' FROM messages INDEXED BY messages_due WHERE next_attempt IS NOT NULL ORDER BY account %[1]s",
 	"SELECT seq, '' FROM recipients ORDER BY seq %[1]s, n %[1]s",
 	"SELECT at >> 20, '' FROM chunks ORDER BY at %[1]s",
 }

@@ -6,10 +6,18 @@ import (
 	"database/sql"
 	"fmt"
 	"runtime"
+
+	"postern/bridge/queue"
 )
 
-// SelectDue is the query of a claim, for the test of its plan.
-const SelectDue = selectDue
+// SelectDue and SelectNext are what a lane asks again and again, for the test of their plans.
+const (
+	SelectDue  = selectDue
+	SelectNext = selectNext
+)
+
+// SelectLater is what it asks when a trouble is over.
+var SelectLater = finds[queue.Later]
 
 // Schema1 is the first version's, for the test of the upgrade.
 const Schema1 = schema1

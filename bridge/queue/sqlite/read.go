@@ -55,15 +55,18 @@ func (l loaded) entry() queue.Entry {
 func (s *Store) Claim(ctx context.Context, c queue.Claim) ([]queue.Entry, error) {
 	var picked []loaded
 	err := s.writer.apply(ctx, 0, func(t *tx) error {
-		picked = picked[:0]
-		err := t.query(t.selectDue, func(r row) error {
-			l, err := scanLoaded(r)
-			picked = append(picked, l)
-			return err
-		}, c.Account, c.Now.UnixMicro(), max(c.Scan, c.Limit))
-		if err != nil {
-			return err
+		var kinds [2][]loaded // never tried, and tried
+		for tried := range kinds {
+			err := t.query(t.selectDue, func(r row) error {
+				l, err := scanLoaded(r)
+				kinds[tried] = append(kinds[tried], l)
+				return err
+			}, c.Account, tried, c.Now.UnixMicro(), max(c.Scan, c.Limit))
+			if err != nil {
+				return err
+			}
 		}
+		picked = queue.ByTurns(c, kinds[0], kinds[1])
 		leased := 0
 		for i := range picked {
 			if leased == c.Limit {
@@ -71,7 +74,7 @@ func (s *Store) Claim(ctx context.Context, c queue.Claim) ([]queue.Entry, error)
 				break
 			}
 			l := &picked[i]
-			if err = t.recipients(&l.stored); err != nil {
+			if err := t.recipients(&l.stored); err != nil {
 				return err
 			}
 			if err := t.change(&l.stored, c.Take); err != nil {
@@ -118,6 +121,11 @@ func (s *Store) Update(ctx context.Context, id envelope.ID, change func(*queue.I
 		return t.change(&st, change)
 	})
 }
+
+// selectNext asks for the earliest of each kind, because the index has them apart.
+const selectNext = `SELECT min(next) FROM (
+	SELECT min(next_attempt) AS next FROM messages WHERE account = ?1 AND (attempts > 0) = 0 AND next_attempt IS NOT NULL UNION ALL
+	SELECT min(next_attempt) FROM messages WHERE account = ?1 AND (attempts > 0) = 1 AND next_attempt IS NOT NULL)`
 
 // NextDue returns when the account's next message is due; see queue.Store.
 func (s *Store) NextDue(ctx context.Context, account string) (time.Time, error) {

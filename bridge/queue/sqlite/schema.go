@@ -84,8 +84,13 @@ CREATE TABLE notes (
 ) WITHOUT ROWID, STRICT;
 `
 
-// schema3 changes no table: an older program knows nothing of the intake, and must not open a store that may have one.
-const schema3 = ""
+// schema3 parts what is due into what was tried before and what was not, so that a claim finds the earliest of each however
+// much there is of the other. It changes no table; but an older program knows nothing of the intake, and must not open a
+// store that may have one.
+const schema3 = `
+DROP INDEX messages_due;
+CREATE INDEX messages_due ON messages (account, attempts > 0, next_attempt, seq) WHERE next_attempt IS NOT NULL;
+`
 
 // unfinished is the state of a message whose body is not complete. It is no queue.State: nobody but this package sees it.
 const unfinished = "unfinished"

@@ -188,7 +188,7 @@ func (s *Store) prepareReads(ctx context.Context) (err error) {
 		s.selectSizes, err = s.read.PrepareContext(ctx, "SELECT seq, header_size, body_size, has_body, sum FROM messages WHERE id = ? AND state <> '"+unfinished+"'")
 	}
 	if err == nil {
-		s.selectNext, err = s.read.PrepareContext(ctx, "SELECT min(next_attempt) FROM messages WHERE account = ? AND next_attempt IS NOT NULL")
+		s.selectNext, err = s.read.PrepareContext(ctx, selectNext)
 	}
 	if err == nil {
 		s.selectKnown, err = s.read.PrepareContext(ctx, selectKnown)

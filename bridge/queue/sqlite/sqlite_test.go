@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
 	"postern/bridge/message"
@@ -194,15 +195,44 @@ func TestDamagedMessage(t *testing.T) {
 	}
 }
 
-// TestClaimUsesTheIndex: with 100,000 messages a claim that sorts or scans would stop the house.
-func TestClaimUsesTheIndex(t *testing.T) {
+// TestLanesUseTheIndex: with 100,000 messages a claim that sorts or scans would stop the house.
+func TestLanesUseTheIndex(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "queue.db")
 	open(t, path).Close()
-	var id, parent, unused int
-	var detail string
-	err := raw(t, path).QueryRow("EXPLAIN QUERY PLAN "+sqlite.SelectDue, "erp", 1, 1).Scan(&id, &parent, &unused, &detail)
-	if err != nil || !strings.Contains(detail, "USING INDEX messages_due (account=? AND next_attempt<?)") {
-		t.Errorf("plan: %s, %v", detail, err)
+	db := raw(t, path)
+	for _, tc := range []struct {
+		name, query string
+		args        []any
+		want        []string // of the plan, all that touches messages
+	}{
+		{"a claim", sqlite.SelectDue, []any{"erp", 0, 1, 1}, []string{"INDEX messages_due (account=? AND <expr>=? AND next_attempt<?)"}},
+		{"what is due next", sqlite.SelectNext, []any{"erp"}, []string{"COVERING INDEX messages_due (account=? AND <expr>=? AND next_attempt>?)",
+			"COVERING INDEX messages_due (account=? AND <expr>=? AND next_attempt>?)"}},
+		{"what is due later", sqlite.SelectLater, []any{"erp", 1, "", 1}, []string{"INDEX messages_due (account=? AND <expr>=? AND next_attempt>?)"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			rows, err := db.Query("EXPLAIN QUERY PLAN "+tc.query, tc.args...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer rows.Close()
+			var got []string
+			for rows.Next() {
+				var id, parent, unused int
+				var detail string
+				if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
+					t.Fatal(err)
+				}
+				if _, how, ok := strings.Cut(detail, " messages USING "); ok {
+					got = append(got, how)
+				} else if strings.Contains(detail, "messages") || strings.Contains(detail, "ORDER BY") && tc.name == "a claim" {
+					t.Errorf("plan: %s", detail)
+				}
+			}
+			if d := cmp.Diff(tc.want, got); d != "" {
+				t.Errorf("plan (-want +got):\n%s", d)
+			}
+		})
 	}
 }
 

@@ -74,7 +74,7 @@ func (t *tx) prepare(ctx context.Context, conn *sql.Conn) error {
 const (
 	insertColumns = "id, account, state, next_attempt, accepted, header_size, body_size, session, envelope, plan, user, sender, parked, watch, sum, has_body"
 	insertValues  = "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1"
-	selectDue     = "SELECT " + entryColumns + ` FROM messages WHERE account = ? AND next_attempt <= ?
+	selectDue     = "SELECT " + entryColumns + ` FROM messages WHERE account = ? AND (attempts > 0) = ? AND next_attempt <= ?
 		ORDER BY next_attempt, seq LIMIT ?`
 	selectRecipients = `SELECT n, address, state, next_attempt, attempts, sender_waits, doubts, last
 		FROM recipients WHERE seq = ? ORDER BY n`

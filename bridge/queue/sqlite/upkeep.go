@@ -38,7 +38,7 @@ var finds = map[queue.Which]string{
 	queue.Watched:  "SELECT id FROM messages WHERE watch <= ? AND state <> '" + unfinished + "' ORDER BY watch LIMIT ?",
 	queue.Owing:    "SELECT id FROM messages WHERE owed <> '' ORDER BY seq LIMIT ?",
 	queue.OfSender: "SELECT id FROM messages WHERE state = 'deferred' AND account = ? AND sender = ? AND id > ? ORDER BY id LIMIT ?",
-	queue.Later:    "SELECT id FROM messages INDEXED BY messages_due WHERE account = ? AND next_attempt > ? AND state = 'queued' AND id > ? ORDER BY id LIMIT ?",
+	queue.Later:    "SELECT id FROM messages INDEXED BY messages_due WHERE account = ? AND (attempts > 0) IN (0, 1) AND next_attempt > ? AND state = 'queued' AND id > ? ORDER BY id LIMIT ?",
 }
 
 // Find returns the IDs of the selected messages; see queue.Store.
