@@ -2,6 +2,7 @@ package queue_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -140,14 +141,13 @@ func TestSenderPairAges(t *testing.T) {
 // shyStore lets its next claim see a message that is gone when the claim begins anew: a transaction may be tried twice.
 type shyStore struct {
 	queue.Store
-	see  *queue.Item // nil: it is a store like another
+	see  atomic.Pointer[queue.Item] // nil: it is a store like another
 	gone func()
 }
 
 func (s *shyStore) Claim(ctx context.Context, c queue.Claim) ([]queue.Entry, error) {
-	if s.see != nil {
-		it := s.see.Clone()
-		s.see = nil
+	if see := s.see.Swap(nil); see != nil {
+		it := see.Clone()
 		if err := c.Take(&it); err != nil {
 			return nil, err
 		}
@@ -167,13 +167,14 @@ func TestProbeThatWasNotClaimed(t *testing.T) {
 		w.grant(lack, "ceo")
 		w.pass(15*mins - sec)
 		item := w.show(dropped).Item
-		store.see, store.gone = &item, func() {
+		store.gone = func() {
 			if err := w.Change(t.Context(), dropped, queue.Order{Action: queue.Drop, By: "admin"}); err != nil {
 				t.Error(err)
 			}
 		}
+		store.see.Store(&item)
 		w.pass(sec)
-		if store.see != nil || len(w.seen()) != 1 {
+		if store.see.Load() != nil || len(w.seen()) != 1 {
 			t.Fatalf("no claim was made when the pair's time came, or %d attempts; want that of the beginning alone", len(w.seen()))
 		}
 		w.pass(31 * mins) // what the other waits for where a probe is under way
