@@ -196,7 +196,7 @@ func TestTurnedBackIsDueWhenTheTroubleIsOver(t *testing.T) {
 				synctest.Wait()
 				for _, id := range ids {
 					if row := w.show(id); row.State != queue.Relayed {
-						t.Errorf("%s until %v, %v later; want relayed at once", row.State, row.NextAttempt, row.NextAttempt.Sub(time.Now()))
+						t.Errorf("%s until %v, %v later; want relayed at once", row.State, row.NextAttempt, time.Until(row.NextAttempt))
 					}
 				}
 				w.stop()

@@ -307,7 +307,7 @@ func (r *Relay) look(ctx context.Context, a Account, out message.Outgoing) (o re
 		return reply.Outcome{Verdict: reply.InDoubt, Owner: reply.Route, Transport: out.Transport}, out.Look
 	}
 	if wait := r.stoppedFor(a, transport); wait > 0 {
-		o = reply.Outcome{Err: errStopped, RetryAfter: wait}
+		o = reply.Outcome{TurnedBack: true, Err: errStopped, RetryAfter: wait}
 	} else {
 		o = l.Look(ctx, out)
 	}

@@ -266,7 +266,7 @@ func TestNoLookInAPause(t *testing.T) {
 	} {
 		h.now = h.now.Add(tc.after)
 		l.Look = tc.look
-		if o := l.attempt(h.relay); o.Verdict != tc.verdict || o.RetryAfter != tc.retry || graph.asks != tc.asks || len(smtp.sent) != tc.sends {
+		if o := l.attempt(h.relay); o.Verdict != tc.verdict || o.RetryAfter != tc.retry || o.TurnedBack != (tc.retry > 0) || graph.asks != tc.asks || len(smtp.sent) != tc.sends {
 			t.Errorf("look %v: %v, again after %v, %d asked and %d sent in all; want %v, %v, %d, %d", tc.look, o.Verdict, o.RetryAfter, graph.asks, len(smtp.sent),
 				tc.verdict, tc.retry, tc.asks, tc.sends)
 		}
