@@ -55,7 +55,17 @@ func startDaemon(t *testing.T, file string) *daemon {
 // startCommand runs a command that becomes the daemon.
 func startCommand(t *testing.T, cmd *exec.Cmd) *daemon {
 	t.Helper()
-	d := &daemon{t: t, cmd: cmd, end: make(chan struct{})}
+	d, serves := tryCommand(t, cmd)
+	if !serves {
+		t.Fatalf("the daemon did not start:\n%s", d.text())
+	}
+	return d
+}
+
+// tryCommand is startCommand where the daemon may end instead of serving.
+func tryCommand(t *testing.T, cmd *exec.Cmd) (d *daemon, serves bool) {
+	t.Helper()
+	d = &daemon{t: t, cmd: cmd, end: make(chan struct{})}
 	d.grew = sync.NewCond(&d.mu)
 	pipe, err := d.cmd.StderrPipe()
 	if err != nil {
@@ -85,10 +95,10 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *daemon {
 	t.Cleanup(func() { d.kill() })
 	select {
 	case <-serving:
+		return d, true
 	case <-d.end:
-		t.Fatalf("the daemon did not start:\n%s", d.text())
+		return d, false
 	}
-	return d
 }
 
 func (d *daemon) text() string {

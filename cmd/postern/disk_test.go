@@ -82,7 +82,7 @@ func fillDisk(t *testing.T, size, body int) {
 			checkFull(t, err)
 		}
 	}
-	k.startOnFullDisk(data)
+	kept = append(kept, k.startOnFullDisk(data)...)
 	if out, status := outcome(t, box.RefreshToken("erp@contoso.test").Reveal(), "signin", "erp", "--refresh-token", "-", "--config", k.file); status != 0 {
 		t.Fatalf("%s\n%s", out, k.d.text())
 	}
@@ -94,15 +94,15 @@ func fillDisk(t *testing.T, size, body int) {
 }
 
 // startOnFullDisk takes the room that min_free_disk left but for some pages of the queue, and kills and starts the daemon
-// there: it must come up, for the mail that goes makes room.
-func (k *killing) startOnFullDisk(data string) {
+// there: it comes up, for the mail that goes makes room; or, where what was accepted last finds none in the queue, it says
+// what to do. It returns what was taken meanwhile: a start may give back what the dead process had in the log.
+func (k *killing) startOnFullDisk(data string) (kept []string) {
 	k.t.Helper()
 	ballast := filepath.Join(data, "ballast")
 	f, err := os.Create(ballast)
 	if err != nil {
 		k.t.Fatal(err)
 	}
-	defer f.Close()
 	for block := make([]byte, 4096); err == nil; {
 		_, err = f.Write(block)
 	}
@@ -117,17 +117,55 @@ func (k *killing) startOnFullDisk(data string) {
 		k.t.Fatal(err)
 	}
 	k.d.kill()
-	k.d = startDaemon(k.t, k.file)
-	if _, err := k.submitText("no room", "tiny\r\n"); err == nil {
-		k.t.Error("a message was taken where nothing is free")
-	} else {
-		checkFull(k.t, err)
+	d, serves := tryCommand(k.t, program("run", "--config", k.file))
+	if serves {
+		k.d = d
+		id, err := k.submitText("no room", "tiny\r\n")
+		if err == nil {
+			kept = append(kept, id)
+		} else {
+			checkFull(k.t, err)
+		}
+		if out, status := outcome(k.t, "", "health", "--config", k.file); err != nil && status != 2 {
+			k.t.Errorf("health of a full disk: exit status %d; want 2\n%s", status, out)
+		}
+	} else if !strings.Contains(d.text(), "what was accepted last") || !strings.Contains(d.text(), "make room on its disk") {
+		k.t.Errorf("a start on a full disk ended:\n%s", d.text())
 	}
-	if out, status := outcome(k.t, "", "health", "--config", k.file); status != 2 {
-		k.t.Errorf("health of a full disk: exit status %d; want 2\n%s", status, out)
-	}
-	if err := os.Remove(ballast); err != nil {
+	if err := errors.Join(f.Close(), os.Remove(ballast)); err != nil {
 		k.t.Error(err)
+	}
+	if !serves {
+		k.d = startDaemon(k.t, k.file)
+	}
+	return kept
+}
+
+// TestBrokenFile: where the queue's file alone cannot be written, what is accepted stands in its log, and a person is told
+// before that has filled the disk.
+func TestBrokenFile(t *testing.T) {
+	needsStrace(t)
+	k := newKilling(t, "smtp")
+	detach := k.inject("pwrite64:error=EIO", "queue.db")
+	large := strings.Repeat(strings.Repeat("x", 98)+"\r\n", 60_000)
+	var kept []string
+	for n := 0; !strings.Contains(k.d.text(), "cannot be copied into the queue's file"); n++ {
+		if n == 40 { // of 6 MB
+			t.Fatalf("nobody is told\n%s", k.d.text())
+		}
+		id, err := k.submitText(fmt.Sprintf("file %d", n), large)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept = append(kept, id)
+	}
+	detach()
+	for _, id := range kept {
+		k.relayed(id)
+	}
+	k.restart()
+	if n := k.copies("file 0"); n != 1 {
+		t.Errorf("the first message arrived %d times; want once", n)
 	}
 }
 

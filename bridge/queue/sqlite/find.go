@@ -100,7 +100,8 @@ func (f *finding) tell(err error) {
 
 // Damaged yields what a person must hear while the store is open: the first damage of the file, an error that wraps
 // queue.ErrDamaged, of which what can be read goes on after the next Open; a message that the tables refused (ErrRefused);
-// and that the intake cannot be written, so that all mail goes into the tables at once.
+// that the intake cannot be written, so that all mail goes into the tables at once; and that the file cannot, so that the
+// write-ahead log grows.
 func (s *Store) Damaged() <-chan error { return s.finding.told }
 
 // Damage returns it, nil where nothing was found.

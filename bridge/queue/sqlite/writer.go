@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 
 	"postern/bridge/queue"
@@ -36,10 +37,17 @@ type writer struct {
 	once    sync.Once
 	named   func(error) error
 	path    string // of the store
+	lookAt  int64  // the length of the write-ahead log, in octets, at which mindLog asks why; only run touches it
 }
 
+// longLog is a length of the write-ahead log, in octets, that it reaches only where it is not copied into the file.
+const longLog = 4 * logPages * 4120
+
+var errLog = errors.New("what was accepted cannot be copied into the queue's file and fills the disk as " +
+	"its write-ahead log")
+
 func newWriter(ctx context.Context, conn *sql.Conn, s *Store) (*writer, error) {
-	w := &writer{conn: conn, front: s.front, named: s.named, path: s.path, changes: make(chan *change, maxBatch), chores: make(chan chore), closing: make(chan struct{}), closed: make(chan struct{})}
+	w := &writer{conn: conn, front: s.front, named: s.named, path: s.path, changes: make(chan *change, maxBatch), chores: make(chan chore), lookAt: longLog, closing: make(chan struct{}), closed: make(chan struct{})}
 	w.tx.front = s.front
 	if err := w.tx.prepare(ctx, conn); err != nil {
 		return nil, err
@@ -182,6 +190,7 @@ func (w *writer) transact(batch []*change, results []error) (spoilt bool, err er
 	if !spoilt && done > 0 && rowsFault(err) {
 		spoilt, err = w.trySingly(batch, results, frames, done)
 	}
+	w.mindLog()
 	switch {
 	case err == nil && done > 0:
 		w.front.moved(frames, done)
@@ -223,6 +232,23 @@ func (w *writer) makeRoom() {
 	_ = w.front.log.Shrink() // without its room it may still go
 	var busy, pages, copied int
 	_ = w.conn.QueryRowContext(context.Background(), "PRAGMA wal_checkpoint(PASSIVE)").Scan(&busy, &pages, &copied)
+}
+
+// mindLog tells where the write-ahead log grows because the file cannot be written. A commit that is to copy it succeeds all
+// the same (sqlite3_wal_autocheckpoint says nothing of an error), and a reader may be in the way for a while.
+func (w *writer) mindLog() {
+	fi, err := os.Stat(w.path + "-wal")
+	switch {
+	case err != nil:
+	case fi.Size() < longLog:
+		w.lookAt = longLog
+	case fi.Size() >= w.lookAt:
+		w.lookAt = 2 * fi.Size()
+		var busy, pages, copied int
+		if err := w.conn.QueryRowContext(context.Background(), "PRAGMA wal_checkpoint(PASSIVE)").Scan(&busy, &pages, &copied); err != nil {
+			w.front.tell(fmt.Errorf("%w: %w", errLog, w.named(err)))
+		}
+	}
 }
 
 // try is one transaction between BEGIN and COMMIT, with move, which may be nil, at its beginning. A change that fails
