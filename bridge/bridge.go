@@ -357,7 +357,9 @@ func (b *Bridge) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	r := &rooms{ctx: ctx, stop: stop}
+	place := placeOf(b.cfg, b.store, b.events)
 	r.open("queue", func() error { return b.queue.Run(ctx) })
+	r.open("origin", func() error { return place.Run(ctx) })
 	r.open("tokens", func() error {
 		u := newUpkeep(b.live.Load, b.accounts, b.events)
 		u.expiring = func(all []expiry.End) { tellExpiries(b.notices, all) }
@@ -380,7 +382,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 	b.manager().Stopping(b.cfg.Queue.StopGrace + lastGrace)
 	err := b.shutDown()
 	r.wg.Wait()
-	if noted := placeOf(b.cfg, b.store, b.events).NoteStop(context.WithoutCancel(ctx)); noted != nil {
+	if noted := place.Note(context.WithoutCancel(ctx)); noted != nil {
 		b.events.Emit(context.WithoutCancel(ctx), slog.LevelWarn, event.QueueFailed, slog.Any("err", noted))
 	}
 	err = errors.Join(append(r.failed, err, b.close())...)

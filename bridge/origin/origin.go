@@ -1,8 +1,9 @@
 // Package origin finds out whether a store may have a copy elsewhere that has sent its mail meanwhile: a restored backup,
-// a cloned machine, yesterday's file put back. It notes each start and each stop in the store, beside it and, where there is
-// such a place, outside of the folder that a person copies; where these do not fit it has all mail held, because yesterday's invoices must not go out again (design.md section 1). It must
-// not know what mail is. The hall calls it at each start and stop. Notes that cannot be read are an error, and then nothing
-// may be sent.
+// a cloned machine, yesterday's file put back. It notes each start and each stop, and each hour between them, in the store,
+// beside it and, where there is such a place, outside of the folder that a person copies; where these do not fit it has all
+// mail held, because yesterday's invoices must not go out again (design.md section 1). It must not know what mail is. The hall
+// calls it at each start and stop, and lets it run. Notes that cannot be read are an error, and then nothing may be sent. What
+// it cannot tell: a copy that was put back as a whole within the hour, and one of a store that has no place outside.
 package origin
 
 import (
@@ -17,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"time"
 
 	"postern/bridge/event"
 )
@@ -64,7 +66,7 @@ func BackupNotes() (map[string]string, error) {
 // origin says where and when a store was last opened. It stands in the store, and without Backup beside it.
 type origin struct {
 	Machine string `json:"machine,omitempty"` // a hash of the machine's id; "" where it has none
-	Starts  int64  `json:"starts"`            // grows with each start and each stop
+	Starts  int64  `json:"starts"`            // grows with each start, each stop and each hour
 	Backup  bool   `json:"backup,omitempty"`  // it is a copy that `postern backup` made
 }
 
@@ -131,8 +133,28 @@ func foreign(inside, beside origin, missing bool, machine string) string {
 	return ""
 }
 
-// NoteStop makes a copy that was taken while the process ran older than what is here.
-func (p Place) NoteStop(ctx context.Context) error {
+// noteEvery is how long a copy may be as good as what is here.
+const noteEvery = time.Hour
+
+// Run keeps making the copies that are taken older than what is here, until ctx ends: after a crash nobody notes a stop, and
+// nightly copies are taken while the process runs.
+func (p Place) Run(ctx context.Context) error {
+	t := time.NewTicker(noteEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+			if err := p.Note(ctx); err != nil && ctx.Err() == nil {
+				p.Events.Emit(ctx, slog.LevelWarn, event.QueueFailed, slog.Any("err", err))
+			}
+		}
+	}
+}
+
+// Note makes each copy that was taken so far older than what is here.
+func (p Place) Note(ctx context.Context) error {
 	notes, err := p.Store.Notes(ctx, key)
 	if err != nil {
 		return err
@@ -154,7 +176,7 @@ func (p Place) note(ctx context.Context, o origin) error {
 	return err
 }
 
-// write writes the store's note first: one that is newer than the files is no old copy.
+// write writes the store's note first: one that is newer than the files, because the process died here, is no old copy.
 func (p Place) write(ctx context.Context, o origin) error {
 	text, err := json.Marshal(o)
 	if err != nil {

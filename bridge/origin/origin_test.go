@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"postern/bridge/event"
@@ -259,4 +260,69 @@ func TestFolderPutBackAsAWhole(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestNightlyCopyPutBack: it was taken while the process ran, which then crashed: nobody noted a stop.
+func TestNightlyCopyPutBack(t *testing.T) {
+	dir, outside := t.TempDir(), t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		item, m := queuetest.NewMessage("erp", time.Now())
+		start := func(store queue.Store) queue.State {
+			t.Helper()
+			p := Place{DataDir: dir, Machine: "m1", Store: store, Events: event.NewBus(), Elsewhere: outside}
+			q := queue.New(queue.Options{Store: store, Relayer: nobodyRelays{}, Accounts: []queue.Account{{Name: "erp"}}})
+			if err := p.Claim(t.Context(), q); err != nil {
+				t.Fatal(err)
+			}
+			r, err := q.Show(t.Context(), item.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r.State
+		}
+		run := func(store queue.Store, hours int) {
+			ctx, crash := context.WithTimeout(t.Context(), time.Duration(hours)*time.Hour+time.Minute)
+			defer crash()
+			p := Place{DataDir: dir, Machine: "m1", Store: store, Events: event.NewBus(), Elsewhere: outside}
+			if err := p.Run(ctx); err != nil {
+				t.Error(err)
+			}
+		}
+		add := func(store queue.Store) {
+			if err := store.Add(t.Context(), item, m, strings.NewReader("x")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		store := queuetest.NewMemory()
+		add(store)
+		if got := start(store); got != queue.Queued {
+			t.Fatalf("a new one is %s", got)
+		}
+		run(store, 9)
+		if got := start(store); got != queue.Queued {
+			t.Errorf("after a crash it is %s", got)
+		}
+		notes, err := store.Notes(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		beside, err := os.ReadFile(filepath.Join(dir, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		run(store, 1)
+		copied := queuetest.NewMemory()
+		add(copied)
+		for k, v := range notes {
+			if err := copied.SetNote(t.Context(), k, v); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.WriteFile(filepath.Join(dir, file), beside, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := start(copied); got != queue.Held {
+			t.Errorf("the copy that was put back is %s", got)
+		}
+	})
 }
