@@ -79,6 +79,13 @@ func (o *office) Save(_ context.Context, s string) error {
 	return nil
 }
 
+// setUp says which accounts are up from now on.
+func (o *office) setUp(up map[string]bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.up = up
+}
+
 // mail returns what was sent since it was last asked.
 func (o *office) mail() []Mail {
 	o.mu.Lock()
@@ -357,15 +364,11 @@ func TestTroubleThatNobodyCouldBeToldOfIsForgottenWhenOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOffice(t, "it@contoso.test")
 		work(t, o)
-		o.mu.Lock()
-		o.up = nil
-		o.mu.Unlock()
+		o.setUp(nil)
 		o.happen(event.AccountParked, slog.LevelError, parkedERP...)
 		time.Sleep(3 * time.Hour)
 		o.happen(event.AccountResumed, slog.LevelInfo, onERP...)
-		o.mu.Lock()
-		o.up = map[string]bool{"erp": true}
-		o.mu.Unlock()
+		o.setUp(map[string]bool{"erp": true})
 		time.Sleep(time.Hour)
 		wantSubjects(t, o)
 	})
@@ -454,7 +457,7 @@ func TestWhatWaitsToBeToldIsKeptAtOnce(t *testing.T) {
 		before func(*office) // ends while something waits to be told
 	}{
 		{"while no account is up", func(o *office) {
-			o.up = nil
+			o.setUp(nil)
 			o.happen(event.AccountParked, slog.LevelError, parkedERP...)
 			time.Sleep(time.Hour)
 		}},
@@ -473,7 +476,8 @@ func TestWhatWaitsToBeToldIsKeptAtOnce(t *testing.T) {
 				held(o, "0000000000000m03")
 				o.happen(event.AccountParked, slog.LevelError, slog.String("account", "hr"), slog.String("transport", "graph"))
 				synctest.Wait()
-				after := &office{kept: o.kept, up: map[string]bool{"erp": true}}
+				kept, _ := o.Load(t.Context())
+				after := &office{kept: kept, up: map[string]bool{"erp": true}}
 				after.start(t, []string{"it@contoso.test"})
 				work(t, after)
 				time.Sleep(time.Hour)
@@ -613,7 +617,7 @@ func TestConfigurationEndsATrouble(t *testing.T) {
 							t.Fatalf("%d notices of the trouble; want 1", len(got))
 						}
 						people := Options{Notify: o.o.Notify, Accounts: append(tc.then, account("up"))}
-						o.up = map[string]bool{"up": true}
+						o.setUp(map[string]bool{"up": true})
 						if how == "restart" {
 							stop()
 							o.start(t, []string{"it@contoso.test"})
