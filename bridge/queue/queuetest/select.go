@@ -54,10 +54,10 @@ func testClaimTurns(t *testing.T, open Opener) {
 	s := open(t)
 	defer s.Close()
 	names := map[envelope.ID]string{}
-	for n := range 8 {
+	for n := range 12 {
 		kind := "new"
 		item := add(t, s, "erp", start.Add(time.Duration(n)*time.Second), "body")
-		if n < 5 {
+		if n < 9 {
 			kind = "tried"
 			update(t, s, item.ID, func(it *queue.Item) { it.Attempts = 1 })
 		}
@@ -70,9 +70,10 @@ func testClaimTurns(t *testing.T, open Opener) {
 		tried bool
 		want  []string
 	}{
-		{1, false, []string{"new5"}},
-		{3, true, []string{"tried0", "new6", "tried1"}},
-		{9, false, []string{"new7", "tried2", "tried3", "tried4"}},
+		{1, false, []string{"new9"}},
+		{3, true, []string{"tried0", "new10", "tried1"}},
+		{6, false, []string{"new11", "tried2", "tried3", "tried4", "tried5", "tried6"}},
+		{6, false, []string{"tried7", "tried8"}},
 	} {
 		es, err := s.Claim(t.Context(), queue.Claim{Account: "erp", Now: start.Add(time.Minute), Limit: tc.limit, Tried: tc.tried, Take: take})
 		var got []string

@@ -54,19 +54,10 @@ func (l loaded) entry() queue.Entry {
 // by the caller's goroutine.
 func (s *Store) Claim(ctx context.Context, c queue.Claim) ([]queue.Entry, error) {
 	var picked []loaded
-	err := s.writer.apply(ctx, 0, func(t *tx) error {
-		var kinds [2][]loaded // never tried, and tried
-		for tried := range kinds {
-			err := t.query(t.selectDue, func(r row) error {
-				l, err := scanLoaded(r)
-				kinds[tried] = append(kinds[tried], l)
-				return err
-			}, c.Account, tried, c.Now.UnixMicro(), max(c.Scan, c.Limit))
-			if err != nil {
-				return err
-			}
+	err := s.writer.apply(ctx, 0, func(t *tx) (err error) {
+		if picked, err = t.due(c); err != nil {
+			return err
 		}
-		picked = queue.ByTurns(c, kinds[0], kinds[1])
 		leased := 0
 		for i := range picked {
 			if leased == c.Limit {
@@ -97,6 +88,30 @@ func (s *Store) Claim(ctx context.Context, c queue.Claim) ([]queue.Entry, error)
 		}
 	}
 	return entries, nil
+}
+
+// due reads what the claim sees, and no more of a kind than it has room for.
+func (t *tx) due(c queue.Claim) ([]loaded, error) {
+	scan := max(c.Scan, c.Limit)
+	half := (scan + 1) / 2
+	tried, err := t.dueOf(c, true, half)
+	if err != nil {
+		return nil, err
+	}
+	fresh, err := t.dueOf(c, false, max(half, scan-len(tried)))
+	if err == nil && len(tried) == half && len(fresh) < half {
+		tried, err = t.dueOf(c, true, scan-len(fresh))
+	}
+	return queue.ByTurns(c, fresh, tried), err
+}
+
+func (t *tx) dueOf(c queue.Claim, tried bool, most int) (all []loaded, err error) {
+	err = t.query(t.selectDue, func(r row) error {
+		l, err := scanLoaded(r)
+		all = append(all, l)
+		return err
+	}, c.Account, tried, c.Now.UnixMicro(), most)
+	return all, err
 }
 
 // addHeader reads the header block; where that fails the entry is damaged.
