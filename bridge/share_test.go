@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"postern/auth/token"
+	"postern/bridge/envelope"
 	"postern/bridge/event"
 	"postern/bridge/message"
 	"postern/bridge/queue"
@@ -99,31 +100,41 @@ func TestRelayedIsTaken(t *testing.T) {
 		}
 		return to
 	}
+	all := func(to []string) [][]string { return [][]string{to} }
+	each := func(to []string) (alone [][]string) {
+		for _, r := range to {
+			alone = append(alone, []string{r})
+		}
+		return alone
+	}
 	couple := []string{"ann@example.test", "bob@example.test"}
 	for _, tc := range []struct {
 		name   string
-		to     []string
+		to     [][]string // of each message
 		server *exchange
 		dies   bool // after the first answer
 		doubts int  // recipients that were in doubt
 	}{
-		{"one is refused at RCPT, and the process dies after the 250", couple, &exchange{later: map[string]int{"bob": 1}}, true, 1},
-		{"one gets it, and the retry for the other is cut off", couple, &exchange{later: map[string]int{"bob": 1}, cut: []int{2}}, false, 1},
-		{"the first is cut off, and the retry for the other taken", couple, &exchange{later: map[string]int{"bob": 1}, cut: []int{1}}, false, 1},
-		{"the 250 to the first is lost, and the retry for the other taken", couple, &exchange{later: map[string]int{"bob": 1}, lost: []int{1}}, false, 1},
-		{"both are cut off", couple, &exchange{later: map[string]int{"bob": 1}, cut: []int{1, 2}}, false, 2},
-		{"the other is refused again at the resend to both", couple, &exchange{later: map[string]int{"ann": 1, "bob": 2}, cut: []int{1}}, false, 1},
-		{"too many recipients, and the process dies after the 250", many(250), &exchange{most: 100}, true, 100},
-		{"too many recipients, and the rest is cut off", many(250), &exchange{most: 100, cut: []int{2}}, false, 100},
-		{"too many recipients in both parts of a large message", many(700), &exchange{most: 300, cut: []int{1, 3}}, false, 500},
-		{"nothing goes wrong but the refusal", couple, &exchange{later: map[string]int{"ann": 3, "bob": 1}}, false, 0},
+		{"one is refused at RCPT, and the process dies after the 250", all(couple), &exchange{later: map[string]int{"bob": 1}}, true, 1},
+		{"one gets it, and the retry for the other is cut off", all(couple), &exchange{later: map[string]int{"bob": 1}, cut: []int{2}}, false, 1},
+		{"the first is cut off, and the retry for the other taken", all(couple), &exchange{later: map[string]int{"bob": 1}, cut: []int{1}}, false, 1},
+		{"the 250 to the first is lost, and the retry for the other taken", all(couple), &exchange{later: map[string]int{"bob": 1}, lost: []int{1}}, false, 1},
+		{"both are cut off", all(couple), &exchange{later: map[string]int{"bob": 1}, cut: []int{1, 2}}, false, 2},
+		{"the other is refused again at the resend to both", all(couple), &exchange{later: map[string]int{"ann": 1, "bob": 2}, cut: []int{1}}, false, 1},
+		{"too many recipients, and the process dies after the 250", all(many(250)), &exchange{most: 100}, true, 100},
+		{"too many recipients, and the rest is cut off", all(many(250)), &exchange{most: 100, cut: []int{2}}, false, 100},
+		{"too many recipients in both parts of a large message", all(many(700)), &exchange{most: 300, cut: []int{1, 3}}, false, 500},
+		{"two messages have one Message-ID, and the second is cut off", each(couple), &exchange{cut: []int{2}}, false, 1},
+		{"two messages have one Message-ID, and the 250 to the second is lost", each(couple), &exchange{lost: []int{3}}, false, 1},
+		{"the application gave the Message-ID, and the 250 is lost", each(couple[:1]), &exchange{lost: []int{1}}, false, 1},
+		{"nothing goes wrong but the refusal", all(couple), &exchange{later: map[string]int{"ann": 3, "bob": 1}}, false, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				tc.server.known = map[string]bool{}
 				s := newShare(t, tc.server)
 				defer s.close()
-				item := s.walk(tc.to, tc.dies)
+				recipients := s.walk(tc.to, tc.dies)
 				took := map[string]int{}
 				for _, m := range s.server.Messages() {
 					for _, line := range m.Rcpt {
@@ -131,7 +142,7 @@ func TestRelayedIsTaken(t *testing.T) {
 					}
 				}
 				doubts := 0
-				for _, r := range item.Recipients {
+				for _, r := range recipients {
 					if r.State != queue.Relayed || took[r.Address.String()] != 1 {
 						t.Fatalf("%s is %s, and the server took it %d times; want it relayed and taken once", r.Address, r.State, took[r.Address.String()])
 					}
@@ -205,35 +216,43 @@ func (s *share) relayer() queue.Relayer {
 	return relayer{room: room}
 }
 
-// walk hands one message in and returns it some hours later. It dies says that the first process does after the first
-// answer.
-func (s *share) walk(to []string, dies bool) queue.Item {
+// walk hands the messages in, all under one Message-ID of the application, and returns their recipients some hours later.
+// dies says that the first process does after its first answer.
+func (s *share) walk(to [][]string, dies bool) (all []queue.Recipient) {
 	r, ever := s.relayer(), make(chan struct{})
 	first := r
 	if dies {
 		first = dying{r, ever}
 	}
 	q, stop := s.run(first)
-	_, m := queuetest.NewMessage("erp", time.Now(), to...)
-	m.Header = fmt.Appendf(nil, "From: <nav@contoso.test>\r\nMessage-ID: %s\r\n\r\n", m.Plan.MessageID)
-	if err := q.Enqueue(s.t.Context(), m, strings.NewReader("order\r\n")); err != nil {
-		s.t.Fatal(err)
+	var ids []envelope.ID
+	for _, to := range to {
+		_, m := queuetest.NewMessage("erp", time.Now(), to...)
+		m.Plan.MessageID = "<order@erp.local>"
+		m.Header = []byte("From: <nav@contoso.test>\r\nMessage-ID: <order@erp.local>\r\n\r\n")
+		if err := q.Enqueue(s.t.Context(), m, strings.NewReader("order\r\n")); err != nil {
+			s.t.Fatal(err)
+		}
+		ids = append(ids, m.ID)
+		synctest.Wait()
 	}
 	if dies {
-		synctest.Wait()
 		stop()
 		q, stop = s.run(s.relayer())
 	}
 	time.Sleep(10 * time.Hour)
 	synctest.Wait()
-	row, err := q.Show(s.t.Context(), m.ID)
-	if err != nil {
-		s.t.Fatal(err)
+	for _, id := range ids {
+		row, err := q.Show(s.t.Context(), id)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		all = append(all, row.Item.Recipients...)
 	}
 	stop()
 	close(ever)
 	synctest.Wait()
-	return row.Item
+	return all
 }
 
 // run starts a queue. An attempt that is stuck when it is stopped is left behind, as by a crash.

@@ -96,6 +96,10 @@ type Outgoing struct {
 	// Relayed, or InDoubt while nobody can tell.
 	Look bool
 
+	// Namesake reports whether another message that was tried has this Message-ID: then a server may know the Message-ID from
+	// that one. nil: none has.
+	Namesake func(ctx context.Context) (bool, error)
+
 	// Notes are what relay remembered of earlier attempts, by envelope.Address.Key, also of recipients that are not due;
 	// absent where there is nothing. Remember commits another one for those recipients, but for whom it is relayed to, before
 	// it returns; nil: nothing is kept.

@@ -73,6 +73,7 @@ func (q *Queue) relay(work context.Context, e Entry, beforeSend func(context.Con
 		}
 	}
 	out.Open = func(ctx context.Context) (io.ReadCloser, error) { return q.store.Open(ctx, id) }
+	out.Namesake = func(ctx context.Context) (bool, error) { return q.namesake(ctx, e) }
 	out.IntentBy = func(ctx context.Context, transport string, recipients []envelope.Address) error {
 		return q.store.Update(ctx, id, func(it *Item) error { return it.intend(q.lease, transport, recipients) })
 	}

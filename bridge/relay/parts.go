@@ -113,8 +113,11 @@ func (r *Relay) relayPart(ctx context.Context, a Account, whole message.Outgoing
 	}
 	o := r.tryWays(ctx, a, r.order(a, out), out)
 	r.learnSize(ctx, a, out, o)
+	if o.Duplicate && o.Verdict == reply.Relayed {
+		o = p.known(ctx, whole, o)
+	}
 	switch {
-	case o.Duplicate && o.Verdict == reply.Deferred && !p.note.Renamed && !out.Resend && len(o.Recipients) == 0:
+	case o.Duplicate && o.Verdict == reply.Deferred && !p.note.Renamed && len(o.Recipients) == 0:
 		p.note.Renamed = true
 		if err := p.note.remember(ctx, whole, p.recipients); err != nil {
 			return reply.Outcome{Owner: reply.Process, Transport: o.Transport, Reply: reply.Reply{Text: "the other Message-ID could not be noted down"}, Err: err}

@@ -8,6 +8,7 @@ import (
 
 	"postern/bridge/envelope"
 	"postern/bridge/message"
+	"postern/bridge/reply"
 )
 
 // Recipients of one part share a Message-ID and our marker, and nothing else tells a copy to one of them from a copy to
@@ -60,4 +61,21 @@ func (n note) number() int {
 		return 1
 	}
 	return i
+}
+
+// known is what a resend comes to that the server refused because it knows the Message-ID. It has got the copy in doubt, or
+// another message under the Message-ID that an application gives to several; then this one leaves under another one, as it
+// would had there been no doubt.
+func (p part) known(ctx context.Context, whole message.Outgoing, o reply.Outcome) reply.Outcome {
+	own := p.note.Renamed || strings.HasPrefix(whole.Plan.MessageID, "<"+string(whole.ID)+"@")
+	if own || whole.Namesake == nil {
+		return o
+	}
+	switch another, err := whole.Namesake(ctx); {
+	case err != nil:
+		return reply.Outcome{Owner: reply.Process, Transport: o.Transport, Reply: reply.Reply{Text: "other messages with its Message-ID could not be looked for"}, Err: err}
+	case another:
+		o.Verdict, o.Owner = reply.Deferred, reply.Message
+	}
+	return o
 }

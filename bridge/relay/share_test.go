@@ -147,3 +147,46 @@ func TestPartsThatAreLeftOut(t *testing.T) {
 		}
 	}
 }
+
+// TestKnownFromAnother: that the server knows the Message-ID of a resend proves nothing where another message has it too. It
+// leaves once more under another one.
+func TestKnownFromAnother(t *testing.T) {
+	arrived := reply.Outcome{Verdict: reply.Relayed, Duplicate: true, Reply: reply.Reply{Code: 554}}
+	damaged := errors.New("the store is damaged")
+	for _, tc := range []struct {
+		name    string
+		id      string
+		note    string
+		another bool
+		err     error
+		verdict reply.Verdict
+		sent    []string
+	}{
+		{"no other message has it", "<m@x.test>", "", false, nil, reply.Relayed, []string{"<m@x.test>"}},
+		{"another one has it", "<m@x.test>", "", true, nil, reply.Relayed, []string{"<m@x.test>", "<Q123@x.test>"}},
+		{"another one has it, and perhaps a part of it too", "<m@x.test>", `{"part":"2"}`, true, nil, reply.Relayed, []string{"<m.part-2@x.test>", "<Q123.part-2@x.test>"}},
+		{"it is ours", "<Q123@x.test>", "", true, nil, reply.Relayed, []string{"<Q123@x.test>"}},
+		{"it was made for the message before", "<m@x.test>", `{"renamed":true}`, true, nil, reply.Relayed, []string{"<Q123@x.test>"}},
+		{"nobody can tell", "<m@x.test>", "", false, damaged, reply.Deferred, []string{"<m@x.test>"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			p := &picky{answer: []reply.Outcome{arrived}}
+			h := newHouse(t, Account{Name: "erp", Mode: ModeSMTP, SMTP: p})
+			l := newLetter(t, 1)
+			l.Plan.MessageID, l.Resend, l.Transport = tc.id, true, "smtp"
+			l.Header = []byte("From: erp@contoso.test\r\nMessage-ID: " + tc.id + "\r\n\r\n")
+			l.notes[l.Recipients[0].Key()] = tc.note
+			l.Namesake = func(context.Context) (bool, error) { return tc.another, tc.err }
+			o := l.attempt(h.relay)
+			var sent []string
+			for _, s := range p.sent {
+				_, id, _ := strings.Cut(s, " as ")
+				id, _, _ = strings.Cut(id, ",")
+				sent = append(sent, id)
+			}
+			if o.Verdict != tc.verdict || !slices.Equal(sent, tc.sent) || !errors.Is(o.Err, tc.err) {
+				t.Errorf("%v, %v, sent as %q; want %v, %v, %q", o.Verdict, o.Err, sent, tc.verdict, tc.err, tc.sent)
+			}
+		})
+	}
+}

@@ -374,7 +374,7 @@ func TestDuplicateDelivery(t *testing.T) {
 			if o.Verdict != tc.verdict {
 				t.Errorf("Send = %+v; want %v", o, tc.verdict)
 			}
-			if o.Verdict == reply.Deferred && (!o.Duplicate || o.Owner != reply.Message || !strings.Contains(o.Remedy, "Message-ID")) {
+			if !o.Duplicate || o.Verdict == reply.Deferred && (o.Owner != reply.Message || !strings.Contains(o.Remedy, "Message-ID")) {
 				t.Errorf("Send = %+v; want the message's, with a note", o)
 			}
 		})

@@ -337,16 +337,17 @@ func saysGoodbye(at step, r reply.Reply) bool {
 }
 
 // settleDuplicate judges Exchange's refusal of a Message-ID that it has taken before. Answering a resend after a doubt it
-// means that the copy in doubt arrived. Answering anything else it is an application that uses a Message-ID twice: the
+// means that the copy in doubt arrived, where no other message has that Message-ID. Answering anything else it is an application that uses a Message-ID twice: the
 // message has to go again under a new one, which is not the transport's to give.
 func (x *transaction) settleDuplicate(tr *trouble) {
 	if !strings.Contains(strings.ToLower(tr.outcome.Reply.Text), "duplicatedelivery") {
 		return
 	}
+	tr.outcome.Duplicate = true
 	if x.out.Resend {
 		tr.outcome.Verdict, tr.outcome.Owner, tr.outcome.Err = reply.Relayed, reply.Nobody, nil
 		return
 	}
-	tr.outcome.Verdict, tr.outcome.Owner, tr.outcome.Duplicate = reply.Deferred, reply.Message, true
+	tr.outcome.Verdict, tr.outcome.Owner = reply.Deferred, reply.Message
 	tr.outcome.Remedy = "the server has taken a message with this Message-ID before; this one needs another Message-ID"
 }
