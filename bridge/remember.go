@@ -76,10 +76,10 @@ func tellOnce(ctx context.Context, events *event.Bus, store *sqlite.Store) error
 }
 
 // remedyOfDamage ends damage that was found while the daemon runs, or by a command that leaves it to the start.
-const remedyOfDamage = "restart postern: what can be read goes on, and the log names the rest; check the disk"
+const remedyOfDamage = "restart postern: until then mail is refused with 451 and none is sent; what can be read goes on afterwards, and the log names the rest; check the disk"
 
-// tellDamage tells of damage that is found while the store is open. Most mail may still go on, so that a person chooses
-// when the salvage begins.
+// tellDamage tells of damage that is found while the store is open. It then takes and sends nothing more, and a person chooses
+// when the salvage begins: that needs room on the disk.
 func tellDamage(ctx context.Context, events *event.Bus, found <-chan error) error {
 	for {
 		select {

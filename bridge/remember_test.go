@@ -42,7 +42,7 @@ func TestTellDamage(t *testing.T) {
 			t.Error(err)
 		}
 		want := eventLines{
-			"ERROR queue failed err=its stored copy is damaged: malformed remedy=restart postern: what can be read goes on, and the log names the rest; check the disk",
+			"ERROR queue failed err=its stored copy is damaged: malformed remedy=restart postern: until then mail is refused with 451 and none is sent; what can be read goes on afterwards, and the log names the rest; check the disk",
 			"ERROR queue failed err=an accepted message is not one that the queue takes: 06gr2up4o0g0u5fp remedy=look into the file, and hand the message in again",
 			"ERROR queue failed err=the intake cannot be written remedy=check the disk of data_dir; what was accepted is safe and goes on when the disk does",
 		}

@@ -37,6 +37,9 @@ func (s *Store) Add(ctx context.Context, item queue.Item, m message.Message, bod
 	defer a.release()
 	for {
 		end, err := a.fill()
+		if err == nil {
+			err = s.intact()
+		}
 		if err == nil && !end {
 			err = a.writePart(ctx)
 		}
@@ -261,9 +264,10 @@ func (t *tx) insertChunks(a *adding, seq int64) error {
 	return nil
 }
 
-// abort removes what was written of a message that will not be finished. If that fails too, the next Open does it.
+// abort removes what was written of a message that will not be finished. If that fails too, or the file is damaged, the next
+// Open does it.
 func (a *adding) abort(ctx context.Context) error {
-	if a.seq == 0 {
+	if a.seq == 0 || a.w.intact() != nil {
 		return nil
 	}
 	// The session's context may be over, which is why we are here.

@@ -38,7 +38,7 @@ func WithSteps(ctx context.Context, at func(step string, limit func(pages int) e
 }
 
 // CheckNow is what the check beside the mail does.
-func (s *Store) CheckNow(ctx context.Context) error { return s.finding.see(quickCheck(ctx, s.read)) }
+func (s *Store) CheckNow(ctx context.Context) error { return s.finding.see(checkAll(ctx, s.read)) }
 
 // ReadRemains finds what lies in a file and its log, and reads all of it.
 func ReadRemains(file, log []byte) (messages, recipients, chunks int) {
@@ -139,4 +139,9 @@ func (s *Store) CloseWithinAdd() error {
 	s.front.mu.Unlock()
 	r := &record{id: "a", state: "queued", data: []byte("late"), body: 4}
 	return s.front.add(r, func(string) (bool, error) { return false, s.Close() }, func() error { return nil })
+}
+
+// OpenSlowCheck is Open where the check takes longer than Open waits for it, without a salvage.
+func OpenSlowCheck(ctx context.Context, path string) (*Store, error) {
+	return openChecked(ctx, path, 0)
 }

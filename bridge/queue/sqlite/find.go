@@ -15,33 +15,37 @@ import (
 	"postern/bridge/queue"
 )
 
-// checkFor is how long Open waits for the check of a large store; the rest of it runs beside the mail.
+// checkFor is how long Open waits for the check of a large store that was closed; the rest of it runs beside the mail.
 const checkFor = 500 * time.Millisecond
 
-// damaged reports whether SQLite finds the file damaged, as far as that can be said within checkFor. Where it takes
-// longer, the check goes on, and tells Damaged when it finds something.
-func (s *Store) damaged(ctx context.Context) error {
+// damaged reports whether SQLite finds the file damaged. Where that takes longer than the wait, the check goes on, and tells
+// Damaged when it finds something; but after a crash, when there may be something to write at once, it is waited for.
+func (s *Store) damaged(ctx context.Context, wait time.Duration) error {
 	if err := marked(s.path); err != nil {
 		return err
 	}
 	found := make(chan error, 1)
 	checking, stop := context.WithCancel(context.Background())
 	s.stopCheck = stop
-	s.check.Go(func() { found <- s.finding.see(quickCheck(checking, s.read)) })
-	t := time.NewTimer(checkFor)
-	defer t.Stop()
+	s.check.Go(func() { found <- s.finding.see(checkAll(checking, s.read)) })
+	var enough <-chan time.Time
+	if !s.died {
+		t := time.NewTimer(wait)
+		defer t.Stop()
+		enough = t.C
+	}
 	select {
 	case err := <-found:
 		return err
-	case <-t.C:
+	case <-enough:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// quickCheck reads the structure of the whole file; an error that wraps queue.ErrDamaged says what is wrong with it.
-func quickCheck(ctx context.Context, db *sql.DB) error {
+// checkAll reads the structure of the whole file; an error that wraps queue.ErrDamaged says what is wrong with it.
+func checkAll(ctx context.Context, db querier) error {
 	rows, err := db.QueryContext(ctx, "PRAGMA quick_check(5)")
 	if err != nil {
 		return named(err)
@@ -64,6 +68,11 @@ func quickCheck(ctx context.Context, db *sql.DB) error {
 		return fmt.Errorf("%w: %s", queue.ErrDamaged, strings.Join(wrong, "; "))
 	}
 	return nil
+}
+
+// querier is a pool of connections, or one of them.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
 // finding is damage of the file that is found while the store is open, by the check or by whoever meets the page.
@@ -110,6 +119,15 @@ func (s *Store) Damage() error {
 		return *err
 	}
 	return nil
+}
+
+// intact returns an error where damage is known: what is written may then lie on what is still whole, because of free pages
+// that are none. So nothing is taken in, moved, claimed or purged until the next Open; what became of an attempt is noted.
+func (s *Store) intact() error {
+	if s.Damage() == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: until postern is restarted nothing is taken and nothing is sent", queue.ErrDamaged)
 }
 
 // named is named for the errors of an open store.

@@ -1,12 +1,16 @@
 package sqlite_test
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"postern/bridge/envelope"
 	"postern/bridge/queue"
 	"postern/bridge/queue/sqlite"
 )
@@ -89,4 +93,120 @@ func TestDamageWhileOpen(t *testing.T) {
 			checkSalvaged(t, s, sizes)
 		})
 	}
+}
+
+// withFree makes a store with free pages, and returns the messages of 3,000 octets that are in it.
+func withFree(t *testing.T, path string) (ids []envelope.ID) {
+	t.Helper()
+	s := open(t, path)
+	ids = addBodies(t, s, 40, 3000)
+	s.Close()
+	db := raw(t, path)
+	for _, statement := range []string{"DELETE FROM chunks WHERE at >> 20 <= 20", "DELETE FROM recipients WHERE seq <= 20", "DELETE FROM messages WHERE seq <= 20"} {
+		if _, err := db.Exec(statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	db.Close() // so that it is in the file, not in its log
+	return ids[20:]
+}
+
+// wrongFree has the list of free pages name some in which bodies of the messages are.
+func wrongFree(t *testing.T, path string, ids []envelope.ID) {
+	t.Helper()
+	file, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := int64(binary.BigEndian.Uint32(file[32:])-1) * 4096
+	free := int(binary.BigEndian.Uint32(file[at+4:]))
+	if free < len(ids) {
+		t.Fatalf("%d pages are free", free)
+	}
+	for n, id := range ids {
+		body := bytes.Index(file, bodyOf(id, 3000)[:1000])
+		damage(t, path, at+8+4*int64(n), binary.BigEndian.AppendUint32(nil, uint32(body/4096+1)))
+	}
+}
+
+// checkWhole holds the store to having the messages as they came.
+func checkWhole(t *testing.T, s *sqlite.Store, size int, ids ...envelope.ID) {
+	t.Helper()
+	for _, id := range ids {
+		if b, err := readBody(s, id); err != nil || !bytes.Equal(b, bodyOf(id, size)) {
+			t.Errorf("%s: %d octets of %d, %v", id, len(b), size, err)
+		}
+	}
+}
+
+// TestKnownDamageIsNotWrittenInto: of a damaged file anything may be written over, where its list of free pages is wrong. So
+// nothing new is written once that is known.
+func TestKnownDamageIsNotWrittenInto(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "queue.db")
+	ids := withFree(t, path)
+	s := open(t, path)
+	defer s.Close()
+	flying, err := s.Claim(t.Context(), queue.Claim{Account: "erp", Now: time.Now().Add(time.Hour), Limit: 1, Take: take})
+	if err != nil || len(flying) != 1 {
+		t.Fatal(flying, err)
+	}
+	s.KeepWaiting()
+	waits := addBodies(t, s, 20, 3000)
+	wrongFree(t, path, ids[10:])
+	if err := s.CheckNow(t.Context()); !errors.Is(err, queue.ErrDamaged) {
+		t.Fatalf("the check: %v", err)
+	}
+	for _, size := range []int{3000, 100_000, 3 << 20} {
+		item, m := newMessage()
+		if err := s.Add(t.Context(), item, m, bytes.NewReader(bodyOf(item.ID, size))); !errors.Is(err, queue.ErrDamaged) {
+			t.Errorf("Add of %d octets: %v", size, err)
+		}
+	}
+	if c, err := s.Claim(t.Context(), queue.Claim{Account: "erp", Now: time.Now().Add(time.Hour), Limit: 1, Take: take}); !errors.Is(err, queue.ErrDamaged) {
+		t.Errorf("%d are claimed, %v", len(c), err)
+	}
+	if _, err := s.Purge(t.Context(), queue.Purge{Short: true}); !errors.Is(err, queue.ErrDamaged) {
+		t.Errorf("Purge: %v", err)
+	}
+	if err := s.Update(t.Context(), flying[0].Item.ID, relayed); err != nil {
+		t.Errorf("what became of an attempt is not noted: %v", err)
+	}
+	if n := s.Waiting(); n != len(waits) {
+		t.Errorf("%d wait in front of the tables; want %d", n, len(waits))
+	}
+	checkWhole(t, s, 3000, ids...)
+	s.Close()
+	s = open(t, path)
+	defer s.Close()
+	if r := s.Salvaged(); r == nil || r.Saved != len(ids) {
+		t.Errorf("%+v", r)
+	}
+	checkWhole(t, s, 3000, append(waits, ids...)...)
+	if e, err := s.Get(t.Context(), flying[0].Item.ID); err != nil || e.Item.State() != queue.Relayed {
+		t.Errorf("what was relayed is %s, %v", e.Item.State(), err)
+	}
+}
+
+// TestCheckBeforeTheFirstWrite: after a crash there is something to write at once, and it waits for the check.
+func TestCheckBeforeTheFirstWrite(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "queue.db")
+	ids := withFree(t, path)
+	s := open(t, path)
+	s.KeepWaiting()
+	waits := addBodies(t, s, 20, 3000)
+	died := crash(t, path)
+	s.Close()
+	wrongFree(t, died, ids[10:])
+	if s, err := sqlite.OpenSlowCheck(t.Context(), died); !errors.Is(err, queue.ErrDamaged) {
+		t.Errorf("opened: %v", err)
+		if err == nil {
+			s.Close()
+		}
+	}
+	s = open(t, died)
+	defer s.Close()
+	if r := s.Salvaged(); r == nil || r.Saved != len(ids) {
+		t.Errorf("%+v", r)
+	}
+	checkWhole(t, s, 3000, append(waits, ids...)...)
 }

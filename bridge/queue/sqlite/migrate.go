@@ -37,6 +37,9 @@ func migrate(ctx context.Context, conn *sql.Conn, path string) error {
 	case have > version:
 		return newer(ctx, conn, have)
 	case have > 0:
+		if err := checkAll(ctx, conn); err != nil {
+			return err // into a damaged one nothing is written
+		}
 		if err := copyStore(ctx, conn, fmt.Sprintf("%s.v%d", path, have)); err != nil {
 			return fmt.Errorf("copy the store before its upgrade: %w", err)
 		}

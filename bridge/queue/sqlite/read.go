@@ -53,6 +53,9 @@ func (l loaded) entry() queue.Entry {
 // Claim picks due messages; see queue.Store. The writer only moves their states; documents are decoded and headers read
 // by the caller's goroutine.
 func (s *Store) Claim(ctx context.Context, c queue.Claim) ([]queue.Entry, error) {
+	if err := s.intact(); err != nil {
+		return nil, err
+	}
 	var picked []loaded
 	err := s.writer.apply(ctx, 0, func(t *tx) (err error) {
 		if picked, err = t.due(c); err != nil {

@@ -30,6 +30,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	driver "modernc.org/sqlite" // registers "sqlite"; nothing else imports it
 	codes "modernc.org/sqlite/lib"
@@ -99,11 +100,18 @@ func openOrSalvage(ctx context.Context, path string) (*Store, error) {
 // openWhole opens a store and moves what was left in front of its tables, where SQLite finds no damage: into a damaged file
 // nothing is written that could take with it what is still whole.
 func openWhole(ctx context.Context, path string) (*Store, error) {
+	return openChecked(ctx, path, checkFor)
+}
+
+func openChecked(ctx context.Context, path string, wait time.Duration) (*Store, error) {
 	s, err := openSound(ctx, path)
 	if err != nil {
 		return nil, err
 	}
-	if err = s.damaged(ctx); err == nil {
+	if err = s.damaged(ctx, wait); err == nil {
+		err = s.writer.alone(ctx, func(conn *sql.Conn) error { return removeUnfinished(ctx, conn) })
+	}
+	if err == nil {
 		err = s.takeLeft(ctx)
 	}
 	if err != nil {
@@ -267,7 +275,7 @@ func dsn(path string, readOnly bool) string {
 	return (&url.URL{Scheme: "file", Path: abs, RawQuery: q.Encode()}).String()
 }
 
-// prepareFile asserts what durability rests on, brings the schema up, and removes what was not finished.
+// prepareFile asserts what durability rests on, and brings the schema up.
 func prepareFile(ctx context.Context, conn *sql.Conn, path string) error {
 	for _, want := range []struct{ pragma, value, why string }{
 		{"journal_mode", "wal", "the file system must support shared memory; a network share does not"},
@@ -285,10 +293,7 @@ func prepareFile(ctx context.Context, conn *sql.Conn, path string) error {
 	// A log that a process has left begins anew: what it may have torn at its end is not to be taken for damage behind ours.
 	var busy, pages, copied int
 	_ = conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &copied) // where it has no room, later
-	if err := migrate(ctx, conn, path); err != nil {
-		return err
-	}
-	return foreign(removeUnfinished(ctx, conn))
+	return migrate(ctx, conn, path)
 }
 
 // Close finishes what was handed to the writer and closes the file; SQLite then folds the WAL into it.

@@ -137,6 +137,9 @@ const (
 
 // Purge deletes a little of what is not needed any more and shrinks the file a little; see queue.Store.
 func (s *Store) Purge(ctx context.Context, p queue.Purge) (more bool, err error) {
+	if err := s.intact(); err != nil {
+		return false, err
+	}
 	err = s.writer.apply(ctx, 0, func(t *tx) error {
 		more = false
 		rows, err := t.purgeable(p)

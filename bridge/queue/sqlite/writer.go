@@ -36,6 +36,7 @@ type writer struct {
 	closed  chan struct{} // closed when the goroutine has ended
 	once    sync.Once
 	named   func(error) error
+	intact  func() error
 	path    string // of the store
 	lookAt  int64  // the length of the write-ahead log, in octets, at which mindLog asks why; only run touches it
 }
@@ -47,7 +48,7 @@ var errLog = errors.New("what was accepted cannot be copied into the queue's fil
 	"its write-ahead log")
 
 func newWriter(ctx context.Context, conn *sql.Conn, s *Store) (*writer, error) {
-	w := &writer{conn: conn, front: s.front, named: s.named, path: s.path, changes: make(chan *change, maxBatch), chores: make(chan chore), lookAt: longLog, closing: make(chan struct{}), closed: make(chan struct{})}
+	w := &writer{conn: conn, front: s.front, named: s.named, intact: s.intact, path: s.path, changes: make(chan *change, maxBatch), chores: make(chan chore), lookAt: longLog, closing: make(chan struct{}), closed: make(chan struct{})}
 	w.tx.front = s.front
 	if err := w.tx.prepare(ctx, conn); err != nil {
 		return nil, err
@@ -175,6 +176,10 @@ func (w *writer) commit(batch []*change) {
 // committed, without it. It is undone where err is not nil; spoilt says that a change did it.
 func (w *writer) transact(batch []*change, results []error) (spoilt bool, err error) {
 	frames, done := w.front.take()
+	if err := w.intact(); done > 0 && err != nil { // where they are they are safe
+		w.front.failed(err)
+		frames, done = nil, 0
+	}
 	if done == 0 && len(batch) == 0 {
 		return false, nil
 	}
