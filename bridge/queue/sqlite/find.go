@@ -44,9 +44,9 @@ func (s *Store) damaged(ctx context.Context, wait time.Duration) error {
 	}
 }
 
-// checkAll reads the structure of the whole file; an error that wraps queue.ErrDamaged says what is wrong with it.
+// checkAll reads the structure of the whole file, and whether each index has what its table has; an error that wraps queue.ErrDamaged says what is wrong with it.
 func checkAll(ctx context.Context, db querier) error {
-	rows, err := db.QueryContext(ctx, "PRAGMA quick_check(5)")
+	rows, err := db.QueryContext(ctx, "PRAGMA integrity_check(5)")
 	if err != nil {
 		return named(err)
 	}

@@ -210,3 +210,62 @@ func TestCheckBeforeTheFirstWrite(t *testing.T) {
 	}
 	checkWhole(t, s, 3000, append(waits, ids...)...)
 }
+
+// wrongIndex changes the message's entry in the index of IDs, and in no table.
+func wrongIndex(t *testing.T, path string, id envelope.ID) {
+	t.Helper()
+	file, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for page := 0; page < len(file); page += 4096 {
+		at := bytes.Index(file[page:page+4096], []byte(id))
+		if file[page] == 0x0a && at >= 0 { // an index's
+			last := page + at + len(id) - 1
+			damage(t, path, int64(last), []byte{file[last] ^ 1})
+			return
+		}
+	}
+	t.Fatal("it is in no index")
+}
+
+// TestWrongIndex: a message that is not found by its ID could be leased, and then be ended by nobody.
+func TestWrongIndex(t *testing.T) {
+	claim := queue.Claim{Account: "erp", Now: time.Now().Add(time.Hour), Limit: 1, Take: take}
+	salvaged := func(t *testing.T, path string, id envelope.ID) {
+		t.Helper()
+		s := open(t, path)
+		defer s.Close()
+		if r := s.Salvaged(); r == nil || r.Saved != 1 {
+			t.Errorf("%+v; want one saved", r)
+		}
+		if c, err := s.Claim(t.Context(), claim); err != nil || len(c) != 1 {
+			t.Fatalf("%d are claimed, %v", len(c), err)
+		}
+		if err := s.Update(t.Context(), id, relayed); err != nil {
+			t.Error(err)
+		}
+	}
+	t.Run("Open finds it", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "queue.db")
+		s := open(t, path)
+		id := addBodies(t, s, 1, 300)[0]
+		s.Close()
+		wrongIndex(t, path, id)
+		salvaged(t, path, id)
+	})
+	t.Run("a claim finds it", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "queue.db")
+		s := open(t, path)
+		id := addBodies(t, s, 1, 300)[0]
+		s.Close()
+		s = open(t, path)
+		defer s.Close()
+		wrongIndex(t, path, id)
+		if c, err := s.Claim(t.Context(), claim); !errors.Is(err, queue.ErrDamaged) || s.Damage() == nil {
+			t.Errorf("%d are claimed, %v; damage: %v", len(c), err, s.Damage())
+		}
+		s.Close()
+		salvaged(t, path, id)
+	})
+}

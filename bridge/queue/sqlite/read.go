@@ -50,6 +50,8 @@ func (l loaded) entry() queue.Entry {
 	return e
 }
 
+var errIndex = fmt.Errorf("%w: a message is not found by its ID", queue.ErrDamaged)
+
 // Claim picks due messages; see queue.Store. The writer only moves their states; documents are decoded and headers read
 // by the caller's goroutine.
 func (s *Store) Claim(ctx context.Context, c queue.Claim) ([]queue.Entry, error) {
@@ -74,12 +76,20 @@ func (s *Store) Claim(ctx context.Context, c queue.Claim) ([]queue.Entry, error)
 			if err := t.change(&l.stored, c.Take); err != nil {
 				return err
 			}
-			if l.item.Lease != "" {
-				leased++
+			if l.item.Lease == "" {
+				continue
+			}
+			leased++
+			// By its ID the queue asks for it from now on: what is not found by that would stay leased for good.
+			if there, err := t.has(string(l.item.ID)); err != nil || !there {
+				return cmp.Or(err, errIndex)
 			}
 		}
 		return nil
 	})
+	if errors.Is(err, errIndex) {
+		err = s.finding.see(err)
+	}
 	if err != nil {
 		return nil, err
 	}

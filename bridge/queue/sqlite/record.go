@@ -162,7 +162,7 @@ func (t *tx) moveSingly(frames []kept, id intake.ID, done uint64) (all []*refusa
 
 // has reports whether the tables have the message.
 func (t *tx) has(id string) (there bool, err error) {
-	err = t.conn.QueryRowContext(context.Background(), selectKnown, id).Scan(&there)
+	err = t.selectKnown.QueryRow(id).Scan(&there)
 	return there, err
 }
 

@@ -21,7 +21,7 @@ type tx struct {
 	begin, commit, rollback                                           *sql.Stmt
 	insertMessage, insertRecipient, insertChunk                       *sql.Stmt
 	finishMessage, deleteMessage, deleteChunks                        *sql.Stmt
-	selectDue, selectItem, selectRecipients                           *sql.Stmt
+	selectDue, selectItem, selectRecipients, selectKnown              *sql.Stmt
 	updateMessage, updateRecipient, updateHasNoBody                   *sql.Stmt
 	updateIntent, updateUpkeep, setNote, deleteNote, deleteRecipients *sql.Stmt
 	updatePlan                                                        *sql.Stmt
@@ -52,6 +52,7 @@ func (t *tx) prepare(ctx context.Context, conn *sql.Conn) error {
 		{&t.selectDue, selectDue},
 		{&t.selectItem, "SELECT " + itemColumns + " FROM messages WHERE id = ? AND state <> '" + unfinished + "'"},
 		{&t.selectRecipients, selectRecipients},
+		{&t.selectKnown, selectKnown},
 		{&t.updateMessage, `UPDATE messages SET state = ?, next_attempt = ?, attempts = ?, lease = ?, intent = ?, via = ? WHERE seq = ?`},
 		{&t.updateIntent, `UPDATE messages SET intent = ?, via = ? WHERE seq = ?`},
 		{&t.updateUpkeep, `UPDATE messages SET parked = ?, watch = ?, owed = ?, warned = ?, suspect = ?, deaths = ?, finished = ?, retried = ? WHERE seq = ?`},
@@ -265,7 +266,7 @@ func fromMicro(us int64) time.Time { return time.UnixMicro(us).UTC() }
 
 func (t *tx) close() {
 	for _, s := range []*sql.Stmt{t.begin, t.commit, t.rollback, t.insertMessage, t.insertRecipient, t.insertChunk, t.finishMessage,
-		t.deleteMessage, t.deleteChunks, t.selectDue, t.selectItem, t.selectRecipients, t.updateMessage, t.updateRecipient, t.updateHasNoBody,
+		t.deleteMessage, t.deleteChunks, t.selectDue, t.selectItem, t.selectRecipients, t.selectKnown, t.updateMessage, t.updateRecipient, t.updateHasNoBody,
 		t.updatePlan, t.updateIntent, t.updateUpkeep, t.setNote, t.deleteNote, t.deleteRecipients} {
 		s.Close()
 	}
