@@ -26,13 +26,14 @@ import (
 
 // exchange is a smarthost that takes a Message-ID once, as Exchange Online does.
 type exchange struct {
-	later map[string]int // how often a recipient is refused for now
-	most  int            // recipients in one transaction; 0: any
-	cut   []int          // the dots, counted from 1, at which the connection ends and nothing is taken
-	lost  []int          // the dots whose 250 does not arrive
+	later map[string][]int // when a recipient is refused for now, of the times that he is named, counted from 1
+	most  int              // recipients in one transaction; 0: any
+	cut   []int            // the dots, counted from 1, at which the connection ends and nothing is taken
+	lost  []int            // the dots whose 250 does not arrive
 
-	mu    sync.Mutex // guards what follows
-	named int        // recipients since MAIL
+	mu    sync.Mutex     // guards what follows
+	names map[string]int // how often each was named
+	named int            // recipients since MAIL
 	dots  int
 	known map[string]bool
 }
@@ -45,8 +46,7 @@ func (x *exchange) on(e smarthosttest.Exchange) *smarthosttest.Action {
 		x.named = 0
 	case smarthosttest.RCPT:
 		local, _, _ := strings.Cut(strings.TrimPrefix(e.Line, "RCPT TO:<"), "@")
-		if x.later[local] > 0 {
-			x.later[local]--
+		if x.names[local]++; slices.Contains(x.later[local], x.names[local]) {
 			return &smarthosttest.Action{Reply: "451 4.7.1 greylisted\r\n"}
 		}
 		if x.named++; x.most > 0 && x.named > x.most {
@@ -115,23 +115,24 @@ func TestRelayedIsTaken(t *testing.T) {
 		dies   bool // after the first answer
 		doubts int  // recipients that were in doubt
 	}{
-		{"one is refused at RCPT, and the process dies after the 250", all(couple), &exchange{later: map[string]int{"bob": 1}}, true, 1},
-		{"one gets it, and the retry for the other is cut off", all(couple), &exchange{later: map[string]int{"bob": 1}, cut: []int{2}}, false, 1},
-		{"the first is cut off, and the retry for the other taken", all(couple), &exchange{later: map[string]int{"bob": 1}, cut: []int{1}}, false, 1},
-		{"the 250 to the first is lost, and the retry for the other taken", all(couple), &exchange{later: map[string]int{"bob": 1}, lost: []int{1}}, false, 1},
-		{"both are cut off", all(couple), &exchange{later: map[string]int{"bob": 1}, cut: []int{1, 2}}, false, 2},
-		{"the other is refused again at the resend to both", all(couple), &exchange{later: map[string]int{"ann": 1, "bob": 2}, cut: []int{1}}, false, 1},
+		{"one is refused at RCPT, and the process dies after the 250", all(couple), &exchange{later: map[string][]int{"bob": {1}}}, true, 1},
+		{"one gets it, and the retry for the other is cut off", all(couple), &exchange{later: map[string][]int{"bob": {1}}, cut: []int{2}}, false, 1},
+		{"the first is cut off, and the retry for the other taken", all(couple), &exchange{later: map[string][]int{"bob": {1}}, cut: []int{1}}, false, 1},
+		{"the 250 to the first is lost, and the retry for the other taken", all(couple), &exchange{later: map[string][]int{"bob": {1}}, lost: []int{1}}, false, 1},
+		{"both are cut off", all(couple), &exchange{later: map[string][]int{"bob": {1}}, cut: []int{1, 2}}, false, 2},
+		{"both are cut off, and one is refused at the resend", all(couple), &exchange{later: map[string][]int{"bob": {2}}, cut: []int{1}}, false, 2},
+		{"one after the other is refused, and then cut off", all(couple), &exchange{later: map[string][]int{"ann": {1}, "bob": {1, 2}}, cut: []int{1}}, false, 1},
 		{"too many recipients, and the process dies after the 250", all(many(250)), &exchange{most: 100}, true, 100},
 		{"too many recipients, and the rest is cut off", all(many(250)), &exchange{most: 100, cut: []int{2}}, false, 100},
 		{"too many recipients in both parts of a large message", all(many(700)), &exchange{most: 300, cut: []int{1, 3}}, false, 500},
 		{"two messages have one Message-ID, and the second is cut off", each(couple), &exchange{cut: []int{2}}, false, 1},
 		{"two messages have one Message-ID, and the 250 to the second is lost", each(couple), &exchange{lost: []int{3}}, false, 1},
 		{"the application gave the Message-ID, and the 250 is lost", each(couple[:1]), &exchange{lost: []int{1}}, false, 1},
-		{"nothing goes wrong but the refusal", all(couple), &exchange{later: map[string]int{"ann": 3, "bob": 1}}, false, 0},
+		{"nothing goes wrong but the refusal", all(couple), &exchange{later: map[string][]int{"ann": {1, 2, 3}, "bob": {1}}}, false, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				tc.server.known = map[string]bool{}
+				tc.server.known, tc.server.names = map[string]bool{}, map[string]int{}
 				s := newShare(t, tc.server)
 				defer s.close()
 				recipients := s.walk(tc.to, tc.dies)
