@@ -96,8 +96,8 @@ type Outgoing struct {
 	// Relayed, or InDoubt while nobody can tell.
 	Look bool
 
-	// Namesake reports whether another message that was tried has this Message-ID: then a server may know the Message-ID from
-	// that one. nil: none has.
+	// Namesake reports whether another message that was tried has the Message-ID of this one's plan: then a server may know it
+	// from that one. nil: none has.
 	Namesake func(ctx context.Context) (bool, error)
 
 	// Notes are what relay remembered of earlier attempts, by envelope.Address.Key, also of recipients that are not due;

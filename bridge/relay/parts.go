@@ -114,7 +114,7 @@ func (r *Relay) relayPart(ctx context.Context, a Account, whole message.Outgoing
 	o := r.tryWays(ctx, a, r.order(a, out), out)
 	r.learnSize(ctx, a, out, o)
 	if o.Duplicate && o.Verdict == reply.Relayed {
-		o = p.known(ctx, whole, o)
+		o = known(ctx, out, o)
 	}
 	switch {
 	case o.Duplicate && o.Verdict == reply.Deferred && !p.note.Renamed && len(o.Recipients) == 0:
@@ -196,6 +196,9 @@ func (p *part) outgoing(out message.Outgoing) (message.Outgoing, error) {
 		}
 	}
 	original := out.Plan.MessageID
+	if p.note.Renamed || strings.HasPrefix(original, "<"+string(out.ID)+"@") {
+		out.Namesake = nil // it was made for this message alone
+	}
 	if p.note.Part == "" && !p.note.Renamed {
 		return out, nil
 	}

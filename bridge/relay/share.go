@@ -66,12 +66,11 @@ func (n note) number() int {
 // known is what a resend comes to that the server refused because it knows the Message-ID. It has got the copy in doubt, or
 // another message under the Message-ID that an application gives to several; then this one leaves under another one, as it
 // would had there been no doubt.
-func (p part) known(ctx context.Context, whole message.Outgoing, o reply.Outcome) reply.Outcome {
-	own := p.note.Renamed || strings.HasPrefix(whole.Plan.MessageID, "<"+string(whole.ID)+"@")
-	if own || whole.Namesake == nil {
+func known(ctx context.Context, out message.Outgoing, o reply.Outcome) reply.Outcome {
+	if out.Namesake == nil {
 		return o
 	}
-	switch another, err := whole.Namesake(ctx); {
+	switch another, err := out.Namesake(ctx); {
 	case err != nil:
 		return reply.Outcome{Owner: reply.Process, Transport: o.Transport, Reply: reply.Reply{Text: "other messages with its Message-ID could not be looked for"}, Err: err}
 	case another:

@@ -398,7 +398,13 @@ func (l *letter) inFolder(ctx context.Context, folder string) (ids []string, o r
 			return nil, reply.Outcome{Owner: reply.Route, Transport: name, Reply: reply.Reply{Code: a.status, Text: "the answer to a search is none"}}, false
 		}
 		for _, m := range list.Value {
-			if m.ID != "" && !slices.Contains(ids, m.ID) && l.owns(m, folder) {
+			if m.ID == "" || slices.Contains(ids, m.ID) || !l.owns(m, folder) {
+				continue
+			}
+			switch another, err := l.mayBeAnothers(ctx, m); {
+			case err != nil:
+				return nil, l.t.ours("other messages with its Message-ID could not be looked for", err), false
+			case !another:
 				ids = append(ids, m.ID)
 			}
 		}
@@ -413,6 +419,14 @@ func (l *letter) owns(m found, folder string) bool {
 		return l.mark != "" && m.marker() == l.mark && !l.others[m.ID]
 	}
 	return (m.marker() == l.mark || m.marker() == "") && (!l.others[m.ID] || m.ID == l.memo.Draft)
+}
+
+// mayBeAnothers reports whether what has lost its marker may be another message of the same Message-ID.
+func (l *letter) mayBeAnothers(ctx context.Context, m found) (bool, error) {
+	if m.marker() != "" || l.out.Namesake == nil {
+		return false, nil
+	}
+	return l.out.Namesake(ctx)
 }
 
 // found is a message in the answer to a search.

@@ -188,6 +188,32 @@ func TestAnothersCopyIsNotThisOne(t *testing.T) {
 	}
 }
 
+// TestAnUnmarkedCopyMayBeAnothers: an application may use a Message-ID for several messages, and a server lose our marker.
+func TestAnUnmarkedCopyMayBeAnothers(t *testing.T) {
+	for _, tc := range []struct {
+		name     string
+		namesake func(context.Context) (bool, error)
+		want     reply.Verdict
+	}{
+		{"no other message has its Message-ID", func(context.Context) (bool, error) { return false, nil }, reply.Relayed},
+		{"another one has it", func(context.Context) (bool, error) { return true, nil }, reply.InDoubt},
+		{"nobody can tell", func(context.Context) (bool, error) { return false, errors.New("damaged") }, reply.Deferred},
+		{"it was made for it alone", nil, reply.Relayed},
+	} {
+		b := newDraftBench(t, sandbox.Switches{}, nil)
+		q := b.message(draftHeader, "hello\r\n", "ann@example.test")
+		q.Final = []byte(draftHeader + "\r\n")
+		if o := b.next(q); o.Verdict != reply.Relayed {
+			t.Fatalf("%+v", o)
+		}
+		other := b.message(draftHeader, "hello\r\n", "bob@example.test")
+		other.Resend, other.Look, other.Transport, other.Namesake = true, true, "smtp", tc.namesake
+		if o := b.next(other); o.Verdict != tc.want {
+			t.Errorf("%s: %+v; want %v", tc.name, o, tc.want)
+		}
+	}
+}
+
 // TestSentAgainInDoubtIsNotRemoved: the send before may have been taken, and what Graph says of the second one is not said
 // of that.
 func TestSentAgainInDoubtIsNotRemoved(t *testing.T) {
