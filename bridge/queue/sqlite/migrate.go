@@ -15,7 +15,8 @@ import (
 	"postern/bridge/queue"
 )
 
-// ProgramNote is the key of the note with the version of the program that wrote the store last.
+// ProgramNote is the key of the note with the version of the program that wrote the store last; it is missing from an upgrade
+// on until that program has noted its own.
 const ProgramNote = "program"
 
 // migrate brings an empty file or an older schema to version in one transaction, and refuses a newer one. An older store
@@ -53,6 +54,10 @@ func migrate(ctx context.Context, conn *sql.Conn, path string) error {
 		if err := steps[v](ctx, tx); err != nil {
 			return fmt.Errorf("upgrade to version %d: %w", v+1, err)
 		}
+	}
+	// The older program must not name itself as the one to run. This one notes its version once it runs as the daemon.
+	if _, err := tx.ExecContext(ctx, "DELETE FROM notes WHERE key = ?", ProgramNote); err != nil {
+		return err
 	}
 	if _, err := tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", version)); err != nil {
 		return err

@@ -119,6 +119,48 @@ func TestUpgradeFrom2(t *testing.T) {
 	}
 }
 
+// TestUpgradeForgetsTheProgram: the program that wrote the older schema is not the one that opens the newer.
+func TestUpgradeForgetsTheProgram(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "queue.db")
+	s := open(t, path)
+	if err := s.SetNote(t.Context(), sqlite.ProgramNote, "1.0.0"); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	tamper(t, path, "PRAGMA user_version = 2")
+	s = open(t, path)
+	notes, err := s.Notes(t.Context(), sqlite.ProgramNote)
+	s.Close()
+	if err != nil || len(notes) > 0 {
+		t.Errorf("noted after the upgrade: %q, %v", notes, err)
+	}
+	var program string
+	if err := raw(t, path+".v2").QueryRow("SELECT value FROM notes WHERE key = ?", sqlite.ProgramNote).Scan(&program); err != nil || program != "1.0.0" {
+		t.Errorf("the copy was written by %q, %v", program, err)
+	}
+	tamper(t, path, "PRAGMA user_version = 9")
+	if _, err := sqlite.Open(t.Context(), path); !errors.Is(err, queue.ErrNewer) || !strings.Contains(err.Error(), "run the version that wrote it") {
+		t.Errorf("Open: %v", err)
+	}
+}
+
+// TestUpgradeOfADamagedStore: an upgrade writes, and so looks before.
+func TestUpgradeOfADamagedStore(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "queue.db")
+	ids := withFree(t, path)
+	tamper(t, path, "PRAGMA user_version = 2; PRAGMA wal_checkpoint(TRUNCATE)")
+	wrongFree(t, path, ids[10:])
+	s := open(t, path)
+	defer s.Close()
+	if r := s.Salvaged(); r == nil || r.Saved != len(ids) {
+		t.Errorf("%+v", r)
+	}
+	checkWhole(t, s, 3000, ids...)
+	if _, err := os.Stat(path + ".v2"); err == nil {
+		t.Error("the upgrade has begun")
+	}
+}
+
 // TestUpgradeFails: nothing is changed where the copy cannot be written, and the next start does it.
 func TestUpgradeFails(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "queue.db")
