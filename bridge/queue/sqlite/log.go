@@ -52,8 +52,8 @@ func checksum(order binary.ByteOrder, sum [2]uint32, b []byte) [2]uint32 {
 
 // readLog finds what the log has of whole transactions. SQLite takes what stands before the first frame that is not this
 // log's, or not as it was written. The last transaction ends so where the machine stopped amid it, and nobody was told that it
-// is kept. But where more than one was committed from there on, the log is damaged; then all its frames count that are as they
-// were written, for each has the sum of the one before it.
+// is kept. But where more than one ends from there on, one upon the other, the log is damaged; then all its frames count that
+// are as they were written, for each has the sum of the one before it.
 func (p *pages) readLog(size int64) {
 	key, ok := p.logKey(size)
 	if !ok {
@@ -64,7 +64,7 @@ func (p *pages) readLog(size int64) {
 	for at := int64(logHeader); at+frameSize <= size; at += frameSize {
 		fits := p.whole(p.log, f[:], at) && key.fits(&f)
 		if !fits && !p.broken {
-			if p.commits(key.salt, at, size) < 2 {
+			if p.commits(key, at, size) < 2 {
 				return
 			}
 			p.broken = true
@@ -101,7 +101,7 @@ func (p *pages) logKey(size int64) (key logKey, ok bool) {
 			continue
 		}
 		for _, order := range orders {
-			if k := (logKey{order, one.salt(), one.sum()}); k.fits(&next) && p.commits(k.salt, at, size) > 0 {
+			if k := (logKey{order, one.salt(), one.sum()}); k.fits(&next) && p.commits(k, at, size) > 0 {
 				p.broken = true
 				return logKey{order, k.salt, key.sum}, true
 			}
@@ -110,15 +110,22 @@ func (p *pages) logKey(size int64) (key logKey, ok bool) {
 	return key, false
 }
 
-// commits counts the ends of transactions from there on.
-func (p *pages) commits(salt [8]byte, from, size int64) (n int) {
-	var head [frameHeader]byte
+// commits returns how many transactions end, one upon the other, from there on: each frame has the sum of the one before it.
+// What was torn, or left by commits that failed, has one end at most before another begins that was written over it.
+func (p *pages) commits(key logKey, from, size int64) (most int) {
+	var f frame
+	n := 0
 	for at := from; at+frameSize <= size; at += frameSize {
-		if p.whole(p.log, head[:], at) && [8]byte(head[8:]) == salt && binary.BigEndian.Uint32(head[4:]) != 0 {
+		if !p.whole(p.log, f[:], at) || !key.fits(&f) {
+			n = 0
+		}
+		if f.salt() == key.salt && f.commit() != 0 {
 			n++
 		}
+		most = max(most, n)
+		key.sum = f.sum()
 	}
-	return n
+	return most
 }
 
 // checkLog finds damage of the log before SQLite leaves out what is behind it, and writes over that.

@@ -290,9 +290,6 @@ func prepareFile(ctx context.Context, conn *sql.Conn, path string) error {
 			return fmt.Errorf("%s is %s and must be %s: %s", want.pragma, got, want.value, want.why)
 		}
 	}
-	// A log that a process has left begins anew: what it may have torn at its end is not to be taken for damage behind ours.
-	var busy, pages, copied int
-	_ = conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &copied) // where it has no room, later
 	return migrate(ctx, conn, path)
 }
 
