@@ -107,6 +107,7 @@ func (s *stored) scanRecipient(r row) error {
 		s.doubt(&rc)
 	}
 	s.item.Recipients = append(s.item.Recipients, rc)
+	s.addresses = addSum(s.addresses, address)
 	return nil
 }
 

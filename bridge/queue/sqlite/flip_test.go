@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -33,7 +34,8 @@ func fewMessages(t *testing.T, path string, messages int) map[envelope.ID]int {
 	return sizes
 }
 
-// TestFlippedBits flips single bits all over the file: whatever that makes of it, Open comes back with the store.
+// TestFlippedBits flips single bits all over the file: whatever that makes of it, Open comes back with the store, and no
+// message of it is another one without being damaged.
 // POSTERN_FLIPS sets how many of them, beside those in the header, for the long form.
 func TestFlippedBits(t *testing.T) {
 	flips := 60
@@ -43,6 +45,13 @@ func TestFlippedBits(t *testing.T) {
 	dir := t.TempDir()
 	sound := filepath.Join(dir, "sound.db")
 	sizes := fewMessages(t, sound, 20)
+	s := open(t, sound)
+	defer s.Close()
+	want := contents(t, s)
+	s.Close()
+	if len(want) != len(sizes) {
+		t.Fatalf("%d of %d are whole", len(want), len(sizes))
+	}
 	file, err := os.ReadFile(sound)
 	if err != nil {
 		t.Fatal(err)
@@ -64,7 +73,7 @@ func TestFlippedBits(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if flipped(t, path, sizes, at) {
+		if flipped(t, path, sizes, want, at) {
 			salvaged++
 		}
 		list, _ := filepath.Glob(path + "*")
@@ -80,8 +89,33 @@ func TestFlippedBits(t *testing.T) {
 	t.Logf("%d bits flipped, %d stores salvaged", len(bits), salvaged)
 }
 
-// flipped opens a store with a wrong bit in the octet at that place.
-func flipped(t *testing.T, path string, sizes map[envelope.ID]int, at int) (salvaged bool) {
+// contents are all that should never change of the messages that are not damaged.
+func contents(t *testing.T, s *sqlite.Store) map[envelope.ID]string {
+	t.Helper()
+	list, err := s.List(t.Context(), queue.Filter{})
+	if err != nil && !errors.Is(err, queue.ErrDamaged) {
+		t.Error(err)
+	}
+	all := map[envelope.ID]string{}
+	for _, e := range list {
+		body, err := readBody(s, e.Item.ID)
+		if err != nil || e.Damage != nil {
+			continue
+		}
+		if e, err = s.Get(t.Context(), e.Item.ID); err != nil || e.Damage != nil {
+			continue
+		}
+		text, err := json.Marshal([]any{e.Message, e.Item.Account, e.Item.Sender, e.Item.Accepted, e.HeaderSize, e.BodySize, body})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[e.Item.ID] = string(text)
+	}
+	return all
+}
+
+// flipped opens a store with a wrong bit in the octet at that place. want, where it is not nil, is what the messages had.
+func flipped(t *testing.T, path string, sizes map[envelope.ID]int, want map[envelope.ID]string, at int) (salvaged bool) {
 	t.Helper()
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute) // far more than it takes, so that the test ends
 	defer stop()
@@ -94,6 +128,11 @@ func flipped(t *testing.T, path string, sizes map[envelope.ID]int, at int) (salv
 		return false
 	}
 	defer s.Close()
+	for id, text := range contents(t, s) {
+		if want != nil && text != want[id] {
+			t.Errorf("octet %d: of %s there is\n%s\nwant\n%s", at, id, text, want[id])
+		}
+	}
 	if s.Salvaged() == nil {
 		return false
 	}
@@ -158,7 +197,7 @@ func TestNumberOfAnySize(t *testing.T) {
 	if err := os.WriteFile(path+".damaged", nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if !flipped(t, path, sizes, at) {
+	if !flipped(t, path, sizes, nil, at) {
 		t.Error("it is not salvaged")
 	}
 }

@@ -24,10 +24,11 @@ type loaded struct {
 	header, body int64
 	hasBody      bool
 	docs         documents
+	sum          sql.NullInt64
 }
 
 func scanLoaded(r row) (l loaded, err error) {
-	l.stored, err = scanStored(r, &l.header, &l.body, &l.hasBody, &l.docs.session, &l.docs.envelope, &l.docs.plan)
+	l.stored, err = scanStored(r, &l.header, &l.body, &l.hasBody, &l.docs.session, &l.docs.envelope, &l.docs.plan, &l.sum)
 	return l, err
 }
 
@@ -42,6 +43,9 @@ func (l loaded) entry() queue.Entry {
 		if err := json.Unmarshal([]byte(d.from), d.to); err != nil {
 			e.Damage = fmt.Errorf("%w: document: %w", queue.ErrDamaged, err)
 		}
+	}
+	if e.Damage == nil {
+		e.Damage = l.check()
 	}
 	e.Message.Envelope.Recipients = make([]envelope.Address, len(l.item.Recipients))
 	for i, r := range l.item.Recipients {
@@ -182,7 +186,7 @@ func (s *Store) Open(ctx context.Context, id envelope.ID) (io.ReadCloser, error)
 	case !l.hasBody:
 		return nil, fmt.Errorf("%s: %w", id, queue.ErrNoBody)
 	}
-	r := &chunkReader{ctx: ctx, chunk: s.selectChunk, named: s.named, seq: l.seq, left: l.header + l.body, want: sum}
+	r := &chunkReader{ctx: ctx, chunk: s.selectChunk, named: s.named, seq: l.seq, left: l.header + l.body, want: sumOfBody(sum)}
 	if _, err := io.CopyN(io.Discard, r, l.header); err != nil {
 		return nil, fmt.Errorf("%s: header: %w", id, err)
 	}

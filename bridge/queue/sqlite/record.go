@@ -40,7 +40,7 @@ func (a *adding) record() (*record, error) {
 	it := &a.item
 	r := &record{id: string(it.ID), account: it.Account, state: string(it.State()), next: micro(it.Next()), accepted: it.Accepted.UnixMicro(),
 		header: a.header, body: a.size - a.header, session: a.docs.session, envelope: a.docs.envelope, plan: a.docs.plan, user: a.user,
-		sender: it.Sender, parked: it.Parked.Microseconds(), watch: micro(it.Watch), sum: sql.NullInt64{Int64: int64(a.sum), Valid: true}}
+		sender: it.Sender, parked: it.Parked.Microseconds(), watch: micro(it.Watch)}
 	for _, rc := range it.Recipients {
 		last, err := encodeLast(rc.Last)
 		if err != nil {
@@ -48,6 +48,7 @@ func (a *adding) record() (*record, error) {
 		}
 		r.recipients = append(r.recipients, recordRecipient{rc.Address.String(), string(rc.State), micro(rc.Next), last})
 	}
+	r.sum = r.lasting().sums(int64(a.sum))
 	return r, nil
 }
 

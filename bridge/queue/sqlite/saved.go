@@ -69,6 +69,7 @@ func (d damagedStore) read(ctx context.Context, seq int64) (m saved, there bool)
 		return m, true
 	}
 	d.readRecipients(ctx, &m)
+	m.doubt = cmp.Or(m.doubt, m.check(d.ids[seq]))
 	if m.number("has_body") != 0 {
 		d.readBody(ctx, &m)
 	}
@@ -121,7 +122,7 @@ func (d damagedStore) readRecipients(ctx context.Context, m *saved) {
 }
 
 func (d damagedStore) readBody(ctx context.Context, m *saved) {
-	size, sum := m.number("header_size")+m.number("body_size"), m.sum()
+	size, sum := m.number("header_size")+m.number("body_size"), sumOfBody(m.sum())
 	if m.chunks, m.body = readBodyOf(ctx, d.db, m.loss.Number, size, sum); m.body != nil {
 		if chunks, err := d.rest.body(m.loss.Number, size, sum); err == nil {
 			m.chunks, m.body = chunks, nil
@@ -185,7 +186,7 @@ func (m *saved) number(column string) int64 {
 	return 0
 }
 
-// sum is that of the message's octets, where the version that wrote it kept one.
+// sum is the column, where the version that wrote it had one.
 func (m *saved) sum() (sum sql.NullInt64) {
 	if i := m.at("sum"); i >= 0 {
 		sum.Int64, sum.Valid = m.values[i].(int64)

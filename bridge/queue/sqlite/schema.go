@@ -56,7 +56,8 @@ CREATE TABLE chunks (
 
 // schema2 adds what scheduling by sender, age and process needs, and notes: documents that are no messages. Each index
 // holds only what its rule selects, so that most messages are in few of them. A message's times of being looked at and
-// of its end are null where there is none. sum is the CRC-32C of the octets in chunks; null where version 1 wrote them.
+// of its end are null where there is none. sum is the CRC-32C of the octets in chunks; null where version 1 wrote them. Since version 3 it
+// has another one above that (sum.go).
 const schema2 = `
 ALTER TABLE messages ADD COLUMN user     TEXT    NOT NULL DEFAULT '';
 ALTER TABLE messages ADD COLUMN sender   TEXT    NOT NULL DEFAULT '';

@@ -24,14 +24,14 @@ type tx struct {
 	selectDue, selectItem, selectRecipients, selectKnown              *sql.Stmt
 	updateMessage, updateRecipient, updateHasNoBody                   *sql.Stmt
 	updateIntent, updateUpkeep, setNote, deleteNote, deleteRecipients *sql.Stmt
-	updatePlan                                                        *sql.Stmt
+	updatePlan, selectWhole                                           *sql.Stmt
 }
 
 // itemColumns are those of a queue.Item, in the order of scanStored; entryColumns those of a queue.Entry, in the order of
 // scanLoaded.
 const (
 	itemColumns  = "seq, id, account, accepted, attempts, lease, intent, sender, via, parked, watch, owed, warned, suspect, deaths, finished, retried"
-	entryColumns = itemColumns + ", header_size, body_size, has_body, session, envelope, plan"
+	entryColumns = itemColumns + ", header_size, body_size, has_body, session, envelope, plan, sum"
 )
 
 func (t *tx) prepare(ctx context.Context, conn *sql.Conn) error {
@@ -59,7 +59,8 @@ func (t *tx) prepare(ctx context.Context, conn *sql.Conn) error {
 		{&t.updateRecipient, `UPDATE recipients SET state = ?, next_attempt = ?, attempts = ?, sender_waits = ?, doubts = ?, last = ?
 			WHERE seq = ? AND n = ?`},
 		{&t.updateHasNoBody, "UPDATE messages SET has_body = 0 WHERE seq = ?"},
-		{&t.updatePlan, "UPDATE messages SET plan = ?, account = ?, sender = ? WHERE seq = ?"},
+		{&t.updatePlan, "UPDATE messages SET plan = ?, account = ?, sender = ?, sum = ? WHERE seq = ?"},
+		{&t.selectWhole, "SELECT " + entryColumns + " FROM messages WHERE seq = ?"},
 		{&t.setNote, "INSERT INTO notes (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"},
 		{&t.deleteNote, "DELETE FROM notes WHERE key = ?"},
 		{&t.deleteRecipients, "DELETE FROM recipients WHERE seq = ?"},
@@ -118,6 +119,8 @@ type stored struct {
 	seq    int64
 	item   queue.Item
 	places []int64 // the recipients' numbers, where they are not 0, 1, 2 and so on as they were written
+
+	addresses uint32 // of addSum, for each recipient
 }
 
 // scanStored reads the columns of itemColumns and then more.
@@ -180,7 +183,7 @@ func (t *tx) change(s *stored, change func(*queue.Item) error) error {
 		return err
 	}
 	if it.NewPlan != nil {
-		if err := t.replan(s.seq, it); err != nil {
+		if err := t.replan(s); err != nil {
 			return err
 		}
 	}
@@ -210,12 +213,28 @@ func (t *tx) writeItem(seq int64, before, it *queue.Item) error {
 }
 
 // replan writes a new plan, and the account that it names.
-func (t *tx) replan(seq int64, it *queue.Item) error {
-	plan, err := json.Marshal(it.NewPlan)
+func (t *tx) replan(s *stored) error {
+	plan, err := json.Marshal(s.item.NewPlan)
 	if err != nil {
 		return err
 	}
-	_, err = t.exec(t.updatePlan, string(plan), it.Account, it.NewPlan.HeaderFrom.Key(), seq)
+	var l loaded
+	err = t.query(t.selectWhole, func(r row) error {
+		l, err = scanLoaded(r)
+		return err
+	}, s.seq)
+	l.addresses = s.addresses
+	if err == nil {
+		err = l.check()
+	}
+	if err != nil {
+		return err
+	}
+	l.item.Account, l.item.Sender, l.docs.plan = s.item.Account, s.item.NewPlan.HeaderFrom.Key(), string(plan)
+	if l.sum.Valid {
+		l.sum = l.lasting().sums(sumOfBody(l.sum).Int64)
+	}
+	_, err = t.exec(t.updatePlan, l.docs.plan, l.item.Account, l.item.Sender, l.sum, s.seq)
 	return err
 }
 
@@ -267,7 +286,7 @@ func fromMicro(us int64) time.Time { return time.UnixMicro(us).UTC() }
 func (t *tx) close() {
 	for _, s := range []*sql.Stmt{t.begin, t.commit, t.rollback, t.insertMessage, t.insertRecipient, t.insertChunk, t.finishMessage,
 		t.deleteMessage, t.deleteChunks, t.selectDue, t.selectItem, t.selectRecipients, t.selectKnown, t.updateMessage, t.updateRecipient, t.updateHasNoBody,
-		t.updatePlan, t.updateIntent, t.updateUpkeep, t.setNote, t.deleteNote, t.deleteRecipients} {
+		t.updatePlan, t.selectWhole, t.updateIntent, t.updateUpkeep, t.setNote, t.deleteNote, t.deleteRecipients} {
 		s.Close()
 	}
 }
