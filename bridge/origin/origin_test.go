@@ -294,9 +294,7 @@ func TestNightlyCopyPutBack(t *testing.T) {
 		}
 		store := queuetest.NewMemory()
 		add(store)
-		if got := start(store); got != queue.Queued {
-			t.Fatalf("a new one is %s", got)
-		}
+		start(store)
 		run(store, 9)
 		if got := start(store); got != queue.Queued {
 			t.Errorf("after a crash it is %s", got)
