@@ -262,7 +262,7 @@ func TestKillAnyTime(t *testing.T) {
 			const kills, senders = 4, 3
 			acked := map[string]bool{}
 			for round := range kills {
-				for _, s := range d.sendUntilKilled(round, senders) {
+				for _, s := range d.sendUntilKilled(round, senders, 8+5*(round%8)) {
 					acked[s] = true
 				}
 				d = startDaemon(t, file)
@@ -288,9 +288,9 @@ func TestKillAnyTime(t *testing.T) {
 	}
 }
 
-// sendUntilKilled lets the senders send until some messages were accepted, kills the daemon, and returns the subjects
+// sendUntilKilled lets the senders send until so many messages were accepted, kills the daemon, and returns the subjects
 // that were answered with 250.
-func (d *daemon) sendUntilKilled(round, senders int) []string {
+func (d *daemon) sendUntilKilled(round, senders, accepted int) []string {
 	var mu sync.Mutex
 	var acked []string
 	var wg sync.WaitGroup
@@ -303,7 +303,7 @@ func (d *daemon) sendUntilKilled(round, senders int) []string {
 					return // killed
 				}
 				mu.Lock()
-				if acked = append(acked, subject); len(acked) == 8+5*(round%8) {
+				if acked = append(acked, subject); len(acked) == accepted {
 					close(enough)
 				}
 				mu.Unlock()

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io"
+	"math/rand/v2"
 	"net/smtp"
 	"net/textproto"
 	"os"
@@ -11,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"postern/bridge/sandbox"
 )
@@ -434,9 +437,10 @@ func TestKillWhileAccepting(t *testing.T) {
 	}
 }
 
-// TestKillAtRandom is SIGKILL at random moments under 8 senders. POSTERN_KILLS sets how often, for the long form.
+// TestKillAtRandom is SIGKILL at random moments: under 8 senders, and while the next daemon starts, takes up what was
+// left, or drains. POSTERN_KILLS sets how often, for the long form.
 func TestKillAtRandom(t *testing.T) {
-	kills := 5
+	kills := 6
 	if n, err := strconv.Atoi(os.Getenv("POSTERN_KILLS")); err == nil {
 		kills = n
 	}
@@ -445,9 +449,16 @@ func TestKillAtRandom(t *testing.T) {
 			k := newKilling(t, transport)
 			acked := map[string]bool{}
 			for round := range kills {
-				for _, s := range k.d.sendUntilKilled(round, 8) {
+				if round%2 == 1 {
+					k.killWithin(rand.N(400 * time.Millisecond))
+					k.restart()
+					continue
+				}
+				for _, s := range k.d.sendUntilKilled(round, 8, 1+rand.N(60)) {
 					acked[s] = true
 				}
+			}
+			if kills%2 == 1 {
 				k.restart()
 			}
 			held := drain(t, k.box, k.file, kills)
@@ -479,6 +490,27 @@ func TestKillAtRandom(t *testing.T) {
 			}
 			t.Logf("%s: %d kills, acked %d, lost %d, extra copies %d, in doubt %d, held %d", transport, kills, len(acked), lost, extra, len(doubted), held)
 		})
+	}
+}
+
+// killWithin starts the next daemon and kills it after that time, wherever it is then.
+func (k *killing) killWithin(d time.Duration) {
+	k.d.kill()
+	cmd := program("run", "--config", k.file)
+	said, err := cmd.StderrPipe()
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		k.t.Fatal(err)
+	}
+	killer := time.AfterFunc(d, func() { cmd.Process.Kill() })
+	defer killer.Stop()
+	if _, err := io.Copy(&k.logs, said); err != nil {
+		k.t.Fatal(err)
+	}
+	if err := cmd.Wait(); err == nil || cmd.ProcessState.ExitCode() >= 0 {
+		k.t.Errorf("the daemon ended by itself: %v\n%s", err, k.logs.String())
 	}
 }
 
