@@ -49,6 +49,8 @@ type killing struct {
 	late bool          // not at the step: before what the daemon writes down next
 	skip int           // times that the step is passed before
 	dead chan struct{} // closed when the daemon was killed at the step
+
+	looks int // at a draft, by its ID
 }
 
 func newKilling(t *testing.T, transport string) *killing {
@@ -86,6 +88,9 @@ func setDrafts(t *testing.T, file, value string) {
 func (k *killing) step(at sandbox.Where) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if at == sandbox.AtLook {
+		k.looks++
+	}
 	switch {
 	case k.arms != at:
 	case k.skip > 0:
@@ -101,11 +106,20 @@ func (k *killing) step(at sandbox.Where) {
 	}
 }
 
-func (k *killing) arm(at sandbox.Where) <-chan struct{} {
+func (k *killing) arm(at sandbox.Where) <-chan struct{} { return k.armLate(at, false) }
+
+func (k *killing) armLate(at sandbox.Where, late bool) <-chan struct{} {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.arms, k.dead = at, make(chan struct{})
+	k.arms, k.late, k.looks, k.dead = at, late, 0, make(chan struct{})
 	return k.dead
+}
+
+// looked is how often the sandbox was asked for a draft by its ID since a step was armed.
+func (k *killing) looked() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.looks
 }
 
 // restart starts the next daemon.
@@ -230,6 +244,7 @@ func TestKillAtEachStep(t *testing.T) {
 			{"while the draft is made", sandbox.AtCreate, false, no},
 			{"before the 201", sandbox.Made, false, no},
 			{"after the 201, before the draft's ID is kept", sandbox.Made, true, no},
+			{"after the draft's ID is kept, at the PATCH", sandbox.AtPatch, false, no},
 			{"at the request to send", sandbox.AtSend, false, yes},
 			{"after the request to send", sandbox.AtDot, false, yes},
 			{"before the 202", sandbox.Kept, false, yes},
@@ -241,14 +256,16 @@ func TestKillAtEachStep(t *testing.T) {
 		t.Run(transport, func(t *testing.T) {
 			k := newKilling(t, transport)
 			k.inject("pwrite64:signal=KILL", "nothing")() // or it says here that it cannot
+			if transport == "graph" {
+				k.to = append(k.to, "hidden@example.test") // is added by a PATCH
+			}
 			acked, lost, extra, doubts := 0, 0, 0, 0
 			for i, s := range list {
 				subject := fmt.Sprintf("step %d", i)
 				if i > 0 {
 					k.restart() // a connection that is kept for the next message would skip steps
 				}
-				k.late = s.late
-				dead := k.arm(s.at)
+				dead := k.armLate(s.at, s.late)
 				id, err := k.submit(subject, "")
 				if err != nil {
 					t.Fatalf("%s: %v", s.name, err)
@@ -259,9 +276,12 @@ func TestKillAtEachStep(t *testing.T) {
 				} else if <-dead; strings.Contains(k.d.text(), `msg="message relayed" queue_id=`+id) {
 					t.Errorf("%s: it was told to be relayed", s.name)
 				}
-				known := s.at == sandbox.AtSend || s.at == sandbox.AtDot || s.at == sandbox.Kept
+				known := s.at == sandbox.AtPatch || s.at == sandbox.AtSend || s.at == sandbox.AtDot || s.at == sandbox.Kept
 				k.restart()
 				k.relayed(id)
+				if transport == "graph" && s.doubted == yes && k.looked() == 0 {
+					t.Errorf("%s: nobody looked for the draft by the ID that was kept", s.name)
+				}
 				if drafts := k.box.Drafts(); transport == "graph" && known && len(drafts) > 0 {
 					t.Errorf("%s: %d drafts are left; want its own sent", s.name, len(drafts))
 				}
