@@ -56,12 +56,9 @@ func Open(path string) (*Dir, error) {
 // makeFolder makes the folder where it is missing, and those above it. Their names are durable: else a power cut could take
 // all that has been synced within.
 func makeFolder(path string) error {
-	var missing []string
-	for at := path; ; at = filepath.Dir(at) {
-		if _, err := os.Stat(at); !errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-		missing = append(missing, at)
+	missing, err := missingFolders(path, os.Stat)
+	if err != nil {
+		return err
 	}
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return err
@@ -72,6 +69,19 @@ func makeFolder(path string) error {
 		}
 	}
 	return nil
+}
+
+// missingFolders lists the folder, where it is missing, and those above it that are. A drive that is missing nobody can make.
+func missingFolders(path string, stat func(string) (fs.FileInfo, error)) (list []string, err error) {
+	for at := path; ; at = filepath.Dir(at) {
+		if _, err := stat(at); !errors.Is(err, fs.ErrNotExist) {
+			return list, nil
+		}
+		if filepath.Dir(at) == at {
+			return nil, fmt.Errorf("%s is not there, or only other users see it, as a drive that one of them has mapped", at)
+		}
+		list = append(list, at)
+	}
 }
 
 // Used reports whether somebody has opened the folder before.

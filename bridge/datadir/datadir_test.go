@@ -2,9 +2,11 @@ package datadir
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -84,4 +86,55 @@ func TestOpenSaysWhyNot(t *testing.T) {
 	if err == nil || !strings.HasPrefix(err.Error(), "data_dir "+file) || strings.Count(err.Error(), file) != 1 {
 		t.Errorf("Open below a file = %v; want one that names the folder once", err)
 	}
+}
+
+func TestMissingFolders(t *testing.T) {
+	folder := t.TempDir()
+	root := filepath.VolumeName(folder) + string(filepath.Separator)
+	for _, tc := range []struct {
+		name  string
+		path  string
+		there string // the only folder that is there
+		want  []string
+		fails string // part of the error, "" for none
+	}{
+		{"none where it is there", folder, folder, nil, ""},
+		{"itself and those above it", filepath.Join(folder, "new", "postern"), folder, []string{filepath.Join(folder, "new", "postern"), filepath.Join(folder, "new")}, ""},
+		{"on a drive that is not there nothing can be made", filepath.Join(root, "new", "postern"), "", nil, root + " is not there"},
+		{"the drive itself neither", root, "", nil, root + " is not there"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			asked := 0
+			got, err := missingFolders(tc.path, func(path string) (fs.FileInfo, error) {
+				if asked++; asked > 100 {
+					t.Fatal("it never ends")
+				}
+				if path == tc.there {
+					return os.Stat(folder)
+				}
+				return nil, fs.ErrNotExist
+			})
+			if !slices.Equal(got, tc.want) || (err != nil) != (tc.fails != "") || err != nil && !strings.Contains(err.Error(), tc.fails) {
+				t.Errorf("%q, %v; want %q, %q", got, err, tc.want, tc.fails)
+			}
+		})
+	}
+}
+
+func TestOpenOnADriveThatIsNotThere(t *testing.T) {
+	if runtime.GOOS != "windows" {
+		t.Skip("only Windows has drives")
+	}
+	for letter := 'Z'; letter > 'C'; letter-- {
+		drive := string(letter) + `:\`
+		if _, err := os.Stat(drive); !errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		path := drive + "postern"
+		if _, err := Open(path); err == nil || !strings.HasPrefix(err.Error(), "data_dir "+path) || !strings.Contains(err.Error(), drive+" is not there") || !strings.Contains(err.Error(), "name another") {
+			t.Errorf("Open = %v; want an error that names the folder, the drive and the remedy", err)
+		}
+		return
+	}
+	t.Skip("every drive is there")
 }
