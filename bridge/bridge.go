@@ -382,6 +382,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 	b.manager().Stopping(b.cfg.Queue.StopGrace + lastGrace)
 	err := b.shutDown()
 	r.wg.Wait()
+	b.notices.Keep(context.WithoutCancel(ctx)) // attempts have gone on since its Run ended
 	if noted := place.Note(context.WithoutCancel(ctx)); noted != nil {
 		b.events.Emit(context.WithoutCancel(ctx), slog.LevelWarn, event.QueueFailed, slog.Any("err", noted))
 	}

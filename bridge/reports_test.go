@@ -2,8 +2,10 @@ package bridge
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"net/smtp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -96,6 +98,54 @@ type kept struct{ mails []notice.Mail }
 func (k *kept) Send(_ context.Context, m notice.Mail) error {
 	k.mails = append(k.mails, m)
 	return nil
+}
+
+// lateManager has something happen in the time that a stop may take, after notices have ended.
+type lateManager struct {
+	fakeManager
+	stopping func()
+}
+
+func (m *lateManager) Stopping(time.Duration) { m.stopping() }
+
+// TestWhatAttemptsMeetDuringAStopIsTold: by the next process, for relay tells of a park once.
+func TestWhatAttemptsMeetDuringAStopIsTold(t *testing.T) {
+	w := newWorld(t, worldOptions{config: reportWorld, unsigned: true})
+	w.stop()
+	cfg, err := config.Load(w.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &lateManager{fakeManager: fakeManager{alive: make(chan struct{})}}
+	b, err := New(t.Context(), cfg, Options{Manager: m})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := func(store queue.Store) string {
+		document, err := noticeMemory{store}.Load(context.Background())
+		if err != nil {
+			t.Error(err)
+		}
+		return document
+	}
+	if err := b.store.SetNote(t.Context(), noticeKey, ""); err != nil {
+		t.Fatal(err)
+	}
+	m.stopping = func() {
+		for kept(b.store) == "" { // they keep what they have when they end
+			runtime.Gosched()
+		}
+		b.events.Emit(context.Background(), slog.LevelError, event.AccountParked, slog.String("account", "by-graph"), slog.String("transport", "graph"))
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	if err := b.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	w.start()
+	if got := kept(w.b.store); !strings.Contains(got, "account by-graph is parked on graph") {
+		t.Errorf("the next process knows nothing of it: %s", got)
+	}
 }
 
 // TestNoticesKnowTheTransports: by the words that relay and the key cabinet tell of trouble with.

@@ -19,7 +19,7 @@ const (
 	retry    = time.Minute      // while no account is up, or the notice could not be kept
 )
 
-// Run sends notices until ctx ends. It returns nil then; what was not told is kept in Memory.
+// Run sends notices until ctx ends. It returns nil then; what was not told by then is kept in Memory.
 func (d *Desk) Run(ctx context.Context) error {
 	d.load(ctx)
 	for {
@@ -32,10 +32,10 @@ func (d *Desk) Run(ctx context.Context) error {
 		if wait < 0 {
 			select {
 			case <-d.alarm:
-				d.saveOrTell(ctx)
+				d.Keep(ctx)
 				continue
 			case <-ctx.Done():
-				d.saveOrTell(context.WithoutCancel(ctx))
+				d.Keep(context.WithoutCancel(ctx))
 				return nil
 			}
 		}
@@ -60,9 +60,9 @@ func (d *Desk) sleep(ctx context.Context, wait time.Duration) bool {
 		case <-t.C:
 			return true
 		case <-d.alarm:
-			d.saveOrTell(ctx)
+			d.Keep(ctx)
 		case <-ctx.Done():
-			d.saveOrTell(context.WithoutCancel(ctx))
+			d.Keep(context.WithoutCancel(ctx))
 			return false
 		}
 	}
@@ -113,7 +113,9 @@ func (d *Desk) join(ctx context.Context) {
 	d.memory.Held = append(d.memory.Held, now.Held...)
 }
 
-func (d *Desk) saveOrTell(ctx context.Context) {
+// Keep keeps what Run has not told, and tells the log where that fails. Run does it while it runs; the hall does it once more
+// when everybody has ended, for what they met after Run.
+func (d *Desk) Keep(ctx context.Context) {
 	if err := d.save(ctx); err != nil {
 		d.o.Events.Emit(ctx, slog.LevelWarn, event.NoticeFailed, slog.Any("err", err))
 	}
@@ -148,7 +150,7 @@ func (d *Desk) send(ctx context.Context) bool {
 		return false
 	}
 	d.forget(told)
-	d.saveOrTell(ctx)
+	d.Keep(ctx)
 	d.o.Events.Emit(ctx, slog.LevelInfo, event.NoticeQueued, slog.String("queue_id", string(n.ID)), slog.String("account", via.Name))
 	return true
 }

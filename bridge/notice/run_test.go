@@ -133,6 +133,20 @@ func TestWhatWaitsToBeToldIsKeptAtOnce(t *testing.T) {
 	}
 }
 
+// Attempts go on for a while after the desk has ended.
+func TestWhatHappensAfterTheDeskHasEndedIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice(t, "it@contoso.test")
+		work(t, o)()
+		o.happen(event.AccountParked, slog.LevelError, parkedERP...)
+		o.Keep(t.Context())
+		o.start(t, []string{"it@contoso.test"})
+		work(t, o)
+		time.Sleep(time.Hour)
+		wantSubjects(t, o, "account erp is parked on graph: its mail waits, and nothing of it is lost")
+	})
+}
+
 func TestFailureBeforeTheDeskRunsLosesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOffice(t, "it@contoso.test")
