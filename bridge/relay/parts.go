@@ -306,17 +306,14 @@ func canLook(a Account) bool {
 }
 
 // look finds out what became of a message in doubt. known says that nothing is to be sent now: it was found, or it may
-// only be looked for, or nobody could be asked. At the last look the draft path looks for itself.
+// only be looked for, or nobody could be asked before a pause is over. Where only a person could change that nobody may look
+// it is sent again, by a transport that is open. At the last look the draft path looks for itself.
 func (r *Relay) look(ctx context.Context, a Account, out message.Outgoing) (o reply.Outcome, known bool) {
 	l, transport := looker(a)
 	if l == nil {
 		return reply.Outcome{Verdict: reply.InDoubt, Owner: reply.Route, Transport: out.Transport}, out.Look
 	}
-	if wait := r.stoppedFor(a, transport); wait > 0 {
-		o = reply.Outcome{TurnedBack: true, Err: errStopped, RetryAfter: wait}
-	} else {
-		o = l.Look(ctx, out)
-	}
+	o = r.ask(ctx, a, l, transport, out)
 	o.Transport = out.Transport
 	switch {
 	case o.Verdict == reply.Relayed:
@@ -324,9 +321,28 @@ func (r *Relay) look(ctx context.Context, a Account, out message.Outgoing) (o re
 	case o.Verdict == reply.Deferred && out.Look: // nobody could be asked, which tells nothing
 		o.Verdict, o.CanLook = reply.InDoubt, true
 		return o, true
+	case o.Verdict == reply.Deferred && (o.Owner == reply.Account || r.parked(a, transport)):
+		return o, false
 	case o.Verdict == reply.Deferred:
-		o.Owner = reply.Route
+		o.Owner, o.RetryAfter = reply.Route, max(o.RetryAfter, r.stoppedFor(a, transport))
 		return o, true
 	}
 	return o, out.Look
+}
+
+// ask looks by one transport and learns from the outcome, as attempt does when it sends.
+func (r *Relay) ask(ctx context.Context, a Account, l Looker, transport string, out message.Outgoing) (o reply.Outcome) {
+	round, ok := r.begin(a, transport)
+	if !ok {
+		return r.turnBack(a, []way{{name: transport}})
+	}
+	learn := reply.Outcome{Owner: reply.Process} // of a panic
+	defer func() { r.end(ctx, a, try{out.ID, transport, round}, learn) }()
+	o = l.Look(ctx, out)
+	learn = o
+	if o.Verdict != reply.Deferred || o.Owner == reply.Account {
+		// There was an answer, so that the way is open; whether the mailbox sends, or may send, a look does not show.
+		learn = reply.Outcome{Owner: reply.Message}
+	}
+	return o
 }

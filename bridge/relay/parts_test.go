@@ -208,6 +208,7 @@ func TestKnownMessageID(t *testing.T) {
 func TestLooks(t *testing.T) {
 	found := reply.Outcome{Verdict: reply.Relayed}
 	nowhere := reply.Outcome{Verdict: reply.InDoubt, Owner: reply.Route}
+	noConsent := reply.Outcome{Owner: reply.Account, Reply: reply.Reply{Code: 403, Enhanced: "ErrorAccessDenied"}}
 	for _, tc := range []struct {
 		name    string
 		look    reply.Outcome
@@ -221,6 +222,11 @@ func TestLooks(t *testing.T) {
 		{"not found at the last look is sent again", nowhere, false, reply.Relayed, 1},
 		{"nobody could be asked at a look", down, true, reply.InDoubt, 0},
 		{"nobody could be asked at the last look", down, false, reply.Deferred, 0},
+		{"who refuses to be asked at a look", noConsent, true, reply.InDoubt, 0},
+		{"who refuses to be asked at the last look", noConsent, false, reply.Relayed, 1},
+		{"nobody is signed in at a look", noSignIn, true, reply.InDoubt, 0},
+		{"nobody is signed in at the last look", noSignIn, false, reply.Relayed, 1},
+		{"the token endpoint is down at the last look", tokenDown, false, reply.Deferred, 0},
 		{"nobody may be asked at a look", reply.Outcome{}, true, reply.InDoubt, 0},
 		{"nobody may be asked at the last look", reply.Outcome{}, false, reply.Relayed, 1},
 	} {

@@ -3,6 +3,7 @@ package graph
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -239,5 +240,38 @@ func TestStopIsNotTheRoutesTrouble(t *testing.T) {
 	b.tokens.err = context.Canceled
 	if o := b.Send(ctx, m.Outgoing); o.Verdict != reply.Deferred || o.Owner != reply.Process {
 		t.Errorf("stopped before: Send = %+v; want it deferred for the process", o)
+	}
+}
+
+// TestALookThatIsRefused: where no scope says what an application may, a refused look says that nobody can look, and the
+// message is sent again without one. Where drafts must be used that is a person's to mend.
+func TestALookThatIsRefused(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		drafts  Drafts
+		look    string
+		canLook bool
+		resend  string
+	}{
+		{"drafts where they are granted", DraftsAuto, "in doubt, to be looked for: false", false, "relayed nobody"},
+		{"drafts always", DraftsAlways, "deferred, to be looked for: false", true, "deferred account"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			b := newDraftBench(t, sandbox.Switches{}, func(o *Options) {
+				o.Drafts = tc.drafts
+				o.Tokens.(*boxTokens).scopes = "Mail.Send"
+			})
+			q := b.message(draftHeader, "hello\r\n", "ann@example.test")
+			q.Resend, q.Look = true, true
+			o := b.next(q)
+			if got := fmt.Sprintf("%v, to be looked for: %v", o.Verdict, o.CanLook); got != tc.look || b.tr.CanLook() != tc.canLook || o.Reply.Code != http.StatusForbidden {
+				t.Errorf("the look: %+v, and another is possible: %v; want %s, %v", o, b.tr.CanLook(), tc.look, tc.canLook)
+			}
+			q.Look = false
+			o = b.next(q)
+			if got := fmt.Sprint(o.Verdict, " ", o.Owner); got != tc.resend {
+				t.Errorf("the resend: %+v; want %s", o, tc.resend)
+			}
+		})
 	}
 }

@@ -505,22 +505,31 @@ func readID(b []byte) string {
 func (t *Transport) CanLook() bool { return t.usesDrafts() }
 
 // Look finds out what became of a message in doubt, also of one that left by another transport of the mailbox: Relayed,
-// InDoubt while nobody can tell, or Deferred where nobody could be asked. It sends nothing.
+// InDoubt while nobody can tell or where it is not allowed, or Deferred where nobody could be asked. It sends nothing.
 func (t *Transport) Look(ctx context.Context, out message.Outgoing) reply.Outcome {
-	unknown := reply.Outcome{Verdict: reply.InDoubt, Owner: reply.Route, Transport: name, CanLook: true}
 	if err := t.learnGrants(ctx); err != nil {
 		return t.noToken(ctx, err)
 	}
 	if !t.usesDrafts() {
-		unknown.CanLook = false
-		return unknown
+		return reply.Outcome{Verdict: reply.InDoubt, Owner: reply.Route, Transport: name}
 	}
 	l, err := t.newLetter(out)
 	if err != nil {
 		return t.ours("the recipients could not be written into the header", err)
 	}
+	o := l.lookAll(ctx)
+	if t.o.Drafts == DraftsAuto && o.Reply.Code == http.StatusForbidden && kindOf(o.Reply.Enhanced) == noPermission {
+		t.refuseDrafts() // only a look, or a draft, shows what an application may not
+		o.Verdict, o.Owner, o.CanLook, o.Remedy = reply.InDoubt, reply.Route, false, ""
+	}
+	return o
+}
+
+// lookAll looks for the draft, and in Sent Items.
+func (l *letter) lookAll(ctx context.Context) reply.Outcome {
+	unknown := reply.Outcome{Verdict: reply.InDoubt, Owner: reply.Route, Transport: name, CanLook: true}
 	// A draft that Graph refused to send says nothing about what SMTP may have taken afterwards.
-	byDraft := out.Transport == name || out.Transport == ""
+	byDraft := l.out.Transport == name || l.out.Transport == ""
 	if id := l.memo.Draft; byDraft && id != "" && id != unknownDraft {
 		isDraft, o, found := l.look(ctx, id)
 		switch {
@@ -540,6 +549,6 @@ func (t *Transport) Look(ctx context.Context, out message.Outgoing) reply.Outcom
 	case len(sent) > 0:
 		return l.relayed("found in Sent Items")
 	}
-	unknown.Reply.Text = fmt.Sprintf("not in Sent Items of %s yet", t.limited(out))
+	unknown.Reply.Text = fmt.Sprintf("not in Sent Items of %s yet", l.t.limited(l.out))
 	return unknown
 }
