@@ -76,7 +76,8 @@ type Desk struct {
 	mu      sync.Mutex // guards memory and unsaved
 	memory  memory
 	unsaved map[string]bool // keys of failures that are noted, though the queue was told that they are not
-	loaded  sync.Once       // what Memory had
+	loading sync.Mutex      // guards loaded
+	loaded  bool            // what Memory had
 	saving  sync.Mutex      // one save at a time: an older document must not replace a newer one
 }
 

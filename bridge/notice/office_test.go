@@ -22,6 +22,7 @@ type office struct {
 	sent []Mail
 	fail error // what Send returns
 	full error // what Save returns
+	lost error // what Load returns
 	up   map[string]bool
 	kept string // what Memory holds
 }
@@ -63,7 +64,7 @@ func (o *office) Send(_ context.Context, m Mail) error {
 func (o *office) Load(context.Context) (string, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.kept, nil
+	return o.kept, o.lost
 }
 
 func (o *office) Save(_ context.Context, s string) error {

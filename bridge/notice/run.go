@@ -21,7 +21,16 @@ const (
 
 // Run sends notices until ctx ends. It returns nil then; what was not told by then is kept in Memory.
 func (d *Desk) Run(ctx context.Context) error {
-	d.load(ctx)
+	for {
+		err := d.load(ctx)
+		if err == nil {
+			break
+		}
+		d.warn(ctx, err)
+		if !d.sleep(ctx, retry) {
+			return nil
+		}
+	}
 	for {
 		wait := time.Duration(-1)
 		d.mu.Lock()
@@ -68,28 +77,32 @@ func (d *Desk) sleep(ctx context.Context, wait time.Duration) bool {
 	}
 }
 
-// load joins, once, what the process before had not told with what this one has met since. A stop does not cut it off: what
-// is kept then takes the place of what was not read.
-func (d *Desk) load(ctx context.Context) {
-	d.loaded.Do(func() {
-		d.join(context.WithoutCancel(ctx))
-		d.close(d.who().end) // the file may be another than when they were noted
-	})
+// load joins, once, what the process before had not told with what this one has met since; after an error it is asked again.
+// A stop does not cut it off.
+func (d *Desk) load(ctx context.Context) error {
+	d.loading.Lock()
+	defer d.loading.Unlock()
+	if d.loaded || d.o.Memory == nil {
+		return nil
+	}
+	document, err := d.o.Memory.Load(context.WithoutCancel(ctx))
+	if err != nil {
+		return fmt.Errorf("what was told before: %w", err)
+	}
+	var before memory
+	if document != "" {
+		if err := json.Unmarshal([]byte(document), &before); err != nil { // no later try would read it
+			before = memory{}
+			d.warn(ctx, fmt.Errorf("what was told before is lost: %w", err))
+		}
+	}
+	d.join(before)
+	d.loaded = true
+	d.close(d.who().end) // the file may be another than when they were noted
+	return nil
 }
 
-func (d *Desk) join(ctx context.Context) {
-	if d.o.Memory == nil {
-		return
-	}
-	document, err := d.o.Memory.Load(ctx)
-	var before memory
-	if err == nil && document != "" {
-		err = json.Unmarshal([]byte(document), &before)
-	}
-	if err != nil {
-		d.o.Events.Emit(ctx, slog.LevelWarn, event.NoticeFailed, slog.Any("err", fmt.Errorf("what was told before: %w", err)))
-		return
-	}
+func (d *Desk) join(before memory) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := d.memory
@@ -111,14 +124,20 @@ func (d *Desk) join(ctx context.Context) {
 		}
 	}
 	d.memory.Held = append(d.memory.Held, now.Held...)
+	d.memory.More[0] += now.More[0]
+	d.memory.More[1] += now.More[1]
 }
 
 // Keep keeps what Run has not told, and tells the log where that fails. Run does it while it runs; the hall does it once more
 // when everybody has ended, for what they met after Run.
 func (d *Desk) Keep(ctx context.Context) {
 	if err := d.save(ctx); err != nil {
-		d.o.Events.Emit(ctx, slog.LevelWarn, event.NoticeFailed, slog.Any("err", err))
+		d.warn(ctx, err)
 	}
+}
+
+func (d *Desk) warn(ctx context.Context, err error) {
+	d.o.Events.Emit(ctx, slog.LevelWarn, event.NoticeFailed, slog.Any("err", err))
 }
 
 // send sends one notice of all that is pending; false where it must be tried again.

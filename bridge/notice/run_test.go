@@ -166,6 +166,62 @@ func TestFailureBeforeTheDeskRunsLosesNothing(t *testing.T) {
 	})
 }
 
+func TestWhatCannotBeReadAtTheStartIsNotLost(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		before string // what Memory holds; "": of a desk
+		want   []string
+	}{
+		{"it is read later, and nothing takes its place", "", []string{"message 0000000000000m02", "account erp is parked on graph", "and 10 more"}},
+		{"what nobody can ever read holds nothing up", "{", []string{"account erp is parked on graph", "and 10 more"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := newOffice(t, "it@contoso.test")
+				report := func(n int) (err error) {
+					f := failure(t, "") // no report
+					for range n {
+						f.Since = f.Since.Add(time.Second)
+						err = errors.Join(err, o.Report(t.Context(), f))
+					}
+					return err
+				}
+				stop := work(t, o)
+				o.happen(event.MessageHeld, slog.LevelError, slog.String("queue_id", "0000000000000m02"), slog.String("user", "nav"), slog.String("err", "in doubt"))
+				stop()
+				if tc.before != "" {
+					o.kept = tc.before
+				}
+				before := o.kept
+				o.lost = errors.New("disk I/O error")
+				o.start(t, []string{"it@contoso.test"})
+				work(t, o)
+				o.happen(event.AccountParked, slog.LevelError, parkedERP...)
+				if report(maxListed+10) == nil {
+					t.Error("Report = nil although nothing was kept; the queue would never ask again")
+				}
+				time.Sleep(time.Hour)
+				if kept, _ := o.Load(t.Context()); kept != before {
+					t.Errorf("what was not read was replaced: %.300s", kept)
+				}
+				o.mu.Lock()
+				o.lost = nil
+				o.mu.Unlock()
+				time.Sleep(time.Hour)
+				var all strings.Builder
+				for _, m := range o.mail() {
+					all.Write(m.Body)
+				}
+				for _, want := range tc.want {
+					if !strings.Contains(all.String(), want) {
+						t.Errorf("nobody is told of %q:\n%.500s", want, &all)
+					}
+				}
+			})
+		})
+	}
+}
+
 // The queue asks again for as long as a report returns an error, and after a crash before it wrote down that there was none.
 func TestFailureIsToldOnceHoweverOftenItIsReported(t *testing.T) {
 	report := func(t *testing.T, o *office, again time.Duration) error {

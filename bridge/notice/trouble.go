@@ -258,7 +258,9 @@ func (d *Desk) save(ctx context.Context) error {
 	if d.o.Memory == nil {
 		return nil
 	}
-	d.load(ctx) // or what the process before had not told would be lost
+	if err := d.load(ctx); err != nil {
+		return err // or what the process before had not told would be lost
+	}
 	d.saving.Lock()
 	defer d.saving.Unlock()
 	d.mu.Lock()
