@@ -35,7 +35,8 @@ func (d *Desk) Run(ctx context.Context) error {
 		wait := time.Duration(-1)
 		d.mu.Lock()
 		if d.memory.pending() {
-			wait = max(gather, d.memory.LastSent.Add(interval).Sub(d.o.Now()))
+			// The clock may have been ahead when the last one was sent.
+			wait = max(gather, min(interval, d.memory.LastSent.Add(interval).Sub(d.o.Now())))
 		}
 		d.mu.Unlock()
 		if wait < 0 {

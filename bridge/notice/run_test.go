@@ -1,6 +1,7 @@
 package notice
 
 import (
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"strings"
@@ -32,6 +33,26 @@ func TestRestartRepeatsNothing(t *testing.T) {
 		o.happen(event.MessageRelayed, slog.LevelInfo, onERP...)
 		time.Sleep(time.Hour)
 		wantSubjects(t, o, "over: account erp is parked on graph: its mail waits, and nothing of it is lost")
+	})
+}
+
+func TestLastNoticeOfAClockThatWasAheadSilencesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice(t, "it@contoso.test")
+		ahead := memory{LastSent: time.Now().AddDate(0, 0, 30)}
+		document, err := json.Marshal(&ahead)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.kept = string(document)
+		work(t, o)
+		if err := o.Report(t.Context(), failure(t, "")); err != nil { // no report
+			t.Fatal(err)
+		}
+		time.Sleep(interval - time.Second)
+		wantSubjects(t, o)
+		time.Sleep(gather)
+		wantSubjects(t, o, "messages that were not sent: 1")
 	})
 }
 
