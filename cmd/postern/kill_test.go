@@ -50,6 +50,9 @@ type killing struct {
 	skip int           // times that the step is passed before
 	dead chan struct{} // closed when the daemon was killed at the step
 
+	answered chan struct{} // closed when the application has its answer
+	answer   func()        // closes it, once; nil where no step was armed
+
 	looks int // at a draft, by its ID
 }
 
@@ -84,7 +87,8 @@ func setDrafts(t *testing.T, file, value string) {
 	}
 }
 
-// step kills the daemon where it is to die there, and returns when it is dead: the sandbox goes on only then.
+// step kills the daemon where it is to die there, and returns when it is dead: the sandbox goes on only then. The application
+// has its 250 before: a message is on its way as soon as it is kept.
 func (k *killing) step(at sandbox.Where) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -97,10 +101,12 @@ func (k *killing) step(at sandbox.Where) {
 		k.skip--
 	case k.late:
 		k.arms = ""
+		<-k.answered
 		k.inject("pwrite64:signal=KILL", "queue.db-wal")
 		go func(d *daemon, dead chan<- struct{}) { <-d.end; close(dead) }(k.d, k.dead)
 	default:
 		k.arms = ""
+		<-k.answered
 		k.d.kill()
 		close(k.dead)
 	}
@@ -112,6 +118,8 @@ func (k *killing) armLate(at sandbox.Where, late bool) <-chan struct{} {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.arms, k.late, k.looks, k.dead = at, late, 0, make(chan struct{})
+	k.answered = make(chan struct{})
+	k.answer = sync.OnceFunc(func() { close(k.answered) })
 	return k.dead
 }
 
@@ -161,6 +169,9 @@ func (k *killing) submit(subject string, until string) (id string, err error) {
 }
 
 func (k *killing) submitMessage(text, until string) (id string, err error) {
+	if k.answer != nil {
+		defer k.answer()
+	}
 	c, err := smtp.Dial(k.d.addr)
 	if err != nil {
 		return "", err
