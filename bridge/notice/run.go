@@ -120,10 +120,11 @@ func (d *Desk) join(before memory) {
 		}
 	}
 	for _, n := range now.Failed {
-		if !before.failed(n.Key) {
+		if !slices.Contains(before.Noted, n.Key) {
 			d.memory.Failed = append(d.memory.Failed, n)
 		}
 	}
+	d.memory.know(now.Noted...)
 	d.memory.Held = append(d.memory.Held, now.Held...)
 	d.memory.More[0] += now.More[0]
 	d.memory.More[1] += now.More[1]

@@ -58,18 +58,26 @@ type memory struct {
 	Held     []dsn.Item `json:"held,omitempty"`   // likewise
 	More     [2]int     `json:"more,omitzero"`    // failed and held beyond maxListed
 	LastSent time.Time  `json:"last_sent,omitzero"`
+	Noted    []string   `json:"noted,omitempty"` // keys of the latest failures, told or not: the queue may not know yet that they are noted
 }
 
-// maxListed is how many messages a notice names.
-const maxListed = 50
+const (
+	maxListed = 50  // messages that a notice names
+	maxNoted  = 500 // failures that are known when the queue asks again
+)
 
 func (m *memory) pending() bool {
 	return len(m.Failed)+len(m.Held) > 0 || slices.ContainsFunc(m.Troubles, func(n note) bool { return !n.Told || n.Ended })
 }
 
-// failed reports whether the failure of that key is to be told already.
-func (m *memory) failed(key string) bool {
-	return slices.ContainsFunc(m.Failed, func(f failed) bool { return f.Key == key })
+// know remembers that the failures of those keys are noted.
+func (m *memory) know(keys ...string) {
+	for _, key := range keys {
+		if !slices.Contains(m.Noted, key) {
+			m.Noted = append(m.Noted, key)
+		}
+	}
+	m.Noted = m.Noted[max(0, len(m.Noted)-maxNoted):]
 }
 
 // open notes a trouble that is not known yet.
@@ -123,7 +131,8 @@ func (d *Desk) ring() {
 	}
 }
 
-// noteFailure has [notify] told of a failed message, durably. After an error the queue asks again, perhaps when it was told.
+// noteFailure has [notify] told of a failed message, durably. The queue asks again after an error, and where it could not
+// write down that there was none; perhaps when it was told.
 func (d *Desk) noteFailure(ctx context.Context, f Failure) error {
 	if len(d.who().notify) == 0 || len(f.Recipients) == 0 {
 		return nil
@@ -141,13 +150,14 @@ func (d *Desk) noteFailure(ctx context.Context, f Failure) error {
 	key := string(f.id())
 	d.mu.Lock()
 	switch {
-	case d.unsaved[key] || d.memory.failed(key):
+	case d.unsaved[key] || slices.Contains(d.memory.Noted, key):
 	case len(d.memory.Failed) < maxListed:
 		d.memory.Failed = append(d.memory.Failed, failed{it, key})
 	default:
 		d.memory.More[0]++
 	}
 	d.unsaved[key] = true
+	d.memory.know(key)
 	d.mu.Unlock()
 	d.ring()
 	if err := d.save(ctx); err != nil {
