@@ -8,9 +8,10 @@ import (
 	"postern/bridge/reply"
 )
 
-// An answer about the mailbox may be one message's doing all the same: the next server says what it likes. A message that
-// had the mailbox parked, while another one then went through it, has trouble of its own: from there on it waits by its own
-// schedule, and parks nothing.
+// An answer that is only judged to be about the mailbox may be one message's doing all the same: a filter's page, a right
+// that only this message needs. A message that had the mailbox parked so, while another one then went through it, has trouble
+// of its own: from there on it waits by its own schedule, and parks nothing. Where the server's code is about the mailbox
+// (full, its limit, disabled) that others got through shows nothing: they were smaller, or fewer.
 
 const (
 	maxMet = 20  // messages that one trouble remembers
@@ -46,17 +47,16 @@ func (r *Relay) forget(id envelope.ID) {
 	r.owns = slices.DeleteFunc(r.owns, func(o own) bool { return o.id == id })
 }
 
-// hasOwn reports whether what that message meets there is its own. r.mu is held.
-func (r *Relay) hasOwn(at place, id envelope.ID) bool { return slices.Contains(r.owns, own{at, id}) }
+// isOwn reports whether what that message met there is its own. r.mu is held.
+func (r *Relay) isOwn(at place, id envelope.ID, o reply.Outcome) bool {
+	return o.Owner == reply.Account && o.Guessed && slices.Contains(r.owns, own{at, id})
+}
 
 // blame gives a message the trouble that is its own.
 func (r *Relay) blame(a Account, out message.Outgoing, o reply.Outcome) reply.Outcome {
-	if o.Owner != reply.Account {
-		return o
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, route := a.places(o.Transport); r.hasOwn(route, out.ID) {
+	if _, route := a.places(o.Transport); r.isOwn(route, out.ID, o) {
 		o.Owner = reply.Message
 	}
 	return o

@@ -10,6 +10,9 @@ import (
 	"postern/bridge/reply"
 )
 
+// page is what a filter in between says of a message.
+var page = reply.Outcome{Owner: reply.Account, Guessed: true, Reply: reply.Reply{Code: 403, Text: "blocked"}}
+
 // relayID relays the message of that ID.
 func (h *house) relayID(id envelope.ID) reply.Outcome {
 	out := mail(h.t, "erp")
@@ -31,26 +34,38 @@ func TestTroubleOfAMessageItself(t *testing.T) {
 		steps []step
 	}{
 		{"it waits by its own schedule, and parks the others no more", []step{
-			{"bad", 0, full, "deferred account 0"}, {"good", probe, sent, "relayed nobody 3"},
-			{"bad", 0, full, "deferred message 3"}, {"bad", time.Hour, full, "deferred message 3"}}},
+			{"bad", 0, page, "deferred account 0"}, {"good", probe, sent, "relayed nobody 3"},
+			{"bad", 0, page, "deferred message 3"}, {"bad", time.Hour, page, "deferred message 3"}}},
 		{"until another went through it is the mailbox's", []step{
-			{"bad", 0, full, "deferred account 0"}, {"bad", probe, full, "deferred account 0"}, {"other", second, badMIME, "failed message 1"},
-			{"bad", 0, full, "deferred account 0"}}},
+			{"bad", 0, page, "deferred account 0"}, {"bad", probe, page, "deferred account 0"}, {"other", second, badMIME, "failed message 1"},
+			{"bad", 0, page, "deferred account 0"}}},
 		{"that it went through itself shows nothing", []step{
-			{"bad", 0, full, "deferred account 0"}, {"bad", probe, sent, "relayed nobody 3"}, {"bad", 0, full, "deferred account 0"}}},
+			{"bad", 0, page, "deferred account 0"}, {"bad", probe, sent, "relayed nobody 3"}, {"bad", 0, page, "deferred account 0"}}},
 		{"a probe that met the same has its own trouble too", []step{
-			{"bad", 0, full, "deferred account 0"}, {"worse", probe, full, "deferred account 0"}, {"good", second, sent, "relayed nobody 3"},
-			{"bad", 0, full, "deferred message 3"}, {"worse", 0, full, "deferred message 3"}}},
+			{"bad", 0, page, "deferred account 0"}, {"worse", probe, page, "deferred account 0"}, {"good", second, sent, "relayed nobody 3"},
+			{"bad", 0, page, "deferred message 3"}, {"worse", 0, page, "deferred message 3"}}},
 		{"a message that nobody knows parks the mailbox", []step{
-			{"bad", 0, full, "deferred account 0"}, {"good", probe, sent, "relayed nobody 3"}, {"new", 0, full, "deferred account 0"}}},
-		{"as a probe it shows nothing, and the next one probes at once", []step{
-			{"bad", 0, full, "deferred account 0"}, {"good", probe, sent, "relayed nobody 3"}, {"new", 0, full, "deferred account 0"},
-			{"bad", probe, full, "deferred message 1"}, {"good", 0, sent, "relayed nobody 3"}}},
+			{"bad", 0, page, "deferred account 0"}, {"good", probe, sent, "relayed nobody 3"}, {"new", 0, page, "deferred account 0"}}},
+		{"a code about the mailbox is never a message's own", []step{
+			{"large", 0, full, "deferred account 0"}, {"small", probe, sent, "relayed nobody 3"}, {"large", 0, full, "deferred account 0"},
+			{"large", probe, full, "deferred account 0"}, {"small", second, sent, "relayed nobody 3"}, {"large", 0, full, "deferred account 0"}}},
+		{"who probed a full mailbox has no trouble of its own", []step{
+			{"bad", 0, page, "deferred account 0"}, {"large", probe, full, "deferred account 0"}, {"good", second, sent, "relayed nobody 3"},
+			{"large", 0, full, "deferred account 0"}}},
+		{"who has trouble of its own meets the mailbox's too", []step{
+			{"bad", 0, page, "deferred account 0"}, {"good", probe, sent, "relayed nobody 3"}, {"bad", 0, full, "deferred account 0"}}},
+		{"as a probe it shows nothing, and the next one probes half a minute later", []step{
+			{"bad", 0, page, "deferred account 0"}, {"good", probe, sent, "relayed nobody 3"}, {"new", 0, page, "deferred account 0"},
+			{"bad", probe, page, "deferred message 0"}, {"good", 0, sent, "deferred account 0"}, {"good", turnedBack, sent, "relayed nobody 3"}}},
+		{"those that have trouble of their own do not probe one right after the other", []step{
+			{"bad", 0, page, "deferred account 0"}, {"worse", probe, page, "deferred account 0"}, {"good", second, sent, "relayed nobody 3"},
+			{"new", 0, full, "deferred account 0"}, {"bad", probe, page, "deferred message 0"}, {"worse", 0, page, "deferred account 0"},
+			{"worse", turnedBack, page, "deferred message 0"}, {"good", turnedBack, sent, "relayed nobody 3"}}},
 		{"it went through meanwhile, and what comes after is the mailbox's", []step{
-			{"bad", 0, full, "deferred account 0"}, {"good", probe, sent, "relayed nobody 3"}, {"bad", 0, sent, "relayed nobody 3"},
-			{"bad", 0, full, "deferred account 0"}}},
+			{"bad", 0, page, "deferred account 0"}, {"good", probe, sent, "relayed nobody 3"}, {"bad", 0, sent, "relayed nobody 3"},
+			{"bad", 0, page, "deferred account 0"}}},
 		{"what passes by itself is the route's still", []step{
-			{"bad", 0, full, "deferred account 0"}, {"good", probe, sent, "relayed nobody 3"}, {"bad", 0, down, "deferred route 0"}}},
+			{"bad", 0, page, "deferred account 0"}, {"good", probe, sent, "relayed nobody 3"}, {"bad", 0, down, "deferred route 0"}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			h := newHouse(t, erp(ModeSMTP))
@@ -69,7 +84,7 @@ func TestTroubleOfAMessageItself(t *testing.T) {
 // TestItsOwnTroubleAtOneTransport: the other transport is tried all the same, as at an account's trouble.
 func TestItsOwnTroubleAtOneTransport(t *testing.T) {
 	h := newHouse(t, erp(ModeAuto))
-	h.graph.answers, h.smtp.answers = []reply.Outcome{full, sent, full}, []reply.Outcome{down, sent}
+	h.graph.answers, h.smtp.answers = []reply.Outcome{page, sent, page}, []reply.Outcome{down, sent}
 	h.relayID("bad")
 	h.now = h.now.Add(15 * time.Minute)
 	h.relayID("good") // by Graph
@@ -77,7 +92,7 @@ func TestItsOwnTroubleAtOneTransport(t *testing.T) {
 		t.Errorf("%+v; want it sent by SMTP", o)
 	}
 	h.smtp.answers = []reply.Outcome{down}
-	h.graph.answers = []reply.Outcome{full}
+	h.graph.answers = []reply.Outcome{page}
 	if o := h.relayID("bad"); o.Owner != reply.Route || h.relay.States()[0].Condition != Parked {
 		t.Errorf("%+v; want Graph parked: it went through meanwhile", o)
 	}
@@ -87,7 +102,7 @@ func TestItsOwnTroubleAtOneTransport(t *testing.T) {
 func TestOwnTroublesAreBounded(t *testing.T) {
 	h := newHouse(t, erp(ModeSMTP))
 	for i := range maxOwn + 10 {
-		h.smtp.answers = []reply.Outcome{full, sent}
+		h.smtp.answers = []reply.Outcome{page, sent}
 		h.relayID(envelope.ID(fmt.Sprint("bad", i)))
 		h.now = h.now.Add(time.Hour)
 		h.relayID("good")
@@ -96,7 +111,7 @@ func TestOwnTroublesAreBounded(t *testing.T) {
 		t.Errorf("%d messages are known; want %d", n, maxOwn)
 	}
 	for range 5 * maxMet {
-		h.smtp.answers = []reply.Outcome{full}
+		h.smtp.answers = []reply.Outcome{page}
 		h.relayID(envelope.ID(fmt.Sprint("new", h.smtp.calls)))
 		h.now = h.now.Add(time.Hour)
 	}

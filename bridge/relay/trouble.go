@@ -46,7 +46,7 @@ type trouble struct {
 	account  string    // whose message met it first; it is told of once, and once when it is over
 	outcome  reply.Outcome
 
-	met []envelope.ID // the messages that parked a mailbox, and the probes that did not get through
+	met []envelope.ID // the messages that parked a mailbox by a guess, and the probes that did not get through so
 }
 
 // try is one message on its way by one transport.
@@ -153,12 +153,14 @@ func (r *Relay) end(ctx context.Context, a Account, by try, o reply.Outcome) {
 	switch {
 	case o.Owner == reply.Login && needsPerson(o):
 		t, tell = r.park(login, a.Name, o)
-	case o.Owner == reply.Account && !r.hasOwn(route, by.id) || o.Owner == reply.Route || o.Owner == reply.Login:
+	case o.Owner == reply.Account && !r.isOwn(route, by.id, o) || o.Owner == reply.Route || o.Owner == reply.Login:
 		t, tell = r.fail(route, by, a.Name, o)
 	case o.Owner == reply.Process || t == nil || t.round != by.round:
 		if len(all) == 0 {
 			learnt = nil
 		}
+	case o.Owner == reply.Account && t.parked: // its own trouble shows nothing, but many such do not probe at a stroke
+		t.until = r.now().Add(turnedBack)
 	case !t.parked || relayed(o):
 		// A pause ends with any answer about the message itself; a mailbox is shown to be in order only by a message
 		// that went through it.
@@ -244,7 +246,7 @@ func (r *Relay) fail(at place, by try, account string, o reply.Outcome) (*troubl
 		t.outcome = o
 		t.failures++
 	}
-	if parks {
+	if parks && o.Guessed {
 		t.metBy(by.id)
 	}
 	t.until = now.Add(t.wait(o.RetryAfter))

@@ -104,6 +104,7 @@ type Outcome struct {
 	Size      Size // a refusal for its size
 
 	TurnedBack bool // no transport that it may take was open: nobody was asked to take it
+	Guessed    bool // with Account: no code says that it is the mailbox's; it may be this one message's doing
 }
 
 // Size says which limit a message was over.

@@ -123,6 +123,7 @@ func (t *Transport) judge(a answer, out message.Outgoing) reply.Outcome {
 	}
 	o.RetryAfter = retryAfter(a.header, t.o.Now())
 	o.Verdict, o.Owner = rule(a.status, kindOf(code), a.released)
+	o.Guessed = o.Owner == reply.Account && guessed(a.status, kindOf(code))
 	o.Size = sizeOf(a.status, code)
 	foreign := strings.EqualFold(code, "ErrorAccessDenied") && t.foreign(out.Plan.HeaderFrom)
 	if foreign {
@@ -211,6 +212,15 @@ func rule(status int, k kind, released bool) (reply.Verdict, reply.Owner) {
 		return reply.Deferred, reply.Account
 	}
 	return reply.Deferred, reply.Message // unknown is temporary
+}
+
+// guessed reports whether an answer that is judged as the account's does not say so itself.
+func guessed(status int, k kind) bool {
+	switch k {
+	case noPermission, noItem, notGraph, unknown:
+		return status != http.StatusInsufficientStorage
+	}
+	return false
 }
 
 // rule2xx: 200 was seen for messages too large, which were not sent. What another 2xx stands for nobody knows.

@@ -153,6 +153,36 @@ func TestFaultTable(t *testing.T) {
 	}
 }
 
+// TestWhatIsGuessed: what one message may have caused is told apart from what its code says of the mailbox.
+func TestWhatIsGuessed(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		answer graphtest.Answer
+		want   bool
+	}{
+		{"a page with 403", graphtest.Answer{Status: 403, Body: "<html>blocked</html>"}, true},
+		{"a page with 404", graphtest.Answer{Status: 404, Body: "<html>not here</html>"}, true},
+		{"a right that is missing", graphtest.Fault(403, "accessDenied", "m"), true},
+		{"a full mailbox", graphtest.Fault(403, "ErrorQuotaExceeded", "m"), false},
+		{"a full mailbox without a code", graphtest.Answer{Status: 507}, false},
+		{"the day's limit", graphtest.Fault(403, "ErrorExceededMessageLimit", "m"), false},
+		{"the limit of recipients", graphtest.Fault(429, "ErrorSubmissionQuotaExceeded", "m"), false},
+		{"a disabled account", graphtest.Fault(403, "ErrorAccountDisabled", "m"), false},
+		{"no mailbox", graphtest.Fault(404, "MailboxNotEnabledForRESTAPI", "m"), false},
+		{"no such user", graphtest.Fault(404, "Request_ResourceNotFound", "m"), false},
+		{"another's trouble", graphtest.Fault(429, "TooManyRequests", "m"), false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := graphtest.New(t, tc.answer)
+			b := newBench(t, s.URL, nil)
+			o := b.Send(context.Background(), mail(t, "hi\r\n").Outgoing)
+			if o.Guessed != tc.want {
+				t.Errorf("%+v; want Guessed %v", o, tc.want)
+			}
+		})
+	}
+}
+
 // An answer that comes before the whole message left leaves no doubt, whatever it says.
 func TestServerErrorBeforeTheLastOctetIsNoDoubt(t *testing.T) {
 	for _, status := range []int{500, 502, 503, 504} {
