@@ -73,21 +73,12 @@ type origin struct {
 // Claim holds all mail of a store that is a copy, or that may have another copy: nobody knows what that one has sent
 // meanwhile. Then it notes that the store was opened here.
 func (p Place) Claim(ctx context.Context, q Holder) error {
-	notes, err := p.Store.Notes(ctx, key)
+	inside, err := p.inside(ctx)
 	if err != nil {
-		return fmt.Errorf("where the queue comes from: %w", err)
+		return err
 	}
-	var inside, beside origin
-	if text := notes[key]; text != "" {
-		if err := json.Unmarshal([]byte(text), &inside); err != nil {
-			return fmt.Errorf("where the queue comes from: %w", err)
-		}
-	}
-	text, err := os.ReadFile(filepath.Join(p.DataDir, file))
+	beside, err := p.beside()
 	missing := errors.Is(err, fs.ErrNotExist)
-	if err == nil {
-		err = json.Unmarshal(text, &beside)
-	}
 	if err != nil && !missing {
 		return fmt.Errorf("the note of the last start, %s in data_dir, cannot be read: %w; remove it, and all mail is held until it is released", file, err)
 	}
@@ -155,15 +146,12 @@ func (p Place) Run(ctx context.Context) error {
 
 // Note makes each copy that was taken so far older than what is here.
 func (p Place) Note(ctx context.Context) error {
-	notes, err := p.Store.Notes(ctx, key)
+	inside, err := p.inside(ctx)
 	if err != nil {
 		return err
 	}
-	var o origin
-	if err := json.Unmarshal([]byte(notes[key]), &o); err != nil {
-		return err
-	}
-	return p.note(ctx, origin{Machine: p.Machine, Starts: o.Starts + 1})
+	beside, _ := p.beside() // one that cannot be read is written anew, as outside
+	return p.note(ctx, origin{Machine: p.Machine, Starts: max(inside.Starts, beside.Starts, p.outside().Starts) + 1})
 }
 
 // note writes the notes, unless the disk is full: then the former ones stand, and tell of older copies alone.
@@ -176,16 +164,24 @@ func (p Place) note(ctx context.Context, o origin) error {
 	return err
 }
 
-// write writes the store's note first: one that is newer than the files, because the process died here, is no old copy.
+// write writes the store's note first: one that is newer than the files, because the process died here, is no old copy. But
+// a store with a note and without the file beside it looks like one that was put here, and a disk may be too full for the file
+// alone: where there is none it is made before.
 func (p Place) write(ctx context.Context, o origin) error {
 	text, err := json.Marshal(o)
 	if err != nil {
 		return err
 	}
+	path := filepath.Join(p.DataDir, file)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		if err := replaceFile(path, []byte("{}\n")); err != nil {
+			return fmt.Errorf("note the start: %w", err)
+		}
+	}
 	if err := p.Store.SetNote(ctx, key, string(text)); err != nil {
 		return fmt.Errorf("note the start: %w", err)
 	}
-	if err := replaceFile(filepath.Join(p.DataDir, file), append(text, '\n')); err != nil {
+	if err := replaceFile(path, append(text, '\n')); err != nil {
 		return fmt.Errorf("note the start: %w", err)
 	}
 	if path := p.elsewhere(); path != "" {
@@ -203,6 +199,27 @@ func (p Place) elsewhere() string {
 	}
 	sum := sha256.Sum256([]byte(p.DataDir))
 	return filepath.Join(p.Elsewhere, "postern-"+file+"-"+hex.EncodeToString(sum[:4]))
+}
+
+// inside reads the store's note. A new store has none, and one whose disk has been full from its first start on.
+func (p Place) inside(ctx context.Context) (o origin, err error) {
+	notes, err := p.Store.Notes(ctx, key)
+	if err == nil && notes[key] != "" {
+		err = json.Unmarshal([]byte(notes[key]), &o)
+	}
+	if err != nil {
+		return o, fmt.Errorf("where the queue comes from: %w", err)
+	}
+	return o, nil
+}
+
+// beside reads the note beside the store.
+func (p Place) beside() (o origin, err error) {
+	text, err := os.ReadFile(filepath.Join(p.DataDir, file))
+	if err == nil {
+		err = json.Unmarshal(text, &o)
+	}
+	return o, err
 }
 
 // outside reads the note outside of DataDir.

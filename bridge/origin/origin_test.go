@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -197,6 +198,75 @@ func TestStartOnAFullDisk(t *testing.T) {
 	}
 	if err := claim(store); err != nil || len(*told) != 1 {
 		t.Errorf("with room: %v, told %q", err, *told)
+	}
+}
+
+// claim is a start on a store.
+func claim(t *testing.T, p Place, store queue.Store) {
+	t.Helper()
+	if err := p.Claim(t.Context(), queue.New(queue.Options{Store: store, Relayer: nobodyRelays{}, Accounts: []queue.Account{{Name: "erp"}}})); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestFirstStartOnAFullDisk: there is no note yet. It is made once there is room, and nothing is held for want of it.
+func TestFirstStartOnAFullDisk(t *testing.T) {
+	full := fmt.Errorf("note: %w", queue.ErrFull)
+	for _, tc := range []struct {
+		name   string
+		store  error // what the store answers while the disk is full
+		file   bool  // it takes no new file either
+		before int64 // starts of a queue that ran here before
+	}{
+		{"that takes nothing", full, true, 0},
+		{"that has no room in the store", full, false, 0},
+		{"that has no room in the store, where another queue was removed", full, false, 7},
+		{"that takes no new file", nil, true, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			store, held := queuetest.NewMemory(), new(holdings)
+			item, m := queuetest.NewMessage("erp", time.Now())
+			if err := store.Add(t.Context(), item, m, strings.NewReader("x")); err != nil {
+				t.Fatal(err)
+			}
+			p := Place{DataDir: filepath.Join(t.TempDir(), "data"), Machine: "m1", Events: event.NewBus(held), Elsewhere: t.TempDir()}
+			p.Full = func(err error) bool { return errors.Is(err, queue.ErrFull) || errors.Is(err, fs.ErrNotExist) } // no folder for a file
+			room := func() {
+				if err := os.MkdirAll(p.DataDir, 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if !tc.file {
+				room()
+			}
+			if tc.before > 0 {
+				if err := replaceFile(filepath.Join(p.DataDir, file), fmt.Appendf(nil, `{"machine":"m1","starts":%d}`, tc.before)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if p.Store = store; tc.store != nil {
+				p.Store = fullStore{store, tc.store}
+			}
+			claim(t, p, store)
+			if err := p.Note(t.Context()); err != nil {
+				t.Errorf("Note on a full disk = %v", err)
+			}
+			room()
+			claim(t, p, store)
+			p.Store = store
+			if err := p.Note(t.Context()); err != nil {
+				t.Errorf("Note once there is room = %v", err)
+			}
+			inside, err := p.inside(t.Context())
+			beside, missing := p.beside()
+			if err != nil || missing != nil || inside != beside || inside.Starts <= tc.before {
+				t.Errorf("noted %+v, %v and %+v, %v; want the same, after %d", inside, err, beside, missing, tc.before)
+			}
+			claim(t, p, store)
+			if *held > 0 {
+				t.Error("all mail was held")
+			}
+		})
 	}
 }
 
