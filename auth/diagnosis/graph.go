@@ -26,7 +26,8 @@ var graphRows = []Row{
 	{Signs: []string{"erroraccountdisabled", "erroraccountsuspend", "errormessagesubmissionblocked"},
 		Means:  "{login} is disabled, or blocked from sending",
 		Remedy: "enable the account {login} in the Microsoft 365 admin center (Defender lists restricted entities)"},
-	{Signs: []string{"mailboxnotenabledforrestapi", "mailboxnotsupportedforrestapi", "errorinvaliduser", "resourcenotfound", "request_resourcenotfound"},
+	{Signs: []string{"mailboxnotenabledforrestapi", "mailboxnotsupportedforrestapi", "errorinvaliduser", "resourcenotfound", "request_resourcenotfound",
+		"erroritemnotfound"},
 		Means:  "there is no mailbox {login} at Exchange Online",
 		Remedy: "give {login} an Exchange Online licence and mailbox; one on premises cannot be used"},
 
@@ -35,7 +36,6 @@ var graphRows = []Row{
 	{Signs: []string{"errormimecontent", "errorcontentconversionfailed"}, Means: "Exchange cannot read the message as MIME"},
 	{Signs: []string{"errorinvalidrecipients"}, Means: "a recipient is no address that Exchange takes, or there is none"},
 	{Signs: []string{"invalidinternetmessageheader", "invalidinternetmessageheadercollection"}, Means: "Graph does not take one of the message's header fields"},
-	{Signs: []string{"erroritemnotfound"}, Means: "something in the mailbox, mostly a draft, is not there any more"},
 
 	// The way there.
 	{Signs: []string{"graph 407"}, Means: "the HTTP proxy wants credentials",

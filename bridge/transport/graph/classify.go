@@ -31,7 +31,7 @@ const (
 	limit             // as badAccount: the day's or hour's limit of the mailbox is used up
 	noMailbox         // as badAccount: there is no such mailbox at Exchange Online
 	noObject          // what the URL names is not there: the user, or a draft
-	noItem            // something in the mailbox is not there: a draft
+	noItem            // something in the mailbox is not there: the draft that the URL names, else the mailbox itself
 	notGraph          // no code at all: a proxy's page, or what else answers there
 )
 
@@ -203,10 +203,8 @@ func rule(status int, k kind, released bool) (reply.Verdict, reply.Owner) {
 		return reply.Failed, reply.Message
 	case http.StatusTooManyRequests, http.StatusProxyAuthRequired, http.StatusRequestTimeout:
 		return reply.Deferred, reply.Route
-	case http.StatusNotFound, http.StatusMethodNotAllowed: // the address is not Graph's
-		if k != noItem {
-			return reply.Deferred, reply.Account
-		}
+	case http.StatusNotFound, http.StatusMethodNotAllowed: // the address is not Graph's, or no mailbox's; judgeStep knows of drafts
+		return reply.Deferred, reply.Account
 	}
 	if k == notGraph { // whoever answers there has read no message
 		return reply.Deferred, reply.Account

@@ -68,7 +68,7 @@ func TestFaultTable(t *testing.T) {
 		{"404 without a code is a wrong address", body(404, html), reply.Deferred, reply.Account, "", "graph address"},
 		{"403 without a code is a proxy's", body(403, html), reply.Deferred, reply.Account, "", "the proxy"},
 		{"451 without a code is a proxy's", body(451, html), reply.Deferred, reply.Account, "", "the proxy"},
-		{"something of the mailbox that is not there is no wrong address", code(404, "ErrorItemNotFound"), reply.Deferred, reply.Message, "ErrorItemNotFound", ""},
+		{"where no draft is named, what is not there is the mailbox", code(404, "ErrorItemNotFound"), reply.Deferred, reply.Account, "ErrorItemNotFound", "licence"},
 		{"405 without a code is a wrong address", body(405, ""), reply.Deferred, reply.Account, "", "graph address"},
 
 		{"a message over the mailbox's limit fails", code(400, "ErrorMessageSizeExceeded"), reply.Failed, reply.Message, "ErrorMessageSizeExceeded", ""},
