@@ -260,7 +260,7 @@ func TestCodesAreExplained(t *testing.T) {
 		if !ok || row.Means == "" {
 			t.Errorf("nobody says what %s means", code)
 		}
-		_, owner := rule(http.StatusForbidden, k, true)
+		_, owner := rule(http.StatusNotFound, k, true)
 		person := owner == reply.Account || owner == reply.Sender || owner == reply.Login
 		if person != (row.Remedy != "") {
 			t.Errorf("%s is the trouble of %v and its remedy is %q", code, owner, row.Remedy)
