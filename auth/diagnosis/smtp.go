@@ -24,6 +24,9 @@ var smtpRows = []Row{
 		Remedy: checkSignIn, AppOnly: appSignIn},
 	{Signs: []string{"smtp federation"}, Means: "the tenant's federation service cannot be reached by Microsoft"}, // 535 5.7.139
 
+	{Signs: []string{"smtp helo"}, Means: "the smarthost does not take the name that this machine gives itself", // 550 5.7.506
+		Remedy: "set hostname in [bridge] to a full name of this machine, as in DNS"},
+
 	// The sender.
 	{Signs: []string{"smtp send-as"}, Means: "{login} may not send as {from}", // 554 5.2.252, 550 5.7.60
 		Remedy: "run " + grantSendAs},

@@ -113,7 +113,9 @@ var rules = []rule{
 
 	{at: anywhere, text: "outboundspamexception", owner: reply.Account, means: "spam"},
 	{at: anywhere, status: exactly(5, 1, 8), owner: reply.Account, means: "spam"},
-	{at: anywhere, status: status{5, 7, 501, 503}, owner: reply.Account, means: "spam"}, // from 504 on it is about the recipient or the text
+	{at: anywhere, status: status{5, 7, 501, 503}, owner: reply.Account, means: "spam"}, // 504, 505 and 507 are about the recipient
+	{at: anywhere, status: exactly(5, 7, 506), owner: reply.Account, means: "helo"},
+	{at: anywhere, status: exactly(5, 7, 508), owner: reply.Route, means: "busy"}, // our address has sent too much in a short time
 	{at: anywhere, status: exactly(5, 7, 705), owner: reply.Account, means: "spam"},
 	{at: anywhere, status: exactly(5, 7, 708), owner: reply.Account, means: "spam"},
 	{at: anywhere, status: exactly(5, 7, 750), owner: reply.Sender, means: "domain"}, // other domains go on
