@@ -178,7 +178,7 @@ func (l *letter) earlier(ctx context.Context) (have bool, o reply.Outcome, ok bo
 			if o, gone := l.remove(ctx, l.memo.Draft); !gone {
 				return false, postponed(o), false
 			}
-		case !found && o.Reply.Code != http.StatusNotFound:
+		case !found && !notThere(o):
 			return false, o, false
 		}
 	}
@@ -368,6 +368,11 @@ func asked(o reply.Outcome, a answer) reply.Outcome {
 	return o
 }
 
+// notThere reports a look that did not find the draft; 404 as a page, or of a mailbox that is gone, is the account's.
+func notThere(o reply.Outcome) bool {
+	return o.Reply.Code == http.StatusNotFound && o.Owner != reply.Account
+}
+
 // property names our marker field as an extended property ("Commonly used property sets": PS_INTERNET_HEADERS).
 const property = "String {00020386-0000-0000-C000-000000000046} Name " + message.MarkerField
 
@@ -456,7 +461,7 @@ func quoteOData(s string) string { return "'" + strings.ReplaceAll(s, "'", "''")
 func (l *letter) remove(ctx context.Context, id string) (o reply.Outcome, gone bool) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTime)
 	defer cancel()
-	_, o, gone = l.t.do(ctx, step{method: http.MethodDelete, url: l.item(id), want: http.StatusNoContent, also: http.StatusNotFound, out: l.out})
+	_, o, gone = l.t.do(ctx, step{method: http.MethodDelete, url: l.item(id), draft: true, want: http.StatusNoContent, gone: true, out: l.out})
 	if gone && l.memo.Draft == id {
 		_ = l.remember(ctx, memo{}) // the id leads nowhere, which the next attempt would find too
 	}
@@ -538,7 +543,7 @@ func (l *letter) lookAll(ctx context.Context) reply.Outcome {
 		case found:
 			unknown.Reply.Text = "still a draft"
 			return unknown
-		case o.Reply.Code != http.StatusNotFound:
+		case !notThere(o):
 			return o
 		}
 	}

@@ -226,6 +226,30 @@ func TestAStopDuringTheCreation(t *testing.T) {
 	}
 }
 
+// TestAPageIsNoAnswerAboutADraft: a proxy that does not find the draft has not removed it, and the next attempt, which is
+// still the first that counts, takes it.
+func TestAPageIsNoAnswerAboutADraft(t *testing.T) {
+	b := newDraftBench(t, sandbox.Switches{}, nil)
+	for _, where := range []sandbox.Where{sandbox.AtSend, sandbox.AtDelete, sandbox.AtLook} {
+		if err := b.box.Fault(sandbox.Fault{Where: where, Status: 404}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	q := b.message(draftHeader, "hello\r\n", "ann@example.test")
+	q.Attempt = 1
+	var outcomes []string
+	for len(outcomes) < 3 && len(b.box.Received()) == 0 {
+		o := b.next(q)
+		outcomes = append(outcomes, fmt.Sprint(o.Verdict, " ", o.Owner))
+	}
+	if want := "[deferred account deferred account relayed nobody]"; fmt.Sprint(outcomes) != want {
+		t.Errorf("outcomes = %v; want %s", outcomes, want)
+	}
+	if r, d := b.box.Received(), b.box.Drafts(); len(r) != 1 || len(d) != 0 {
+		t.Errorf("%d copies, and the drafts %+v; want one and none", len(r), d)
+	}
+}
+
 // TestWithoutTheRightMailGoesBySendMail: drafts "auto" needs Mail.Send only.
 func TestWithoutTheRightMailGoesBySendMail(t *testing.T) {
 	for _, tc := range []struct {

@@ -33,6 +33,7 @@ type step struct {
 	want   int                                                 // the only status that means done
 	also   int                                                 // another one, 0 for none
 	draft  bool                                                // the URL names a draft, which may be gone
+	gone   bool                                                // that it is gone means done too
 	upload bool                                                // at the upload host: without Authorization, and the URL is a secret
 	intent func(context.Context) error                         // before the request may take effect; nil: it needs none
 	out    message.Outgoing
@@ -64,7 +65,7 @@ func (t *Transport) do(ctx context.Context, s step) (a answer, o reply.Outcome, 
 			}
 		}
 		a = t.take(ctx, s, secret)
-		if a.status != 0 && (a.status == s.want || a.status == s.also) {
+		if a.status != 0 && (a.status == s.want || a.status == s.also || s.gone && isGone(a)) {
 			t.emit(ctx, a, s.out, reply.Outcome{Verdict: reply.Relayed, Reply: reply.Reply{Code: a.status, Text: s.method}})
 			return a, reply.Outcome{}, true
 		}

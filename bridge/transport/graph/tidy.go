@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 
 	"postern/bridge/message"
 	"postern/bridge/reply"
@@ -36,7 +35,7 @@ func (t *Transport) Tidy(ctx context.Context, out message.Outgoing) error {
 			return nil
 		case found:
 			return l.tidyAway(ctx, id)
-		case o.Reply.Code != http.StatusNotFound:
+		case !notThere(o):
 			return whyLeft(o)
 		}
 	}

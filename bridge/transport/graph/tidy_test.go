@@ -284,6 +284,8 @@ func TestTidyAgain(t *testing.T) {
 	}{
 		{"Graph is down for the look", sandbox.AtLook, sandbox.Fault{Status: 503, Code: "serviceNotAvailable"}},
 		{"Graph is down for the removal", sandbox.AtDelete, sandbox.Fault{Status: 503, Code: "serviceNotAvailable"}},
+		{"a proxy answers the look", sandbox.AtLook, sandbox.Fault{Status: 404}},
+		{"a proxy answers the removal", sandbox.AtDelete, sandbox.Fault{Status: 404}},
 		{"the removal is throttled", sandbox.AtDelete, sandbox.Fault{Status: 429, Code: "TooManyRequests"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
