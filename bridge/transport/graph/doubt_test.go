@@ -275,3 +275,29 @@ func TestALookThatIsRefused(t *testing.T) {
 		})
 	}
 }
+
+// TestADraftThatIsNotFoundAtItsSending: it may have been sent, but not by a user who is not there.
+func TestADraftThatIsNotFoundAtItsSending(t *testing.T) {
+	gone := graphtest.Fault(404, "ErrorItemNotFound", "m")
+	noUser := graphtest.Fault(404, "Request_ResourceNotFound", "m")
+	for _, tc := range []struct {
+		name               string
+		send, look, folder graphtest.Answer
+		want               string
+	}{
+		{"nothing in Sent Items yet", gone, gone, graphtest.Answer{Status: 200, Body: `{"value":[]}`}, "in doubt route"},
+		{"Sent Items cannot be searched", gone, gone, graphtest.Fault(503, "ErrorServerBusy", "m"), "in doubt route"},
+		{"Sent Items may not be searched", gone, gone, graphtest.Fault(403, "ErrorAccessDenied", "m"), "in doubt route"},
+		{"the user is gone", noUser, noUser, noUser, "deferred account"},
+		{"the mailbox is gone", gone, gone, graphtest.Fault(404, "MailboxNotEnabledForRESTAPI", "m"), "deferred account"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := graphtest.New(t, graphtest.Answer{Status: 201, Body: `{"id":"d"}`}, tc.send, tc.look, tc.folder)
+			b := newBench(t, s.URL, func(o *Options) { o.Drafts = DraftsAlways })
+			o := b.Send(context.Background(), mail(t, "hi\r\n").Outgoing)
+			if got := fmt.Sprint(o.Verdict, " ", o.Owner); got != tc.want || o.Owner == reply.Account && o.Remedy == "" {
+				t.Errorf("Send = %+v; want %s, with a remedy where a person must act", o, tc.want)
+			}
+		})
+	}
+}

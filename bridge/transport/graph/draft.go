@@ -336,13 +336,21 @@ func (l *letter) gone(ctx context.Context, id string, o reply.Outcome) reply.Out
 	if found && !isDraft {
 		return l.relayed("the draft was sent before")
 	}
-	switch sent, _, known := l.inFolder(ctx, "sentitems"); {
+	switch sent, why, known := l.inFolder(ctx, "sentitems"); {
 	case known && len(sent) > 0:
 		return l.relayed("found in Sent Items")
+	case !known && noUser(why):
+		return why
 	case !known, !found:
 		o.Verdict, o.Owner, o.CanLook = reply.InDoubt, reply.Route, true
 	}
 	return o
+}
+
+// noUser reports that the mailbox whose folder was searched is not there: it has taken nothing.
+func noUser(o reply.Outcome) bool {
+	k := kindOf(o.Reply.Enhanced)
+	return o.Reply.Code == http.StatusNotFound && (k == noObject || k == noMailbox)
 }
 
 // look reads the draft. found is false where it is not there or cannot be read; o then says which.

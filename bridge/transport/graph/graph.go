@@ -4,6 +4,10 @@
 // redirect or send a request twice once its last bytes may have left, because sendMail is not idempotent and has
 // nothing to match a copy by. Failure is a reply.Outcome that says whose trouble it is; there is no error beside it.
 //
+// A 4xx is a refusal and never a doubt, but for one: where Graph does not find the draft that it is to send. A gateway that
+// makes a request twice gives the answer to the second one, for which the first has taken the draft away, and the copy in
+// Sent Items may show late.
+//
 // The SDK (msgraph-sdk-go, package users alone) makes the request, and our own client sends it: the SDK's sender cannot
 // tell 200 from 202, reads whole bodies into memory, and repeats a POST by itself.
 package graph
