@@ -2,6 +2,8 @@ package queue_test
 
 import (
 	"context"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"postern/bridge/message"
 	"postern/bridge/queue"
 	"postern/bridge/queue/queuetest"
+	"postern/bridge/relay"
 	"postern/bridge/reply"
 )
 
@@ -174,6 +177,63 @@ func TestPanicBetweenParts(t *testing.T) {
 			})
 		})
 	}
+}
+
+// halver is Graph, which says of a request only that one of its recipients is invalid, and refuses a Message-ID that it knows.
+type halver struct {
+	mu    sync.Mutex      // guards what follows
+	known map[string]bool // Message-IDs
+	got   []string        // recipients
+	cuts  int             // how many of the next copies meet a panic
+}
+
+func (h *halver) Send(ctx context.Context, out message.Outgoing) reply.Outcome {
+	if slices.ContainsFunc(out.Recipients, func(a envelope.Address) bool { return a.Local == "bad" }) {
+		return reply.Outcome{Verdict: reply.Failed, Owner: reply.Recipient}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.cuts > 0 {
+		h.cuts--
+		panic("a nil map")
+	}
+	if err := out.Intent(ctx); err != nil {
+		return reply.Outcome{Owner: reply.Process, Err: err}
+	}
+	if h.known[out.Plan.MessageID] {
+		return reply.Outcome{Owner: reply.Message, Duplicate: true, Reply: reply.Reply{Code: 554}}
+	}
+	h.known[out.Plan.MessageID] = true
+	for _, a := range out.Recipients {
+		h.got = append(h.got, a.Local)
+	}
+	return relayed
+}
+
+// TestPanicBetweenHalves: what is halved anew at the next attempt leaves under names that no copy has. The first half's
+// would be known to the server, and then a recipient who is not invalid would never get it.
+func TestPanicBetweenHalves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		graph := &halver{known: map[string]bool{}, cuts: 1}
+		w := newWorldOf(t, queue.Options{}, func(w *world) {
+			var err error
+			if w.room, err = relay.New(relay.Options{Accounts: []relay.Account{{Name: "erp", Mode: relay.ModeGraph, Graph: graph}}}); err != nil {
+				t.Fatal(err)
+			}
+		})
+		id := w.enqueue("erp", "a@x.test", "b@x.test", "bad@x.test")
+		w.pass(hour)
+		var states []queue.State
+		for _, r := range w.show(id).Item.Recipients {
+			states = append(states, r.State)
+		}
+		if d := cmp.Diff([]queue.State{queue.Relayed, queue.Relayed, queue.Failed}, states); d != "" {
+			t.Errorf("(-want +got):\n%s", d)
+		}
+		if d := cmp.Diff([]string{"a", "b"}, graph.got); d != "" {
+			t.Errorf("who got it (-want +got):\n%s", d)
+		}
+	})
 }
 
 // TestRecipientsStayTogether: those who were deferred together are due together. Each alone would need a copy of his own.

@@ -30,7 +30,7 @@ type part struct {
 
 // note is what the queue keeps for relay with each recipient of a part.
 type note struct {
-	Part    string `json:"part,omitempty"`    // "" is the whole message; "2" its second 500, or who was left out; "2a" the first half of those
+	Part    string `json:"part,omitempty"`    // "" is the whole message; "2" its second 500, who was left out, or a half
 	Renamed bool   `json:"renamed,omitempty"` // its Message-ID was known to the server: it has another one
 	Memo    string `json:"memo,omitempty"`    // the transport's own
 }
@@ -139,7 +139,7 @@ func (r *Relay) halves(ctx context.Context, a Account, whole message.Outgoing, p
 	middle := len(p.recipients) / 2
 	for i, some := range [][]envelope.Address{p.recipients[:middle], p.recipients[middle:]} {
 		// What the transport noted of the whole stays, and leads it to what that left.
-		half := part{note: note{Part: p.note.Part + string(rune('a'+i)), Renamed: p.note.Renamed, Memo: p.note.Memo}, recipients: some}
+		half := part{note: note{Part: newName(whole), Renamed: p.note.Renamed, Memo: p.note.Memo}, recipients: some}
 		if err := half.note.remember(ctx, whole, some); err != nil {
 			last = reply.Outcome{Owner: reply.Process, Reply: reply.Reply{Text: "a part of the message could not be noted down"}, Err: err}
 		} else {

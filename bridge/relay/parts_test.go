@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -175,6 +176,49 @@ func TestInvalidRecipientIsFound(t *testing.T) {
 				if o.For(a.Key()).Verdict != want || got[a.Key()] != copies {
 					t.Errorf("recipient %d: %v with %d copies; want %v with %d", i, o.For(a.Key()).Verdict, got[a.Key()], want, copies)
 				}
+			}
+		})
+	}
+}
+
+// TestHalvesThatAreHalvedAnew: where an attempt ends before the second half is noted, its own halves get names at the next
+// one that the first half's copy does not have.
+func TestHalvesThatAreHalvedAnew(t *testing.T) {
+	for _, tc := range []struct{ name, first, want string }{
+		{"noted now", "", "r0 as Q123.2, r1 as Q123.3"},
+		{"noted by an older version", `{"part":"a"}`, "r1 as Q123.2"},
+		{"noted by an older version, of a part", `{"part":"2a"}`, "r1 as Q123.3"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c := &copies{}
+			l := newLetter(t, 3)
+			c.rule = func(out message.Outgoing) reply.Outcome {
+				if slices.Contains(out.Recipients, l.Envelope.Recipients[2]) {
+					return reply.Outcome{Verdict: reply.Failed, Owner: reply.Recipient}
+				}
+				return sent
+			}
+			h := newHouse(t, Account{Name: "erp", Mode: ModeGraph, Graph: c})
+			if remember := l.Remember; tc.first == "" {
+				l.Remember = func(ctx context.Context, to []envelope.Address, note string) error {
+					if len(to) == 2 {
+						return errors.New("disk full")
+					}
+					return remember(ctx, to, note)
+				}
+				l.attempt(h.relay)
+				l.Remember = remember
+			} else {
+				l.notes[l.Recipients[0].Key()] = tc.first
+			}
+			l.Recipients = l.Recipients[1:]
+			l.attempt(h.relay)
+			var got []string
+			for _, out := range c.sent {
+				got = append(got, out.Recipients[0].Local+" as "+field(out, "X-Postern-Id"))
+			}
+			if got := strings.Join(got, ", "); got != tc.want {
+				t.Errorf("sent: %s; want %s", got, tc.want)
 			}
 		})
 	}

@@ -35,18 +35,17 @@ func (p *part) leaveOut(ctx context.Context, whole message.Outgoing, taken []env
 	for _, a := range taken {
 		in[a.Key()] = true
 	}
-	last := 1
+	name := newName(whole)
 	others := map[note][]envelope.Address{}
 	for i, a := range whole.Envelope.Recipients {
 		n := noteOf(whole, a, i)
-		last = max(last, n.number())
 		if n.Part == p.note.Part && !in[a.Key()] {
 			others[n] = append(others[n], a)
 		}
 	}
 	for n, recipients := range others {
 		// What the transport noted stays, and leads it to what an attempt for both left.
-		n.Part = strconv.Itoa(last + 1)
+		n.Part = name
 		if err := n.remember(ctx, whole, recipients); err != nil {
 			return err
 		}
@@ -54,7 +53,17 @@ func (p *part) leaveOut(ctx context.Context, whole message.Outgoing, taken []env
 	return nil
 }
 
-// number is what the part's name begins with; that of the whole, or of the first 500, is 1.
+// newName is a part's name that no recipient has, also of those who have got theirs: so no copy has it.
+func newName(whole message.Outgoing) string {
+	last := 1
+	for i, a := range whole.Envelope.Recipients {
+		last = max(last, noteOf(whole, a, i).number())
+	}
+	return strconv.Itoa(last + 1)
+}
+
+// number is what the part's name begins with; that of the whole, or of the first 500, is 1. Halves once had the name of what
+// they are halves of, with "a" or "b" behind it.
 func (n note) number() int {
 	i, err := strconv.Atoi(strings.TrimRight(n.Part, "ab"))
 	if err != nil {

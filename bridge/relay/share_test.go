@@ -123,7 +123,7 @@ func TestLeavingOutIsNotedFirst(t *testing.T) {
 	}
 }
 
-// TestPartsThatAreLeftOut: names of parts are given once, beside those of 500 and their halves.
+// TestPartsThatAreLeftOut: names of parts are given once, beside those of 500 and the halves of before.
 func TestPartsThatAreLeftOut(t *testing.T) {
 	for _, tc := range []struct {
 		notes []string

@@ -72,7 +72,7 @@ func TestTidyGoesByParts(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The half that was never tried has the whole's note: the next attempt, or Tidy, finds the whole's draft by it.
-	if want := []string{"Q123.a draft of Q123.a r0", "Q123.b draft of Q123 r1 r2"}; !slices.Equal(c.tidied, want) {
+	if want := []string{"Q123.2 draft of Q123.2 r0", "Q123.3 draft of Q123 r1 r2"}; !slices.Equal(c.tidied, want) {
 		t.Errorf("tidied %q; want %q", c.tidied, want)
 	}
 }
