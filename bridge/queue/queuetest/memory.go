@@ -70,10 +70,25 @@ func (m *Memory) Add(_ context.Context, item queue.Item, msg message.Message, bo
 	if m.entries[item.ID] != nil {
 		return queue.ErrExists
 	}
+	item = truncated(item)
 	msg.Header = slices.Clone(msg.Header)
 	msg.Accepted = item.Accepted
-	m.entries[item.ID] = &kept{body: b, entry: queue.Entry{Item: item.Clone(), Message: msg, BodySize: int64(len(b)), HeaderSize: int64(len(msg.Header)), HasBody: true}}
+	m.entries[item.ID] = &kept{body: b, entry: queue.Entry{Item: item, Message: msg, BodySize: int64(len(b)), HeaderSize: int64(len(msg.Header)), HasBody: true}}
 	return nil
+}
+
+// truncated is a copy of the item with times of the precision that items have, so that what is due then is due by the
+// queue's clock too.
+func truncated(it queue.Item) queue.Item {
+	it = it.Clone()
+	it.Parked = it.Parked.Truncate(time.Microsecond)
+	for _, at := range []*time.Time{&it.Accepted, &it.Watch, &it.Finished, &it.Retried} {
+		*at = at.Truncate(time.Microsecond)
+	}
+	for i := range it.Recipients {
+		it.Recipients[i].Next = it.Recipients[i].Next.Truncate(time.Microsecond)
+	}
+	return it
 }
 
 func (m *Memory) writable() error {
@@ -175,7 +190,7 @@ func (m *Memory) Update(_ context.Context, id envelope.ID, change func(*queue.It
 
 // put keeps what a change has made of the item.
 func (k *kept) put(it queue.Item) {
-	it = it.Clone()
+	it = truncated(it)
 	if it.DropBody {
 		k.body, k.entry.HasBody, k.entry.Message.Header, it.DropBody = nil, false, nil, false
 	}

@@ -46,6 +46,7 @@ func Run(t *testing.T, open func(t testing.TB) Opener) {
 		{"a claim that fails changes nothing", testClaimFails},
 		{"concurrent claims never share a message", testConcurrentClaims},
 		{"what a change made of an item is read back", testUpdate},
+		{"times are kept to the microsecond", testPrecision},
 		{"a change that fails changes nothing", testUpdateFails},
 		{"a message without a body keeps its row", testDropBody},
 		{"listing selects by account and state, page by page", testList},

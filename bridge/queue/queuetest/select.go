@@ -93,6 +93,36 @@ func testClaimTurns(t *testing.T, open Opener) {
 	}
 }
 
+// testPrecision: a claim's time is of that precision, so what is due a little after it would never be taken by a lane that
+// wakes when it is due.
+func testPrecision(t *testing.T, open Opener) {
+	s := open(t)
+	defer s.Close()
+	const little = 999 * time.Nanosecond
+	item := add(t, s, "erp", start.Add(little), "body")
+	want := item.Clone()
+	want.Accepted, want.Recipients[0].Next = start, start.Add(time.Hour)
+	want.Watch, want.Finished, want.Retried, want.Parked = start, start.Add(time.Minute), start.Add(time.Second), time.Minute
+	err := s.Update(t.Context(), item.ID, func(it *queue.Item) error {
+		it.Recipients[0].Next = it.Recipients[0].Next.Add(time.Hour + little)
+		it.Watch, it.Finished, it.Retried, it.Parked = want.Watch.Add(little), want.Finished.Add(little), want.Retried.Add(little), want.Parked+little
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("Update: %v", err)
+	}
+	e, err := s.Get(t.Context(), item.ID)
+	if err != nil || !e.Message.Accepted.Equal(start) {
+		t.Fatalf("Get: accepted %v, %v; want %v", e.Message.Accepted, err, start)
+	}
+	if d := cmp.Diff(want, e.Item); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	if es, err := s.Claim(t.Context(), queue.Claim{Account: "erp", Now: start.Add(time.Hour), Limit: 1, Take: take}); err != nil || len(es) != 1 {
+		t.Errorf("Claim: %d messages, %v; want the one", len(es), err)
+	}
+}
+
 func testClaimFails(t *testing.T, open Opener) {
 	s := open(t)
 	defer s.Close()
