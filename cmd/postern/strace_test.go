@@ -68,6 +68,36 @@ func TestCommitComesBeforeTheReply(t *testing.T) {
 	}
 }
 
+// TestStartSyncsTheLog: what a killed process wrote into the log is synced before the next writes behind it.
+func TestStartSyncsTheLog(t *testing.T) {
+	needsStrace(t)
+	k := newKilling(t, "smtp")
+	id, err := k.submitText("logged", strings.Repeat(strings.Repeat("x", 98)+"\r\n", 1000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.relayed(id)
+	k.d.kill()
+	trace := filepath.Join(t.TempDir(), "trace")
+	p := program("run", "--config", k.file)
+	cmd := exec.Command("strace", append([]string{"-D", "-f", "-y", "-e", "trace=pwrite64,fsync,fdatasync", "-o", trace}, p.Args...)...)
+	cmd.Env = p.Env
+	k.d = startCommand(t, cmd)
+	if status := k.d.terminate(); status != 0 {
+		t.Errorf("exit status %d\n%s", status, k.d.text())
+	}
+	for _, c := range readTrace(t, trace) {
+		if !strings.Contains(c.args, "queue.db") {
+			continue
+		}
+		if c.name != "fsync" || !strings.Contains(c.args, "queue.db-wal>") {
+			t.Errorf("the first call on the queue is %s(%.120s); want an fsync of the log", c.name, c.args)
+		}
+		return
+	}
+	t.Error("the queue was not touched")
+}
+
 // traced is one system call: the lines of a trace in which it began and ended.
 type traced struct {
 	name, args   string

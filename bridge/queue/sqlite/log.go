@@ -128,10 +128,19 @@ func (p *pages) commits(key logKey, from, size int64) (most int) {
 	return most
 }
 
-// checkLog finds damage of the log before SQLite leaves out what is behind it, and writes over that.
+// checkLog finds damage of the log before SQLite leaves out what is behind it, and writes over that. The log is synced
+// before: who was killed between a commit's write and its sync left it to the system's memory, and were another put behind
+// it, a power cut could take the one and leave the other, as damage does.
 func checkLog(path string) error {
-	if _, err := os.Stat(path + "-wal"); errors.Is(err, fs.ErrNotExist) {
+	f, err := os.OpenFile(path+"-wal", os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
+	}
+	if err == nil {
+		err = errors.Join(f.Sync(), f.Close())
+	}
+	if err != nil {
+		return err
 	}
 	p, err := openPages(path)
 	if err != nil {

@@ -48,7 +48,8 @@ var errLog = errors.New("what was accepted cannot be copied into the queue's fil
 	"its write-ahead log")
 
 func newWriter(ctx context.Context, conn *sql.Conn, s *Store) (*writer, error) {
-	w := &writer{conn: conn, front: s.front, named: s.named, intact: s.intact, path: s.path, changes: make(chan *change, maxBatch), chores: make(chan chore), lookAt: longLog, closing: make(chan struct{}), closed: make(chan struct{})}
+	w := &writer{conn: conn, front: s.front, named: s.named, intact: s.intact, path: s.path, changes: make(chan *change, maxBatch), chores: make(chan chore),
+		lookAt: longLog, closing: make(chan struct{}), closed: make(chan struct{})}
 	w.tx.front = s.front
 	if err := w.tx.prepare(ctx, conn); err != nil {
 		return nil, err
