@@ -27,8 +27,7 @@ func (q *Queue) mindClock(ctx context.Context) error {
 
 // pullBack has mail and senders tried that a clock has put off which was ahead.
 func (q *Queue) pullBack(ctx context.Context, now time.Time) error {
-	set := q.set.Load()
-	for account, l := range set.lanes {
+	for account, l := range q.set.Load().lanes {
 		l.mu.Lock()
 		for _, s := range l.senders {
 			if s.until.After(now.Add(longestWait)) {
@@ -36,21 +35,25 @@ func (q *Queue) pullBack(ctx context.Context, now time.Time) error {
 			}
 		}
 		l.mu.Unlock()
-		doubtWait := set.accounts[account].DoubtWait
-		err := q.changeFound(ctx, Selection{Which: Ahead, Account: account, Before: now.Add(longestWait)}, func(it *Item) error {
-			if it.Damage == nil && it.pullBack(now, doubtWait) {
-				it.Watch = now
-				if it.begun().After(now) {
-					q.startOver(it, now)
-				}
-			}
-			return nil
-		}, l.poke)
+		s := Selection{Which: Ahead, Account: account, Before: now.Add(longestWait)}
+		err := q.changeFound(ctx, s, func(it *Item) error { q.pullBackItem(it, now); return nil }, l.poke)
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// pullBackItem does it for one message. It is also called where one is claimed, and where a lease ends or a person changed
+// something: pullBack does not find who waits beside a recipient that is being sent to or is due, nor what is a suspect.
+func (q *Queue) pullBackItem(it *Item, now time.Time) {
+	if it.Damage != nil || !it.pullBack(now, q.set.Load().accounts[it.Account].DoubtWait) {
+		return
+	}
+	it.Watch = now
+	if it.begun().After(now) {
+		q.startOver(it, now)
+	}
 }
 
 // pullBack makes due what is put off for longer than anything may be, and reports whether something was. What is in doubt
@@ -64,9 +67,9 @@ func (it *Item) pullBack(now time.Time, doubtWait time.Duration) (pulled bool) {
 			continue
 		case r.State == InDoubt:
 			next, most = now.Add(doubtWait), now.Add(max(doubtWait, longestWait))
-		case r.Last == (Last{}) && it.Accepted.After(now):
+		case r.planned() && it.Accepted.After(now):
 			next = now.Add(r.Next.Sub(it.Accepted))
-		case r.Last == (Last{}): // its plan puts the first attempt off, perhaps for long
+		case r.planned(): // perhaps for long
 			continue
 		}
 		if r.Next.After(most) && next.Before(r.Next) {
@@ -75,3 +78,6 @@ func (it *Item) pullBack(now time.Time, doubtWait time.Duration) (pulled bool) {
 	}
 	return pulled
 }
+
+// planned reports whether only its plan puts the recipient off: nobody has tried it, or had it tried.
+func (r *Recipient) planned() bool { return r.State == Queued && r.Attempts == 0 && r.Last == (Last{}) }

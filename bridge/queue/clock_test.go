@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"postern/bridge/envelope"
 	"postern/bridge/message"
 	"postern/bridge/queue"
 	"postern/bridge/queue/queuetest"
@@ -131,4 +132,120 @@ func TestAgeAfterAClockThatWasAhead(t *testing.T) {
 			t.Errorf("11 hours later: %s; want failed", row.State)
 		}
 	})
+}
+
+// TestAClockThatIsSetBackKeepsNobodyBeside: who waits by a clock that was ahead, beside a recipient that is being sent to or
+// was when the process died, waits no longer than he must.
+func TestAClockThatIsSetBackKeepsNobodyBeside(t *testing.T) {
+	for _, died := range []bool{false, true} {
+		t.Run(fmt.Sprintf("died %v", died), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var ahead atomic.Int64
+				ahead.Store(int64(50 * hour))
+				now := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+				o := queue.Options{Store: queuetest.NewMemory(), Now: now}
+				w := newWorldOf(t, o, func(w *world) {
+					w.relay = func(ctx context.Context, out message.Outgoing) reply.Outcome {
+						if len(out.Recipients) == 2 {
+							o, late := deferred(reply.Recipient), deferred(reply.Recipient)
+							late.RetryAfter = 50 * mins
+							o.Recipients = map[string]reply.Outcome{out.Recipients[1].Key(): late}
+							return o
+						}
+						select {
+						case <-ctx.Done():
+						case <-time.After(5 * mins):
+						}
+						return relayed
+					}
+				})
+				_, m := queuetest.NewMessage("erp", now(), "a@fabrikam.test", "b@fabrikam.test")
+				if err := w.Enqueue(t.Context(), m, emptyBody()); err != nil {
+					t.Fatal(err)
+				}
+				w.pass(2 * mins) // the first recipient is being sent to, the other one waits
+				if died {
+					w = w.dies(o)
+				}
+				ahead.Store(0)
+				w.pass(2 * mins)
+				w.setGate("erp", openGate)
+				w.Wake("")
+				w.pass(2 * hour)
+				if row := w.show(m.ID); row.State != queue.Relayed {
+					t.Errorf("two hours later: %s, due in %v", row.State, row.NextAttempt.Sub(now()))
+				}
+			})
+		})
+	}
+}
+
+// dies is the next process after this one died. Its gate is closed.
+func (w *world) dies(o queue.Options) *world {
+	memory := o.Store.(*queuetest.Memory)
+	memory.Close()
+	w.stop()
+	<-w.ended
+	memory.Reopen()
+	return newWorldOf(w.t, o, func(w *world) { w.gates["erp"] = closedFor("pause") })
+}
+
+// TestAClockThatIsSetBackKeepsNothingUntried: what was never tried to the end is not taken for what its plan puts off.
+func TestAClockThatIsSetBackKeepsNothingUntried(t *testing.T) {
+	order := func(w *world, id envelope.ID, action queue.Action) {
+		if err := w.Change(w.t.Context(), id, queue.Order{Action: action, By: "eva"}); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	// dies returns a process that died while it sent, having handed the message over for so many recipients.
+	dies := func(handed int) func(*world, queue.Options, envelope.ID) *world {
+		return func(w *world, o queue.Options, _ envelope.ID) *world {
+			w.setRelay(func(ctx context.Context, out message.Outgoing) reply.Outcome {
+				if handed > 0 {
+					if err := out.IntentBy(ctx, "smtp", out.Recipients[:handed]); err != nil {
+						w.t.Error(err)
+					}
+				}
+				<-ctx.Done()
+				return relayed
+			})
+			w.setGate("erp", openGate)
+			w.Wake("")
+			w.pass(sec)
+			return w.dies(o)
+		}
+	}
+	for _, tc := range []struct {
+		name  string
+		ahead func(*world, queue.Options, envelope.ID) *world // what happens while the clock is ahead
+		then  func(*world, envelope.ID)                       // and after that
+	}{
+		{"the process died while it was sent", dies(0), func(*world, envelope.ID) {}},
+		{"the process died, and a person ends the doubt of one recipient", dies(1),
+			func(w *world, id envelope.ID) { order(w, id, queue.MarkAsOut) }},
+		{"a person had it tried again", func(w *world, _ queue.Options, id envelope.ID) *world { order(w, id, queue.Retry); return w },
+			func(*world, envelope.ID) {}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var ahead atomic.Int64
+				now := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+				o := queue.Options{Store: queuetest.NewMemory(), Now: now}
+				w := newWorldOf(t, o, func(w *world) { w.gates["erp"] = closedFor("pause") })
+				id := w.enqueue("erp", "a@fabrikam.test", "b@fabrikam.test")
+				ahead.Store(int64(5 * hour))
+				w = tc.ahead(w, o, id)
+				w.pass(2 * mins)
+				ahead.Store(0)
+				w.pass(2 * mins)
+				tc.then(w, id)
+				w.setGate("erp", openGate)
+				w.Wake("")
+				w.pass(2 * mins)
+				if row := w.show(id); row.State != queue.Relayed {
+					t.Errorf("six minutes later: %s, due in %v", row.State, row.NextAttempt.Sub(now()))
+				}
+			})
+		})
+	}
 }

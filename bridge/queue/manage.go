@@ -212,6 +212,7 @@ func (q *Queue) carryOut(it *Item, o Order, hasBody bool, plan *message.Plan) (e
 		return err
 	}
 	it.Suspect = false
+	q.pullBackItem(it, now)
 	it.conclude(now, q.rules)
 	return nil
 }
@@ -313,6 +314,9 @@ func (q *Queue) retry(it *Item, now time.Time, hasBody bool, how retrying) error
 			continue
 		case r.State == Queued:
 			r.Next = now
+			if r.Last == (Last{}) {
+				r.Last.Err = "tried again by " + how.by // and not when its plan says
+			}
 		default:
 			if r.State == Failed || r.State == Held {
 				over = true

@@ -3,6 +3,7 @@ package queue_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -377,4 +378,25 @@ func TestRetryEndsTheRemedy(t *testing.T) {
 			t.Errorf("after the retry: %+v", last)
 		}
 	})
+}
+
+// TestWhyNeverTriedMailFails: also where a person wanted it tried again.
+func TestWhyNeverTriedMailFails(t *testing.T) {
+	for _, retried := range []bool{false, true} {
+		t.Run(fmt.Sprintf("retried %v", retried), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorldOf(t, queue.Options{GiveUpAfter: 10 * hour}, func(w *world) { w.gates["erp"] = closedFor("pause") })
+				id := w.enqueue("erp")
+				if retried {
+					if err := w.Change(t.Context(), id, queue.Order{Action: queue.Retry, By: "eva"}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				w.pass(11 * hour)
+				if row := w.show(id); row.State != queue.Failed || !strings.Contains(row.Item.Recipients[0].Last.Err, "give_up_after") {
+					t.Errorf("%s, %+v; want failed, and by which limit", row.State, row.Item.Recipients[0].Last)
+				}
+			})
+		})
+	}
 }

@@ -142,6 +142,7 @@ func (it *Item) stands() (age time.Duration, stands bool) {
 
 // goOn has the age of a message grow from where it stood: it is claimed.
 func (q *Queue) goOn(it *Item, now time.Time) {
+	q.pullBackItem(it, now)
 	if _, stands := it.stands(); stands {
 		it.Parked = q.parks.total(it.Account, now) - q.stoodStill(it, now)
 	}

@@ -104,8 +104,8 @@ func (q *Queue) look(it *Item, now time.Time) error {
 		return nil
 	case tooOld:
 		return q.outlived(it, now, func(r *Recipient) error {
-			if r.Last == (Last{}) {
-				r.Last = Last{Owner: reply.Route, Err: fmt.Sprintf("it could not be relayed within %s (give_up_after)", q.schedule.GiveUpAfter)}
+			if r.Last.At.IsZero() && r.Last.Owner == reply.Nobody {
+				r.Last.Owner, r.Last.Err = reply.Route, fmt.Sprintf("it could not be relayed within %s (give_up_after)", q.schedule.GiveUpAfter)
 			}
 			return r.giveUp()
 		})

@@ -97,6 +97,7 @@ func (l *lane) write(work context.Context, e Entry, change func(*Item) error) {
 		err := l.q.store.Update(context.WithoutCancel(work), e.Item.ID, func(it *Item) error {
 			told.Item = it.Clone() // parts of it may be done
 			err := change(it)
+			l.q.pullBackItem(it, l.q.now())
 			after = it.Clone()
 			return err
 		})
