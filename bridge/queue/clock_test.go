@@ -249,3 +249,30 @@ func TestAClockThatIsSetBackKeepsNothingUntried(t *testing.T) {
 		})
 	}
 }
+
+// TestAClockThatIsSetBackKeepsNoRate: what a former process began by a clock that was ahead counts for a minute, not until
+// then.
+func TestAClockThatIsSetBackKeepsNoRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ahead atomic.Int64
+		ahead.Store(int64(3 * hour))
+		o := queue.Options{Store: queuetest.NewMemory(), Accounts: []queue.Account{{Name: "erp", Concurrency: 3, RatePerMinute: 2}},
+			Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }}
+		w := newWorld(t, o)
+		w.enqueue("erp")
+		w.stop()
+		<-w.ended
+		w = newWorld(t, o)
+		ahead.Store(0)
+		var ids []envelope.ID
+		for range 3 {
+			ids = append(ids, w.enqueue("erp"))
+		}
+		w.pass(2 * mins)
+		for i, id := range ids {
+			if row := w.show(id); row.State != queue.Relayed {
+				t.Errorf("number %d, two minutes later: %s for %q", i, row.State, row.WaitingFor)
+			}
+		}
+	})
+}

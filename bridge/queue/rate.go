@@ -46,6 +46,11 @@ func (r *rate) begin(now time.Time) {
 }
 
 func (r *rate) forget(now time.Time) {
+	for i, at := range r.begun {
+		if at.After(now) { // seeded, and the wall clock was set back before or since
+			r.begun[i] = now
+		}
+	}
 	for len(r.begun) > 0 && now.Sub(r.begun[0]) >= time.Minute {
 		r.begun = r.begun[1:]
 	}
@@ -81,7 +86,7 @@ func (l *lane) noteRate(ctx context.Context) {
 }
 
 // seedRates counts what former processes began within their last minute, as if all of it was begun at its end.
-func (q *Queue) seedRates(ctx context.Context, now time.Time) error {
+func (q *Queue) seedRates(ctx context.Context) error {
 	notes, err := q.store.Notes(ctx, rateNote)
 	if err != nil {
 		return fmt.Errorf("what was begun within the last minute: %w", err)
@@ -92,17 +97,14 @@ func (q *Queue) seedRates(ctx context.Context, now time.Time) error {
 			continue // nothing was, or nobody can tell
 		}
 		l.mu.Lock()
-		l.rate.seed(b, now)
+		l.rate.seed(b)
 		l.mu.Unlock()
 	}
 	return nil
 }
 
 // seed makes it so for one mailbox. It is called once for each of its accounts.
-func (r *rate) seed(b begun, now time.Time) {
-	if b.At.After(now) { // the clock was set back
-		b.At = now
-	}
+func (r *rate) seed(b begun) {
 	r.begun = nil
 	for range min(b.N, r.perMinute) {
 		r.begun = append(r.begun, b.At)

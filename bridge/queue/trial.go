@@ -63,7 +63,7 @@ func (q *Queue) recover(ctx context.Context) error {
 		return fmt.Errorf("count the queue: %w", err)
 	}
 	q.seeOrphans(ctx, counts, func(string) bool { return true })
-	return q.seedRates(ctx, now)
+	return q.seedRates(ctx)
 }
 
 // blame returns which of those that were in flight when the process died it is laid at the door of, "" for none.
