@@ -46,6 +46,7 @@ func (p place) String() string {
 // is probed by one message at once: he may have acted while nobody ran, and often the restart is how he says so. What
 // cannot be read is left out, and found again by a message.
 func (r *Relay) recall(remembered map[string]string) {
+	now := r.now()
 	for _, text := range remembered {
 		var k kept
 		if json.Unmarshal([]byte(text), &k) != nil {
@@ -53,15 +54,13 @@ func (r *Relay) recall(remembered map[string]string) {
 		}
 		at := place{login: k.Login, key: k.Key, transport: k.Transport}
 		r.rounds++
-		t := &trouble{parked: k.Parked, since: k.Since, until: k.Until, failures: max(k.Failures, 1), round: r.rounds, account: k.Account,
+		t := &trouble{parked: k.Parked, since: k.Since, failures: max(k.Failures, 1), round: r.rounds, account: k.Account,
 			outcome: reply.Outcome{Owner: k.Owner, Reply: k.Reply, Remedy: k.Remedy}}
 		if k.Err != "" {
 			t.outcome.Err = errors.New(k.Err)
 		}
-		if k.Parked {
-			t.until = time.Time{}
-		} else if most := r.now().Add(maxPause); t.until.After(most) {
-			t.until = most // the clock was set back
+		if !k.Parked { // counted by a clock that nobody sets; the wall clock may have been set back already, and may yet be
+			t.until = now.Add(min(k.Until.Sub(now), maxPause))
 		}
 		r.troubles[at] = t
 	}

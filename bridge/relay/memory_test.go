@@ -113,6 +113,25 @@ func TestUnparkIsRemembered(t *testing.T) {
 	}
 }
 
+// TestARestartedPauseDoesNotGoByTheWallClock: that may be set back while it lasts. Here nobody can set it, but a time that has
+// the monotonic part shows it in its text.
+func TestARestartedPauseDoesNotGoByTheWallClock(t *testing.T) {
+	h := newHouse(t, erp(ModeSMTP))
+	memory := notes{}
+	h.relay.now, h.relay.memory = time.Now, memory
+	h.smtp.answers = []reply.Outcome{throttled(10 * time.Minute)}
+	h.send()
+	account := erp(ModeSMTP)
+	account.SMTP = &h.smtp
+	r, err := New(Options{Accounts: []Account{account}, Remembered: memory})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g := r.Gate("erp", time.Now()); g.Waiting != "pause" || !strings.Contains(g.Again.String(), " m=") {
+		t.Errorf("Gate = %+v; want a pause by the monotonic clock", g)
+	}
+}
+
 // TestTroubleOfATransportThatIsGone: who goes by it again finds out anew, and it is told again.
 func TestTroubleOfATransportThatIsGone(t *testing.T) {
 	other := erp(ModeSMTP)
