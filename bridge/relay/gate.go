@@ -71,6 +71,9 @@ func (r *Relay) turnBack(a Account, ways []way) reply.Outcome {
 		if i == 0 {
 			o = reply.Outcome{Owner: t.outcome.Owner, Reply: t.outcome.Reply, Remedy: t.outcome.Remedy, Err: t.outcome.Err,
 				Transport: w.name, TurnedBack: true, RetryAfter: left}
+			if !t.parked { // also where it met a login
+				o.Owner = reply.Route
+			}
 		}
 		o.RetryAfter = min(o.RetryAfter, left)
 	}

@@ -68,6 +68,22 @@ func TestWhoProbesDoesNotEndTheParkForOthers(t *testing.T) {
 	}
 }
 
+// TestATokenEndpointThatIsDownIsTheRoutes: it passes by itself, so nobody's age stands still for it.
+func TestATokenEndpointThatIsDownIsTheRoutes(t *testing.T) {
+	h := newHouse(t, erp(ModeAuto))
+	h.smtp.answers = []reply.Outcome{tokenDown}
+	large := mail(t, "erp")
+	large.BodySize = 20_000_000
+	for _, turnedBack := range []bool{false, true} {
+		if o := h.relay.Relay(context.Background(), large); o.Owner != reply.Route || o.TurnedBack != turnedBack || o.Err == nil {
+			t.Errorf("Relay = %+v; want the route's trouble, turned back %v", o, turnedBack)
+		}
+	}
+	if g := h.gate("erp"); g.Limit != 3 {
+		t.Errorf("Gate = %+v; want it open for what Graph carries", g)
+	}
+}
+
 // splitting is a Graph where drafts are allowed.
 type splitting struct{ *fake }
 

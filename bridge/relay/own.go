@@ -52,12 +52,17 @@ func (r *Relay) isOwn(at place, id envelope.ID, o reply.Outcome) bool {
 	return o.Owner == reply.Account && o.Guessed && slices.Contains(r.owns, own{at, id})
 }
 
-// blame gives a message the trouble that is its own.
+// blame gives a message the trouble that is its own, and the route a token that nobody has to do anything for.
 func (r *Relay) blame(a Account, out message.Outgoing, o reply.Outcome) reply.Outcome {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, route := a.places(o.Transport); r.isOwn(route, out.ID, o) {
+	switch _, route := a.places(o.Transport); {
+	case r.isOwn(route, out.ID, o):
 		o.Owner = reply.Message
+	case o.Owner == reply.Login && !needsPerson(o):
+		if t, _ := r.state(a, o.Transport, r.now()); t == nil || !t.parked { // else it probed, and only did not get as far
+			o.Owner = reply.Route
+		}
 	}
 	return o
 }

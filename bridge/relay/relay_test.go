@@ -231,8 +231,11 @@ func TestTroubleOfOneTransport(t *testing.T) {
 					t.Fatalf("step %d: Gate before = %+v; want %+v", i, got, s.before)
 				}
 				h.graph.answers = []reply.Outcome{s.outcome}
-				got := h.send()
-				if got.Verdict != s.outcome.Verdict || got.Owner != s.outcome.Owner || got.Transport != "graph" {
+				got, owner := h.send(), s.outcome.Owner
+				if owner == reply.Login && s.then.Waiting == "pause" {
+					owner = reply.Route // it passes by itself
+				}
+				if got.Verdict != s.outcome.Verdict || got.Owner != owner || got.Transport != "graph" {
 					t.Fatalf("step %d: Relay = %+v; want %+v by graph", i, got, s.outcome)
 				}
 				if got := h.gate("erp"); got != s.then {
