@@ -19,7 +19,7 @@ func TestLooksAreLearntFrom(t *testing.T) {
 		sends int
 		gate  string // for Graph after all
 	}{
-		{"a way that is down pauses, up to 15 minutes", down, sent, 6 + 94, 0, Paused},
+		{"a way that is down pauses, up to 15 minutes, and is not waited for longer than two hours", down, sent, 12, 1, Paused},
 		{"a sign-in that is gone parks", noSignIn, sent, 1, 1, Parked},
 		{"a mailbox that is parked, and does not answer, is asked once", down, full, 1, 1, Parked},
 		{"a mailbox that is parked may answer", doubt, full, 1, 1, Parked},

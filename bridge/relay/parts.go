@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"postern/bridge/envelope"
 	"postern/bridge/message"
@@ -305,9 +306,13 @@ func canLook(a Account) bool {
 	return l != nil
 }
 
+// lookPatience is how old a message in doubt may be to wait for the end of a pause before somebody can be asked, where another
+// way could send it: what keeps the one way from answering (a firewall that lets SMTP out alone) may never end.
+const lookPatience = 2 * time.Hour
+
 // look finds out what became of a message in doubt. known says that nothing is to be sent now: it was found, or it may
-// only be looked for, or nobody could be asked before a pause is over. Where only a person could change that nobody may look
-// it is sent again, by a transport that is open. At the last look the draft path looks for itself.
+// only be looked for, or nobody could be asked before a pause is over. Where only a person could change that nobody may look,
+// or the pause has kept it too long, it is sent again, by a transport that is open. At the last look the draft path looks for itself.
 func (r *Relay) look(ctx context.Context, a Account, out message.Outgoing) (o reply.Outcome, known bool) {
 	l, transport := looker(a)
 	if l == nil {
@@ -322,6 +327,8 @@ func (r *Relay) look(ctx context.Context, a Account, out message.Outgoing) (o re
 		o.Verdict, o.CanLook = reply.InDoubt, true
 		return o, true
 	case o.Verdict == reply.Deferred && (o.Owner == reply.Account || r.parked(a, transport)):
+		return o, false
+	case o.Verdict == reply.Deferred && out.Transport != transport && r.now().Sub(out.Accepted) > lookPatience:
 		return o, false
 	case o.Verdict == reply.Deferred:
 		o.Owner, o.RetryAfter = reply.Route, max(o.RetryAfter, r.stoppedFor(a, transport))

@@ -79,7 +79,7 @@ func (h *house) Handle(_ context.Context, e event.Event) {
 }
 
 func newHouse(t *testing.T, accounts ...Account) *house {
-	h := &house{t: t, now: time.Date(2026, 11, 20, 10, 0, 0, 0, time.UTC)}
+	h := &house{t: t, now: opened}
 	for i := range accounts {
 		a := &accounts[i]
 		if a.Graph == nil && a.Mode != ModeSMTP {
@@ -103,13 +103,16 @@ func erp(m Mode) Account {
 
 const header = "From: erp@contoso.test\r\nTo: ann@example.test\r\nSubject: order\r\n\r\n"
 
+// opened is when a house's clock begins.
+var opened = time.Date(2026, 11, 20, 10, 0, 0, 0, time.UTC)
+
 func mail(t *testing.T, account string) message.Outgoing {
 	to, err := envelope.ParseAddress("ann@example.test")
 	if err != nil {
 		t.Fatal(err)
 	}
 	return message.Outgoing{
-		Message: message.Message{ID: "0123456789abcdef", Header: []byte(header),
+		Message: message.Message{ID: "0123456789abcdef", Accepted: opened, Header: []byte(header),
 			Plan: message.Plan{Account: account, Edits: []message.Edit{{Op: message.Set, Name: "From", Value: "noreply@contoso.test"}}}},
 		Recipients: []envelope.Address{to}, BodySize: 4,
 		Open:   func(context.Context) (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("hi\r\n")), nil },
