@@ -61,7 +61,7 @@ func TestAgeStandsStillWhileItsTransportIsParked(t *testing.T) {
 				if row := w.show(id); row.State.Final() || row.WaitingFor == "parked" || len(told.told()) != 0 {
 					t.Fatalf("after the park, 3:30 hours of age: %s for %q, reports %q", row.State, row.WaitingFor, told.told())
 				}
-				w.pass(2 * hour) // looked at within an hour while it stood still, and while it is sent
+				w.pass(2 * hour) // looked at within an hour while it stood still
 				if got := told.told(); len(got) != 1 || !strings.HasPrefix(got[0], "late") {
 					t.Errorf("5:30 hours of age: reports %q; want that it is late", got)
 				}
@@ -72,6 +72,26 @@ func TestAgeStandsStillWhileItsTransportIsParked(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestLateThoughItIsOftenBeingSent: a look at its age that finds it in flight is made up for soon.
+func TestLateThoughItIsOftenBeingSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		told := &reports{}
+		w := newWorldOf(t, queue.Options{Reporter: told, WarnAfter: 4 * hour}, func(w *world) {
+			w.relay = func(context.Context, message.Outgoing) reply.Outcome {
+				time.Sleep(49 * sec) // and then it waits for 30 seconds: it is in flight after four hours
+				return deferred(reply.Process)
+			}
+		})
+		w.enqueue("erp")
+		w.pass(4*hour + 10*mins)
+		if got := told.told(); len(got) != 1 || !strings.HasPrefix(got[0], "late") {
+			t.Errorf("10 minutes later: reports %q; want that it is late", got)
+		}
+		w.setRelay(func(context.Context, message.Outgoing) reply.Outcome { return relayed })
+		w.pass(2 * mins)
+	})
 }
 
 // TestParkOfATransportInsideAnAccounts: time that both stand still is counted once.

@@ -78,7 +78,10 @@ func (q *Queue) lookAtAge(ctx context.Context) error {
 // look decides about one message by its age, and when it is looked at again.
 func (q *Queue) look(it *Item, now time.Time) error {
 	switch it.State() {
-	case Sending, Held, Relayed, Failed: // a person may have moved it; conclude knows what is final
+	case Sending:
+		it.Watch = now.Add(watchEvery)
+		return nil
+	case Held, Relayed, Failed: // a person may have moved it; conclude knows what is final
 		it.Watch = now.Add(watchSeldom)
 		it.conclude(now, q.rules)
 		return nil
