@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,10 +16,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"postern/bridge/config"
 	"postern/bridge/event"
 	"postern/bridge/queue"
+	"postern/bridge/relay"
 )
 
 // rewrite replaces the world's file.
@@ -285,6 +288,31 @@ func TestReloadRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.wait(1)
+}
+
+// TestReloadLetsMailGo: mail that waits for a transport which its account has no more is tried by the other one at once.
+func TestReloadLetsMailGo(t *testing.T) {
+	w := newWorld(t, worldOptions{unsigned: true})
+	if err := w.submit("smtp", []string{"customer@example.test"}, invoice); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.events.await(t.Context(), event.MessageDeferred, 1); err != nil {
+		t.Fatal(err)
+	}
+	w.rewrite(strings.Replace(w.text(), `transport = "smtp"`, `transport = "graph"`, 1))
+	if _, err := w.b.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // a lane that nobody wakes sleeps for a minute
+	defer cancel()
+	if err := w.events.await(ctx, event.AccountParked, 2); err != nil {
+		t.Errorf("nobody has tried it: %v\n%s", err, w.log())
+	}
+	for _, s := range w.b.relay.States() {
+		if s.Account == "by-smtp" && (s.Transport != "graph" || s.Condition != relay.Parked) {
+			t.Errorf("%+v; want only Graph, which nobody is signed in for either", s)
+		}
+	}
 }
 
 // TestRemovedAccountKeepsItsMail: mail of an account that the file does not name any more waits in sight, and goes when the
