@@ -103,10 +103,14 @@ func (q *Queue) seedRates(ctx context.Context) error {
 	return nil
 }
 
-// seed makes it so for one mailbox. It is called once for each of its accounts.
+// maxSeeded keeps a note that is damaged from filling the memory.
+const maxSeeded = 1000
+
+// seed makes it so for one mailbox, also where none of its accounts is configured now: one may be within the minute. It is
+// called once for each of them.
 func (r *rate) seed(b begun) {
 	r.begun = nil
-	for range min(b.N, r.perMinute) {
+	for range min(b.N, max(r.perMinute, maxSeeded)) {
 		r.begun = append(r.begun, b.At)
 	}
 }

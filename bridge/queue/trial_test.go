@@ -341,6 +341,37 @@ func TestRateOverRestart(t *testing.T) {
 	}
 }
 
+// TestRateOfAnAccountThatWasGone: also an account that is not there when the process begins, and then is, has the rate that
+// is left of the former process's minute.
+func TestRateOfAnAccountThatWasGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		accounts := []queue.Account{{Name: "erp", Concurrency: 9, RatePerMinute: 5}}
+		w := newWorld(t, queue.Options{Accounts: accounts})
+		for range 20 {
+			w.enqueue("erp")
+		}
+		w.stop()
+		<-w.ended
+		q := queue.New(queue.Options{Store: w.store, Relayer: w, Accounts: accounts})
+		q.SetAccounts(nil)
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- q.Run(ctx) }()
+		w.pass(10 * sec)
+		q.SetAccounts(accounts)
+		w.pass(40 * sec)
+		if n := len(w.seen()); n != 5 {
+			t.Errorf("%d sends within the minute; want 5", n)
+		}
+		w.pass(mins)
+		if n := len(w.seen()); n != 10 {
+			t.Errorf("%d sends in two minutes; want 10", n)
+		}
+		stop()
+		<-ended
+	})
+}
+
 // within is how many of the times lie within a span of that length at most.
 func within(times []time.Time, d time.Duration) (most int) {
 	for i, from := range times {
