@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -47,13 +48,14 @@ func TestPoison(t *testing.T) {
 func testPoison(t *testing.T, kills time.Duration, hangs string) {
 	store := queuetest.NewMemory()
 	accounts := []queue.Account{{Name: "erp", Concurrency: 4}, {Name: "hang", Concurrency: 4}, {Name: "new", Concurrency: 4}}
-	var poison envelope.ID
+	var poison atomic.Value // its ID; relaying begins before it is known
+	poison.Store(envelope.ID(""))
 	for processes := 0; ; processes++ {
 		dead := make(chan struct{})
 		w := newWorldWith(t, queue.Options{Store: store, Accounts: accounts}, func(ctx context.Context, out message.Outgoing) reply.Outcome {
 			took := 100 * time.Millisecond
 			switch {
-			case out.ID == poison:
+			case out.ID == poison.Load():
 				took = kills
 			case out.Plan.Account == hangs:
 				took = hour
@@ -65,7 +67,7 @@ func testPoison(t *testing.T, kills time.Duration, hangs string) {
 			case <-ctx.Done():
 				return reply.Outcome{Owner: reply.Process}
 			}
-			if out.ID == poison {
+			if out.ID == poison.Load() {
 				store.Fail(queue.ErrClosed) // nothing is written any more
 				close(dead)
 				<-ctx.Done()
@@ -77,7 +79,7 @@ func testPoison(t *testing.T, kills time.Duration, hangs string) {
 			for i := range 4 {
 				id := w.enqueueAll(i)
 				if i == 2 {
-					poison = id
+					poison.Store(id)
 				}
 			}
 			w.Wake("")
@@ -96,7 +98,7 @@ func testPoison(t *testing.T, kills time.Duration, hangs string) {
 		if processes != 4 {
 			t.Errorf("%d processes died; want one that did not know, and three for the poison alone", processes)
 		}
-		w.checkPoison(poison, hangs)
+		w.checkPoison(poison.Load().(envelope.ID), hangs)
 		return
 	}
 }
