@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"postern/bridge/envelope"
 	"postern/bridge/event"
 	"postern/bridge/message"
 	"postern/bridge/queue"
@@ -66,6 +67,20 @@ func TestForeignStore(t *testing.T) {
 	}
 }
 
+// stateAtStart is what becomes of a message when the store is opened at that place.
+func stateAtStart(t *testing.T, p Place, store queue.Store, id envelope.ID) queue.State {
+	t.Helper()
+	q := queue.New(queue.Options{Store: store, Relayer: nobodyRelays{}, Accounts: []queue.Account{{Name: "erp"}}})
+	if err := p.Claim(t.Context(), q); err != nil {
+		t.Fatal(err)
+	}
+	r, err := q.Show(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.State
+}
+
 // TestStoreOnAnotherMachineIsHeld: with its whole folder, notes and all, it is held once; then it is that machine's.
 func TestStoreOnAnotherMachineIsHeld(t *testing.T) {
 	dir, store, told := t.TempDir(), queuetest.NewMemory(), new(holdings)
@@ -76,18 +91,7 @@ func TestStoreOnAnotherMachineIsHeld(t *testing.T) {
 	if err := store.Add(t.Context(), item, m, strings.NewReader("x")); err != nil {
 		t.Fatal(err)
 	}
-	start := func(machine string) queue.State {
-		t.Helper()
-		q := queue.New(queue.Options{Store: store, Relayer: nobodyRelays{}, Accounts: []queue.Account{{Name: "erp"}}})
-		if err := place(machine).Claim(t.Context(), q); err != nil {
-			t.Fatal(err)
-		}
-		r, err := q.Show(t.Context(), item.ID)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return r.State
-	}
+	start := func(machine string) queue.State { return stateAtStart(t, place(machine), store, item.ID) }
 	release := func() {
 		t.Helper()
 		q := queue.New(queue.Options{Store: store, Relayer: nobodyRelays{}, Accounts: []queue.Account{{Name: "erp"}}})
@@ -290,18 +294,7 @@ func TestFolderPutBackAsAWhole(t *testing.T) {
 			if err := store.Add(t.Context(), item, m, strings.NewReader("x")); err != nil {
 				t.Fatal(err)
 			}
-			state := func() queue.State {
-				t.Helper()
-				q := queue.New(queue.Options{Store: store, Relayer: nobodyRelays{}, Accounts: []queue.Account{{Name: "erp"}}})
-				if err := p.Claim(t.Context(), q); err != nil {
-					t.Fatal(err)
-				}
-				r, err := q.Show(t.Context(), item.ID)
-				if err != nil {
-					t.Fatal(err)
-				}
-				return r.State
-			}
+			state := func() queue.State { return stateAtStart(t, p, store, item.ID) }
 			state()
 			notes, err := store.Notes(t.Context(), key)
 			if err != nil {
@@ -340,18 +333,7 @@ func TestNightlyCopyPutBack(t *testing.T) {
 		place := func(store queue.Store) Place {
 			return Place{DataDir: dir, Machine: "m1", Store: store, Events: event.NewBus(), Elsewhere: outside}
 		}
-		start := func(store queue.Store) queue.State {
-			t.Helper()
-			q := queue.New(queue.Options{Store: store, Relayer: nobodyRelays{}, Accounts: []queue.Account{{Name: "erp"}}})
-			if err := place(store).Claim(t.Context(), q); err != nil {
-				t.Fatal(err)
-			}
-			r, err := q.Show(t.Context(), item.ID)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return r.State
-		}
+		start := func(store queue.Store) queue.State { return stateAtStart(t, place(store), store, item.ID) }
 		run := func(store queue.Store, hours int) {
 			ctx, crash := context.WithTimeout(t.Context(), time.Duration(hours)*time.Hour+time.Minute)
 			defer crash()
