@@ -164,12 +164,15 @@ func (p *listParser) list(i int, inGroup bool) (items []item, semicolon int) {
 }
 
 // group parses the group whose name begins at start and ends in the colon. A group without an end is no group to other
-// parsers, so nobody can say whom it names.
+// parsers, so nobody can say whom it names; one that names nobody yet would take in whoever is written behind it.
 func (p *listParser) group(start, colon int) (group item, next int) {
 	members, semicolon := p.list(colon+1, true)
 	end := semicolon + 1
 	if semicolon < 0 {
 		semicolon, end = len(p.raw), len(p.raw)
+		if len(members) == 0 {
+			members = []item{{start: end, end: end}}
+		}
 		for i := range members {
 			members[i].entry = Entry{Err: errors.New("its group does not end"), Group: true}
 		}

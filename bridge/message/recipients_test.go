@@ -49,6 +49,7 @@ func TestReconcileRecipients(t *testing.T) {
 		{"a member of a group leaves", block("To: Team: a@x.test, z@x.test;, b@x.test"), block("To: Team: a@x.test;, b@x.test"), "a@x.test b@x.test", "", 1},
 		{"a group leaves with its last member", block("To: a@x.test, Team: z@x.test;"), block("To: a@x.test"), "a@x.test", "", 1},
 		{"an empty group stays", block("To: undisclosed-recipients:;"), block("To: undisclosed-recipients:;", "Bcc: a@x.test"), "a@x.test", "a@x.test", 0},
+		{"a group without an end takes in no recipient of the next field", block("Cc: Team:", "Cc: a@x.test"), block("Cc: a@x.test"), "a@x.test", "", 1},
 		{"what is no address leaves", block("To: root, a@x.test, \"open <b@x.test>"), block("To: a@x.test", "Bcc: b@x.test"), "a@x.test b@x.test", "b@x.test", 2},
 		{"semicolons become commas", block("To: a@x.test; b@x.test"), block("To: a@x.test, b@x.test"), "a@x.test b@x.test", "", 0},
 		{"two To fields become one", block("To: a@x.test", "Subject: s", "TO: b@x.test"), block("To: a@x.test,\r\n b@x.test", "Subject: s"), "a@x.test b@x.test", "", 0},
@@ -122,6 +123,7 @@ func FuzzReconcile(f *testing.F) {
 		f.Add([]byte(s), 3)
 	}
 	f.Add([]byte("To: x\r\nBcCc:"), 3) // which is no Bcc
+	f.Add([]byte("Cc::\r\nCc: =<a@x>\r\n"), 3)
 	pool := addresses(f, "a@x", "b@x", "d@x", "e@x", "h@x", "k@x.test", `"a b"@x`)
 	f.Fuzz(func(t *testing.T, in []byte, pick int) {
 		header, _, err := SplitHeader(bytes.NewReader(in), 0)
