@@ -70,6 +70,15 @@ const (
 	LogDropped            Kind = "log lines dropped"
 )
 
+// Audit reports whether the event says what a person did to mail, accounts or secrets. The log has those at every level.
+func (k Kind) Audit() bool {
+	switch k {
+	case QueueChanged, BackupWritten, AccountSignedIn, AccountSignedOut, SecretStored, SecretRemoved, VaultRekeyed:
+		return true
+	}
+	return false
+}
+
 // Event is one thing that happened. Attrs use the keys of the log (queue_id, message_id, user, account, ...), never a
 // secret, a subject or a body.
 type Event struct {

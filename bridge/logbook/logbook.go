@@ -27,7 +27,7 @@ type EventLog interface {
 
 // Options say where lines go and how.
 type Options struct {
-	Level  slog.Level // the least that is written
+	Level  slog.Level // the least that is written; what a person did is written at each (event.Kind.Audit)
 	Format string     // text | json
 	To     string     // auto | stderr | file | eventlog
 	File   string
@@ -85,6 +85,9 @@ func Open(o Options) (*Log, error) {
 		if err != nil {
 			return nil, errors.Join(err, l.Close())
 		}
+		if to == "eventlog" {
+			h = audited{h}
+		}
 		handlers = append(handlers, h)
 	}
 	if len(handlers) == 0 {
@@ -120,7 +123,7 @@ func (l *Log) lines(to io.Writer, format string) slog.Handler {
 		h = slog.NewJSONHandler(p, opts)
 	}
 	p.report = func(n int64) { tellDropped(h, n) }
-	return h
+	return audited{h}
 }
 
 // events is a handler that writes to the Windows event log.
@@ -155,11 +158,31 @@ type leastOf struct {
 // Level implements slog.Leveler.
 func (l leastOf) Level() slog.Level { return max(l.level.Level(), l.at) }
 
+// audited is a handler that takes the lines of what a person did at every level.
+type audited struct{ slog.Handler }
+
+// audit marks the context of such a line.
+type audit struct{}
+
+// Enabled implements slog.Handler.
+func (h audited) Enabled(ctx context.Context, l slog.Level) bool {
+	return ctx.Value(audit{}) != nil || h.Handler.Enabled(ctx, l)
+}
+
+// WithAttrs implements slog.Handler.
+func (h audited) WithAttrs(a []slog.Attr) slog.Handler { return audited{h.Handler.WithAttrs(a)} }
+
+// WithGroup implements slog.Handler.
+func (h audited) WithGroup(name string) slog.Handler { return audited{h.Handler.WithGroup(name)} }
+
 // Sink writes each event as one line: the kind is the message, the attributes follow.
 type Sink struct{ Log *slog.Logger }
 
 // Handle implements event.Sink.
 func (s Sink) Handle(ctx context.Context, e event.Event) {
+	if e.Kind.Audit() {
+		ctx = context.WithValue(ctx, audit{}, true)
+	}
 	if !s.Log.Enabled(ctx, e.Level) {
 		return
 	}

@@ -147,3 +147,45 @@ func TestLogTo(t *testing.T) {
 		})
 	}
 }
+
+// TestWhatAPersonDid: lines about that are there whatever the level is, but in the event log of a service, whose file has them.
+func TestWhatAPersonDid(t *testing.T) {
+	for _, tc := range []struct {
+		name, to           string
+		service            bool
+		lines, eventNumber int
+	}{
+		{"on standard error", "stderr", false, 2, 0},
+		{"in the file", "file", false, 2, 0},
+		{"in the event log", "eventlog", false, 0, 410},
+		{"as a service in the file alone", "auto", true, 2, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "postern.log")
+			var stderr bytes.Buffer
+			events := &fakeEventLog{}
+			l, err := Open(Options{To: tc.to, Level: slog.LevelError, Format: "text", File: path, MaxSize: 20_000_000, Keep: 10, Service: tc.service, Stderr: &stderr,
+				OpenEventLog: func() (EventLog, error) { return events, nil }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, log := range []*slog.Logger{l.Logger, l.With("caller", "x")} {
+				sink := Sink{log}
+				sink.Handle(t.Context(), event.Event{Kind: event.MessageRelayed, Level: slog.LevelInfo})
+				sink.Handle(t.Context(), event.Event{Kind: event.QueueChanged, Level: slog.LevelInfo, Attrs: []slog.Attr{slog.String("by", "root")}})
+			}
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			file, _ := os.ReadFile(path)
+			got := stderr.String() + string(file)
+			number := 0
+			for _, e := range events.entries {
+				number = int(e.number)
+			}
+			if strings.Count(got, `msg="queue changed"`) != tc.lines || strings.Contains(got, "relayed") || number != tc.eventNumber {
+				t.Errorf("%q, event log %+v", got, events.entries)
+			}
+		})
+	}
+}
