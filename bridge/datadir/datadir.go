@@ -37,7 +37,7 @@ func Open(path string) (*Dir, error) {
 	if err := lockFile(lock); err != nil {
 		lock.Close()
 		if errors.Is(err, ErrInUse) {
-			return nil, fmt.Errorf("data_dir %s is in use: %w; stop it first, or give this one a data_dir of its own", path, err)
+			return nil, fmt.Errorf("data_dir %s is in use: %w; try again in a moment where that is the service which just starts or stops, else stop it, or give this one a data_dir of its own", path, err)
 		}
 		return nil, fmt.Errorf("lock data_dir %s: %w", path, err)
 	}
