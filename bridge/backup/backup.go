@@ -18,8 +18,9 @@ import (
 	"time"
 )
 
-// folder begins the name of the folder in data_dir where the copy of the store is made.
-const folder = "backup-"
+// folder begins the name of the folder in data_dir where the copy of the store is made. Sweep deletes by it, so it is none
+// that a person gives to a folder of his own.
+const folder = ".unfinished-backup-"
 
 // vaultFiles are the vault and its key, which may lie elsewhere.
 var vaultFiles = []string{"vault", "vault.key"}

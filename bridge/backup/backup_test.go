@@ -197,15 +197,34 @@ func TestWriteLeavesRoom(t *testing.T) {
 	}
 }
 
+// watched looks at data_dir while the copy is made.
+type watched struct {
+	textStore
+	see func()
+}
+
+func (w watched) Backup(ctx context.Context, path string, notes map[string]string) error {
+	defer w.see()
+	return w.textStore.Backup(ctx, path, notes)
+}
+
+// TestSweep: what a process left that died amid a copy goes, and what a person put into data_dir stays, whatever he calls it.
 func TestSweep(t *testing.T) {
-	keep := map[string]string{"queue.db": "mail", "backup-note": "a file of the administrator's", "old/backup-1/x": "x"}
+	keep := map[string]string{"queue.db": "mail", "backup-note": "a file of the administrator's", "backup-before-upgrade/queue.db": "his own copy",
+		"backup-2026-11-20/vault": "his own copy", "backup-123/queue.db": "his own copy", ".unfinished-backup-note": "a file", "old/.unfinished-backup-1/x": "x"}
+	var half []string
+	working := dataDir(t, nil)
+	o := Options{DataDir: working, Store: watched{"mail", func() { half = names(t, working) }}, StoreFile: "queue.db"}
+	if err := Write(t.Context(), io.Discard, o); err != nil || len(half) != 1 {
+		t.Fatalf("Write = %v; meanwhile data_dir has %v, want one folder", err, half)
+	}
 	files := maps.Clone(keep)
-	files["backup-123/queue.db"] = "half a copy"
+	files[half[0]+"/queue.db"] = "half a copy"
 	dir := dataDir(t, files)
 	if err := Sweep(dir); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(filepath.Join(dir, "backup-123")); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(filepath.Join(dir, half[0])); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the half copy: %v; want it gone", err)
 	}
 	for name := range keep {

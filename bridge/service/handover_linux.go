@@ -13,7 +13,7 @@ import (
 
 // made are the names that Postern makes in data_dir, beside a log file.
 var made = []string{"lock", "try-*", "queue.db", "queue.db-*", "queue.db.*", "vault", "vault.new", keyName, keyName + ".*",
-	"contents", "spool", "backup-*", "last-start*", "control.sock"}
+	"contents", "spool", ".unfinished-backup-*", "last-start*", "control.sock"}
 
 // keyName is the vault's key in data_dir.
 const keyName = "vault.key"

@@ -235,7 +235,7 @@ func TestBackupOntoFullDisk(t *testing.T) {
 	if status := k.d.terminate(); status != 0 { // it waits for what is under way
 		t.Errorf("exit status %d", status)
 	}
-	if left, err := filepath.Glob(filepath.Join(dir, "data", "backup-*")); err != nil || len(left) != 0 {
+	if left, err := filepath.Glob(filepath.Join(dir, "data", "*backup*")); err != nil || len(left) != 0 {
 		t.Errorf("left in data_dir: %v, %v", left, err)
 	}
 	if n := strings.Count(k.d.text(), `msg="backup written"`); n != 1 {
