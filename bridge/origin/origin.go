@@ -2,7 +2,8 @@
 // a cloned machine, yesterday's file put back. It notes each start and each stop, and each hour between them, in the store,
 // beside it and, where there is such a place, outside of the folder that a person copies; where these do not fit it has all
 // mail held, because yesterday's invoices must not go out again (design.md section 1). It must not know what mail is. The hall
-// calls it at each start and stop, and lets it run. Notes that cannot be read are an error, and then nothing may be sent. What
+// calls it at each start and stop, and lets it run. A damaged note in the store has all mail held too; one beside it that
+// cannot be read, and a store that gives none, are an error, and then nothing may be sent. What
 // it cannot tell: a copy that was put back as a whole within the hour, and one of a store that has no place outside.
 package origin
 
@@ -68,6 +69,7 @@ type origin struct {
 	Machine string `json:"machine,omitempty"` // a hash of the machine's id; "" where it has none
 	Starts  int64  `json:"starts"`            // grows with each start, each stop and each hour
 	Backup  bool   `json:"backup,omitempty"`  // it is a copy that `postern backup` made
+	damaged bool   // it says nothing that can be read
 }
 
 // Claim holds all mail of a store that is a copy, or that may have another copy: nobody knows what that one has sent
@@ -112,6 +114,8 @@ func foreign(inside, beside origin, missing bool, machine string) string {
 	switch {
 	case inside == (origin{}):
 		return "" // new, or of a version that took no notes
+	case inside.damaged:
+		return "the note of the starts of this queue is damaged"
 	case inside.Backup:
 		return "this queue was restored from a backup"
 	case inside.Machine != "" && machine != "" && inside.Machine != machine:
@@ -201,14 +205,15 @@ func (p Place) elsewhere() string {
 	return filepath.Join(p.Elsewhere, "postern-"+file+"-"+hex.EncodeToString(sum[:4]))
 }
 
-// inside reads the store's note. A new store has none, and one whose disk has been full from its first start on.
+// inside reads the store's note. A new store has none, and one whose disk has been full from its first start on. One with a
+// wrong bit must not keep the store shut.
 func (p Place) inside(ctx context.Context) (o origin, err error) {
 	notes, err := p.Store.Notes(ctx, key)
-	if err == nil && notes[key] != "" {
-		err = json.Unmarshal([]byte(notes[key]), &o)
-	}
 	if err != nil {
 		return o, fmt.Errorf("where the queue comes from: %w", err)
+	}
+	if text := notes[key]; text != "" && json.Unmarshal([]byte(text), &o) != nil {
+		return origin{damaged: true}, nil
 	}
 	return o, nil
 }

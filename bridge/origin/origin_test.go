@@ -2,6 +2,7 @@ package origin
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -57,6 +58,7 @@ func TestForeignStore(t *testing.T) {
 		{"a machine that got an id", origin{Starts: 7}, here, false, "m1", ""},
 		{"the file alone was put here", here, origin{}, true, "m1", "without the note of its last start"},
 		{"an old copy was put back", origin{Machine: "m1", Starts: 5}, here, false, "m1", "older than the last start"},
+		{"a damaged note", origin{damaged: true}, here, false, "m1", "is damaged"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got := foreign(tc.inside, tc.beside, tc.missing, tc.machine)
@@ -123,6 +125,39 @@ func TestStoreOnAnotherMachineIsHeld(t *testing.T) {
 	q := queue.New(queue.Options{Store: store, Relayer: nobodyRelays{}})
 	if err := place("m1").Claim(t.Context(), q); err == nil || !strings.Contains(err.Error(), "remove it") {
 		t.Errorf("Claim with a damaged note = %v", err)
+	}
+}
+
+// TestDamagedNoteInTheStore: a wrong bit in any octet of it does not keep the store shut. Where it says nothing any more all is
+// held, once; then it is written anew.
+func TestDamagedNoteInTheStore(t *testing.T) {
+	const note = `{"machine":"m1","starts":7}`
+	damaged := 0
+	for at := range note {
+		store, told := queuetest.NewMemory(), new(holdings)
+		p := Place{DataDir: t.TempDir(), Machine: "m1", Store: store, Events: event.NewBus(told)}
+		item, m := queuetest.NewMessage("erp", time.Now())
+		text := []byte(note)
+		text[at] ^= 1
+		err := errors.Join(store.Add(t.Context(), item, m, strings.NewReader("x")), store.SetNote(t.Context(), key, string(text)),
+			replaceFile(filepath.Join(p.DataDir, file), []byte(note)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := stateAtStart(t, p, store, item.ID)
+		if !json.Valid(text) {
+			if damaged++; got != queue.Held || *told != 1 {
+				t.Errorf("with %s it is %s; want it held, and said once", text, got)
+			}
+		}
+		before := *told
+		stateAtStart(t, p, store, item.ID)
+		if notes, err := store.Notes(t.Context(), key); err != nil || *told != before || notes[key] != `{"machine":"m1","starts":9}` {
+			t.Errorf("with %s, at the next start: held again %v, the note is %s, %v", text, *told != before, notes[key], err)
+		}
+	}
+	if damaged == 0 {
+		t.Error("no note was damaged; the test proves nothing")
 	}
 }
 
