@@ -30,8 +30,9 @@ func (a *admin) Backup(ctx context.Context, to io.Writer) error {
 	}
 	cfg := a.cfg
 	counted := &counter{to: to}
-	err = backup.Write(ctx, counted, backup.Options{DataDir: cfg.Bridge.DataDir, Store: store, StoreFile: filepath.Base(storeFile(cfg)), Notes: notes,
-		Contents: filepath.Base(contentsDir(cfg)), Sealed: a.sealed, Free: func() (int64, error) { return freeForQueue(cfg, 0) }, Least: cfg.Queue.MinFreeDisk})
+	err = backup.Write(ctx, counted, backup.Options{DataDir: cfg.Bridge.DataDir, Store: store, StoreFile: filepath.Base(storeFile(cfg)),
+		StoreLog: filepath.Base(storeFile(cfg)) + "-wal", Notes: notes, Contents: filepath.Base(contentsDir(cfg)), Sealed: a.sealed,
+		Free: func() (int64, error) { return freeForQueue(cfg, 0) }, Least: cfg.Queue.MinFreeDisk})
 	if err != nil {
 		return err
 	}

@@ -36,6 +36,7 @@ type Options struct {
 	DataDir   string
 	Store     Store
 	StoreFile string            // its name in data_dir
+	StoreLog  string            // the name of its write-ahead log there
 	Notes     map[string]string // by which a start on the copy knows that it is one
 	Contents  string            // name of the folder in data_dir; it may not be there
 	// Sealed returns the vault's files as they belong together; nil where the lock of data_dir keeps them so.
@@ -61,6 +62,10 @@ func Write(ctx context.Context, to io.Writer, o Options) (err error) {
 		return fmt.Errorf("copy the store: %w", err)
 	}
 	w := tar.NewWriter(to)
+	// An empty log, and first: one that a crash left where the archive is unpacked would be read into the copy.
+	if err := w.WriteHeader(header(o.StoreLog, 0, time.Now())); err != nil {
+		return err
+	}
 	if err := addFile(w, copied, o.StoreFile); err != nil {
 		return err
 	}

@@ -95,7 +95,7 @@ func names(t *testing.T, dir string) []string {
 
 func TestWrite(t *testing.T) {
 	options := func(dir string) Options {
-		return Options{DataDir: dir, Store: textStore("mail "), StoreFile: "queue.db", Notes: map[string]string{"origin": "a copy"}, Contents: "contents"}
+		return Options{DataDir: dir, Store: textStore("mail "), StoreFile: "queue.db", StoreLog: "queue.db-wal", Notes: map[string]string{"origin": "a copy"}, Contents: "contents"}
 	}
 	for _, tc := range []struct {
 		name   string
@@ -105,11 +105,11 @@ func TestWrite(t *testing.T) {
 	}{
 		{"all that data_dir keeps and nothing else",
 			map[string]string{"queue.db": "live", "queue.db-wal": "live", "vault": "sealed", "vault.key": "key", "lock": "", "contents/a1": "terms", "contents/new/b2": "half"}, nil,
-			map[string]string{"queue.db": "mail a copy", "vault": "sealed", "vault.key": "key", "contents/a1": "terms"}},
+			map[string]string{"queue.db": "mail a copy", "queue.db-wal": "", "vault": "sealed", "vault.key": "key", "contents/a1": "terms"}},
 		{"a key that lies elsewhere and contents that nobody has are no failure", map[string]string{"vault": "sealed"}, nil,
-			map[string]string{"queue.db": "mail a copy", "vault": "sealed"}},
+			map[string]string{"queue.db": "mail a copy", "queue.db-wal": "", "vault": "sealed"}},
 		{"a vault in use hands its files over itself", map[string]string{"vault": "old"}, map[string][]byte{"vault": []byte("as it is now")},
-			map[string]string{"queue.db": "mail a copy", "vault": "as it is now"}},
+			map[string]string{"queue.db": "mail a copy", "queue.db-wal": "", "vault": "as it is now"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			dir := dataDir(t, tc.files)
@@ -147,7 +147,7 @@ func TestWriteFails(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			dir := dataDir(t, nil)
-			o := Options{DataDir: dir, Store: textStore("mail"), StoreFile: "queue.db", Contents: "contents"}
+			o := Options{DataDir: dir, Store: textStore("mail"), StoreFile: "queue.db", StoreLog: "queue.db-wal", Contents: "contents"}
 			tc.change(&o)
 			to := io.Discard
 			if tc.to != nil {
@@ -180,7 +180,7 @@ func TestWriteLeavesRoom(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			dir := dataDir(t, map[string]string{"queue.db": strings.Repeat("x", size)})
-			o := Options{DataDir: dir, Store: textStore("mail"), StoreFile: "queue.db", Contents: "contents", Least: tc.least,
+			o := Options{DataDir: dir, Store: textStore("mail"), StoreFile: "queue.db", StoreLog: "queue.db-wal", Contents: "contents", Least: tc.least,
 				Free: func() (int64, error) { return tc.free, tc.fails }}
 			var to bytes.Buffer
 			err := Write(t.Context(), &to, o)
@@ -214,7 +214,7 @@ func TestSweep(t *testing.T) {
 		"backup-2026-11-20/vault": "his own copy", "backup-123/queue.db": "his own copy", ".unfinished-backup-note": "a file", "old/.unfinished-backup-1/x": "x"}
 	var half []string
 	working := dataDir(t, nil)
-	o := Options{DataDir: working, Store: watched{"mail", func() { half = names(t, working) }}, StoreFile: "queue.db"}
+	o := Options{DataDir: working, Store: watched{"mail", func() { half = names(t, working) }}, StoreFile: "queue.db", StoreLog: "queue.db-wal"}
 	if err := Write(t.Context(), io.Discard, o); err != nil || len(half) != 1 {
 		t.Fatalf("Write = %v; meanwhile data_dir has %v, want one folder", err, half)
 	}

@@ -301,9 +301,52 @@ func TestBackupAndRestore(t *testing.T) {
 	}
 }
 
+// TestBackupOverACrashedQueue: where a copy is unpacked over what a crash left, it is not mixed with the log of that and is held
+// like any other; so is what came later and still lies in the intake.
+func TestBackupOverACrashedQueue(t *testing.T) {
+	box := startSandbox(t)
+	file := install(t, box, "graph")
+	dir := filepath.Dir(file)
+	d := startDaemon(t, file)
+	if err := d.send("went"); err != nil {
+		t.Fatal(err)
+	}
+	copied := filepath.Join(dir, "copy.tar")
+	if out, status := outcome(t, "", "backup", copied, "--config", file); status != 0 {
+		t.Fatal(out)
+	}
+	if out, status := outcome(t, box.RefreshToken("erp@contoso.test").Reveal(), "signin", "erp", "--refresh-token", "-", "--config", file); status != 0 {
+		t.Fatal(out)
+	}
+	if err := d.send("came later"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := box.Wait(ctx, 2); err != nil {
+		t.Fatal(err)
+	}
+	d.kill()
+	log := filepath.Join(dir, "data", "queue.db-wal")
+	if fi, err := os.Stat(log); err != nil || fi.Size() == 0 {
+		t.Fatalf("the crash left no log, and the test proves nothing: %v", err)
+	}
+
+	unpack(t, copied, filepath.Join(dir, "data"))
+	d = startDaemon(t, file)
+	held := rows(t, file, "--state", "held")
+	if all := rows(t, file); len(all) != 2 || len(held) != 2 {
+		t.Errorf("%d messages are there and %d are held; want two, held\n%s", len(all), len(held), d.text())
+	}
+	if !strings.Contains(d.text(), "restored from a backup") || strings.Contains(d.text(), "damaged") {
+		t.Errorf("the start says:\n%s", d.text())
+	}
+	d.terminate()
+}
+
 func unpack(t *testing.T, archive, dir string) {
 	t.Helper()
-	if err := os.Mkdir(dir, 0o700); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	f, err := os.Open(archive)
