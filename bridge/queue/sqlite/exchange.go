@@ -103,7 +103,12 @@ func refill(ctx context.Context, path string, report *Salvage) error {
 	reached(ctx, "begun", s)
 	err = s.copyFrom(ctx, path, report)
 	if err == nil {
-		err = s.noteSalvage(ctx, report)
+		err = s.readSalvage(ctx) // what the damaged store still had to tell came with its notes
+	}
+	if err == nil {
+		both := s.salvaged.with(report)
+		both.Saved = report.Saved
+		err = s.noteSalvage(ctx, both)
 	}
 	if err == nil {
 		reached(ctx, "copied", s)

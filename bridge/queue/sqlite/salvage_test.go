@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -197,6 +198,37 @@ func TestSalvage(t *testing.T) {
 			}
 			add(t, s, "the new store works")
 		})
+	}
+}
+
+// TestSalvageOfASalvagedStore: what the first salvage lost, and nobody was told of, the second still tells, and where the
+// file is that has it.
+func TestSalvageOfASalvagedStore(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "queue.db")
+	sizes := fewMessages(t, path, 100)
+	file, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf := bytes.LastIndex(file, []byte(`"user":`)) / 4096 // of messages
+	damage(t, path, int64(leaf)*4096, make([]byte, 4096))
+	s := open(t, path)
+	first := s.Salvaged()
+	s.Close()
+	if first == nil || len(first.Lost) == 0 || first.Saved+len(first.Lost) != len(sizes) {
+		t.Fatalf("%+v; want some lost", first)
+	}
+	damage(t, path, (roots(t, path)["chunks"]-1)*4096, make([]byte, 4096))
+	s = open(t, path)
+	defer s.Close()
+	second := s.Salvaged()
+	if second == nil || second.Saved != first.Saved || len(second.Lost) != len(first.Lost) {
+		t.Fatalf("%+v; want %d saved, and the %d that were lost before", second, first.Saved, len(first.Lost))
+	}
+	checkSalvaged(t, s, sizes)
+	told := filepath.Base(second.Aside) + ": " + second.Why.Error()
+	if !strings.Contains(told, filepath.Base(first.Aside)) || strings.Count(told, "queue.db.damaged-") != 2 {
+		t.Errorf("%q; want the names of both files", told)
 	}
 }
 
