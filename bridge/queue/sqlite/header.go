@@ -26,8 +26,8 @@ func fileHeader(pages uint32) []byte {
 	for at, b := range map[int]byte{16: pageSize >> 8, 18: 2, 19: 2, 21: 64, 22: 32, 23: 32} { // page size, WAL, payload fractions
 		h[at] = b
 	}
-	for at, n := range map[int]uint32{24: 1, 28: pages, 40: 1, 44: 4, 52: 3, 56: 1, 60: version, 64: 1, 92: 1} {
-		// change counter, size, schema cookie and format, auto_vacuum, UTF-8, version, incremental, valid for
+	for at, n := range map[int]uint32{24: 1, 28: pages, 40: 1, 44: 4, 52: 3, 56: 1, 60: version, 64: 1, 68: version, 92: 1} {
+		// change counter, size, schema cookie and format, auto_vacuum, UTF-8, version, incremental, version, valid for
 		binary.BigEndian.PutUint32(h[at:], n)
 	}
 	return h

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/bits"
 	"os"
 	"path/filepath"
 
@@ -22,8 +23,11 @@ const ProgramNote = "program"
 // migrate brings an empty file or an older schema to version in one transaction, and refuses a newer one. An older store
 // is copied beside itself first, so that the program that wrote it can be taken back with it.
 func migrate(ctx context.Context, conn *sql.Conn, path string) error {
-	var have int
+	var have, again int
 	if err := conn.QueryRowContext(ctx, "PRAGMA user_version").Scan(&have); err != nil {
+		return err
+	}
+	if err := conn.QueryRowContext(ctx, "PRAGMA application_id").Scan(&again); err != nil {
 		return err
 	}
 	tables := 0
@@ -33,7 +37,8 @@ func migrate(ctx context.Context, conn *sql.Conn, path string) error {
 	switch {
 	case have == version:
 		return nil
-	case have < 0, have > version+1000, have == 0 && tables > 0:
+	// A wrong bit is neither a newer program's nor an older one's. More than one may be a number that somebody has set.
+	case have < 0, have > version+1000, have == 0 && tables > 0, again == version && bits.OnesCount(uint(have^again)) == 1:
 		return fmt.Errorf("%w: the version of its schema is %d", queue.ErrDamaged, have)
 	case have > version:
 		return newer(ctx, conn, have)
@@ -52,14 +57,14 @@ func migrate(ctx context.Context, conn *sql.Conn, path string) error {
 	defer tx.Rollback() // does nothing after Commit
 	for v := have; v < version; v++ {
 		if err := steps[v](ctx, tx); err != nil {
-			return fmt.Errorf("upgrade to version %d: %w", v+1, err)
+			return fmt.Errorf("upgrade to version %d: %w", v+1, foreign(err))
 		}
 	}
 	// The older program must not name itself as the one to run. This one notes its version once it runs as the daemon.
 	if _, err := tx.ExecContext(ctx, "DELETE FROM notes WHERE key = ?", ProgramNote); err != nil {
 		return err
 	}
-	if _, err := tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", version)); err != nil {
+	if _, err := tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %[1]d; PRAGMA application_id = %[1]d", version)); err != nil {
 		return err
 	}
 	return tx.Commit()

@@ -2,6 +2,7 @@ package sqlite_test
 
 import (
 	"database/sql"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"os"
@@ -99,7 +100,7 @@ func TestUpgradeFrom2(t *testing.T) {
 	first := addBodies(t, s, 1, 500)
 	s.Close()
 	tamper(t, path, "DELETE FROM notes WHERE key = 'intake'")
-	tamper(t, path, "PRAGMA user_version = 2")
+	tamper(t, path, "PRAGMA application_id = 0; PRAGMA user_version = 2")
 	if err := os.Remove(path + ".intake"); err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +128,7 @@ func TestUpgradeForgetsTheProgram(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Close()
-	tamper(t, path, "PRAGMA user_version = 2")
+	tamper(t, path, "PRAGMA application_id = 0; PRAGMA user_version = 2")
 	s = open(t, path)
 	notes, err := s.Notes(t.Context(), sqlite.ProgramNote)
 	s.Close()
@@ -148,7 +149,7 @@ func TestUpgradeForgetsTheProgram(t *testing.T) {
 func TestUpgradeOfADamagedStore(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "queue.db")
 	ids := withFree(t, path)
-	tamper(t, path, "PRAGMA user_version = 2; PRAGMA wal_checkpoint(TRUNCATE)")
+	tamper(t, path, "PRAGMA application_id = 0; PRAGMA user_version = 2; PRAGMA wal_checkpoint(TRUNCATE)")
 	wrongFree(t, path, ids[10:])
 	s := open(t, path)
 	defer s.Close()
@@ -158,6 +159,36 @@ func TestUpgradeOfADamagedStore(t *testing.T) {
 	checkWhole(t, s, 3000, ids...)
 	if _, err := os.Stat(path + ".v2"); err == nil {
 		t.Error("the upgrade has begun")
+	}
+}
+
+// TestWrongBitInTheVersion: it makes neither a newer store of ours nor an older one. Where the version stands only once, as
+// programs wrote it before, it is no older one either.
+func TestWrongBitInTheVersion(t *testing.T) {
+	sound := filepath.Join(t.TempDir(), "queue.db")
+	sizes := fewMessages(t, sound, 3)
+	type store struct {
+		version uint32
+		again   int
+	}
+	stores := []store{{1, 0}}
+	for bit := range 32 {
+		stores = append(stores, store{3 ^ 1<<bit, 3})
+	}
+	for _, st := range stores {
+		path := filepath.Join(t.TempDir(), "queue.db")
+		copyStore(t, sound, path)
+		damage(t, path, 60, binary.BigEndian.AppendUint32(nil, st.version))
+		damage(t, path, 68, binary.BigEndian.AppendUint32(nil, uint32(st.again)))
+		s, err := sqlite.Open(t.Context(), path)
+		if err != nil {
+			t.Errorf("version %d: %v", st.version, err)
+			continue
+		}
+		if r := s.Salvaged(); r == nil || r.Saved != len(sizes) {
+			t.Errorf("version %d: %+v; want %d saved", st.version, r, len(sizes))
+		}
+		s.Close()
 	}
 }
 

@@ -5,7 +5,8 @@ import (
 	"database/sql"
 )
 
-// version is the schema's, kept in PRAGMA user_version.
+// version is the schema's, kept in PRAGMA user_version. Since version 3 it stands in application_id too, so that a wrong bit
+// in it does not pass for another program's number.
 const version = 3
 
 // schema1 is version 1. Times are microseconds since 1970 UTC.

@@ -98,7 +98,7 @@ func TestFileIsTheOwnersAlone(t *testing.T) {
 func TestSchemaOfNewFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "queue.db")
 	open(t, path).Close()
-	for pragma, want := range map[string]int{"user_version": 3, "auto_vacuum": 2} {
+	for pragma, want := range map[string]int{"user_version": 3, "application_id": 3, "auto_vacuum": 2} {
 		var got int
 		if err := raw(t, path).QueryRow("PRAGMA " + pragma).Scan(&got); err != nil || got != want {
 			t.Errorf("%s = %d, %v; want %d", pragma, got, err, want)
