@@ -178,7 +178,7 @@ func TestALookSpeaksForNobodyElse(t *testing.T) {
 	if err := w.box.Fault(sandbox.Fault{Where: sandbox.AtDot, Outcome: "drop-before"}); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := w.b.queue.ChangeAll(ctx, queue.Filter{}, queue.Order{Action: queue.Retry, By: "x"}); n != 1 || err != nil {
+	if n, _, err := w.b.queue.ChangeAll(ctx, queue.Filter{}, queue.Order{Action: queue.Retry, By: "x"}); n != 1 || err != nil {
 		t.Fatalf("ChangeAll = %d, %v", n, err)
 	}
 	await(event.MessageInDoubt, 2) // and after a look

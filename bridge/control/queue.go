@@ -92,13 +92,14 @@ type QueueChange struct {
 // QueueChanged says what became of a change.
 type QueueChanged struct {
 	Changed int            `json:"changed"`
-	Refused []QueueRefused `json:"refused,omitempty"` // of those that were named; at most RowsAtOnce
+	Refused []QueueRefused `json:"refused,omitempty"` // of those that were named; of others the first for each reason
 }
 
 // QueueRefused is a message that was left as it is.
 type QueueRefused struct {
 	ID   string `json:"id"`
 	Text string `json:"error"`
+	More int    `json:"more,omitempty"` // others that were left so for the same reason
 }
 
 // Damaged is the error of a message that cannot be read back as it was written.

@@ -97,7 +97,7 @@ func TestStoreOnAnotherMachineIsHeld(t *testing.T) {
 	release := func() {
 		t.Helper()
 		q := queue.New(queue.Options{Store: store, Relayer: nobodyRelays{}, Accounts: []queue.Account{{Name: "erp"}}})
-		if n, err := q.ChangeAll(t.Context(), queue.Filter{}, queue.Order{Action: queue.Release, By: "root"}); err != nil || n != 1 {
+		if n, _, err := q.ChangeAll(t.Context(), queue.Filter{}, queue.Order{Action: queue.Release, By: "root"}); err != nil || n != 1 {
 			t.Fatalf("release = %d, %v", n, err)
 		}
 	}

@@ -89,7 +89,7 @@ func TestRetryInBulkLeavesASecondDoubtAlone(t *testing.T) {
 		w.pass(10 * mins)
 		before := len(w.calls)
 		w.setRelay(func(context.Context, message.Outgoing) reply.Outcome { return relayed })
-		if n, err := w.ChangeAll(t.Context(), queue.Filter{}, queue.Order{Action: queue.Retry, By: "x"}); n != 1 || err != nil {
+		if n, _, err := w.ChangeAll(t.Context(), queue.Filter{}, queue.Order{Action: queue.Retry, By: "x"}); n != 1 || err != nil {
 			t.Fatalf("ChangeAll = %d, %v", n, err)
 		}
 		w.pass(mins)

@@ -245,20 +245,61 @@ func TestChangeAllTakesWhatTheOrderMakesSenseFor(t *testing.T) {
 			action  queue.Action
 			changed int
 			want    string // failed relayed doubtful held deferred
+			refused string // how many, and why
 		}{
-			{"retry takes what waits", queue.Filter{}, queue.Retry, 1, "failed relayed held held deferred"},
-			{"hold takes what waits", queue.Filter{}, queue.HoldBack, 1, "failed relayed held held held"},
-			{"another account has nothing", queue.Filter{Account: "hr"}, queue.Release, 0, "failed relayed held held held"},
-			{"release leaves the doubtful alone", queue.Filter{}, queue.Release, 2, "failed relayed held deferred deferred"},
-			{"sent takes the doubtful alone", queue.Filter{}, queue.MarkAsOut, 1, "failed relayed relayed deferred deferred"},
-			{"retry takes failed mail when it is named", queue.Filter{State: queue.Failed}, queue.Retry, 1, "deferred relayed relayed deferred deferred"},
-			{"drop takes what is not final", queue.Filter{}, queue.Drop, 3, "failed relayed relayed failed failed"},
+			{"retry takes what waits", queue.Filter{}, queue.Retry, 1, "failed relayed held held deferred", ""},
+			{"hold takes what waits, and does not mean the others", queue.Filter{}, queue.HoldBack, 1, "failed relayed held held held", ""},
+			{"another account has nothing", queue.Filter{Account: "hr"}, queue.Release, 0, "failed relayed held held held", ""},
+			{"release leaves the doubtful alone, and says so", queue.Filter{}, queue.Release, 2, "failed relayed held deferred deferred",
+				"1: it may have gone out already; look into Sent Items, then end the doubt by: postern queue sent, or queue retry"},
+			{"sent takes the doubtful alone", queue.Filter{}, queue.MarkAsOut, 1, "failed relayed relayed deferred deferred", ""},
+			{"retry takes failed mail when it is named", queue.Filter{State: queue.Failed}, queue.Retry, 1, "deferred relayed relayed deferred deferred", ""},
+			{"drop takes what is not final", queue.Filter{}, queue.Drop, 3, "failed relayed relayed failed failed", ""},
+			{"retry cannot have what was dropped", queue.Filter{State: queue.Failed}, queue.Retry, 0, "failed relayed relayed failed failed",
+				"3: its body is not kept any more"},
 		} {
-			n, err := w.ChangeAll(t.Context(), step.filter, queue.Order{Action: step.action, By: "root"})
+			n, refused, err := w.ChangeAll(t.Context(), step.filter, queue.Order{Action: step.action, By: "root"})
 			synctest.Wait()
 			if got := states(); err != nil || n != step.changed || got != step.want {
 				t.Errorf("%s: %d changed, %v, and then %s; want %d and %s", step.name, n, err, got, step.changed, step.want)
 			}
+			if got := reasons(refused); got != step.refused {
+				t.Errorf("%s: refused are %q; want %q", step.name, got, step.refused)
+			}
+		}
+	})
+}
+
+// reasons are how many an order for many left alone, and why.
+func reasons(refused []queue.Refusal) string {
+	var all []string
+	for _, r := range refused {
+		all = append(all, fmt.Sprintf("%d: %v", r.N, r.Err))
+	}
+	return strings.Join(all, "; ")
+}
+
+// TestManyReasonsAreFew: however many messages today's policy refuses, each in words of its own, what is told stays short.
+func TestManyReasonsAreFew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, queue.Options{})
+		var ids []envelope.ID
+		for range 30 {
+			ids = append(ids, w.bring(refused))
+			w.pass(sec) // their IDs are in this order
+		}
+		n, left, err := w.ChangeAll(t.Context(), queue.Filter{State: queue.Failed}, queue.Order{Action: queue.Retry, By: "root",
+			Replan: func(_ context.Context, e queue.Entry) (message.Plan, error) {
+				if i := slices.Index(ids, e.Item.ID); i != 28 && i != 29 {
+					return message.Plan{}, fmt.Errorf("no %d", i)
+				}
+				return message.Plan{}, errors.New("no 1")
+			}})
+		if n != 0 || err != nil || len(left) != 21 {
+			t.Fatalf("%d changed, %v, for %d reasons; want none, and the first twenty and one for the others", n, err, len(left))
+		}
+		if left[1].ID != ids[1] || left[1].N != 3 || left[20].ID != ids[20] || left[20].N != 8 {
+			t.Errorf("%+v and %+v; want three of the second reason, and eight of others", left[1], left[20])
 		}
 	})
 }
@@ -272,6 +313,12 @@ func TestMessageOnTheWireIsLeftAlone(t *testing.T) {
 		for _, a := range []queue.Action{queue.HoldBack, queue.Retry, queue.Drop, queue.MarkAsOut, queue.Release} {
 			if err := w.do(id, a); errText(err) != "it is being sent at this moment; try again" {
 				t.Errorf("%s = %v", a, err)
+			}
+		}
+		for _, a := range []queue.Action{queue.HoldBack, queue.Drop} {
+			n, refused, err := w.ChangeAll(t.Context(), queue.Filter{}, queue.Order{Action: a, By: "root"})
+			if got := reasons(refused); n != 0 || err != nil || got != "1: it is being sent at this moment; try again" {
+				t.Errorf("%s of all: %d changed, %v, refused are %q", a, n, err, got)
 			}
 		}
 		close(done)
@@ -322,8 +369,8 @@ func TestForeignStoreIsHeld(t *testing.T) {
 		if got := len(w.seen()); got != calls {
 			t.Errorf("%d attempts were made of a store that is held", got-calls)
 		}
-		if n, err := q.ChangeAll(t.Context(), queue.Filter{}, queue.Order{Action: queue.Release, By: "root"}); err != nil || n != 2 {
-			t.Errorf("release = %d, %v; want 2: the doubtful one stays", n, err)
+		if n, refused, err := q.ChangeAll(t.Context(), queue.Filter{}, queue.Order{Action: queue.Release, By: "root"}); err != nil || n != 2 || len(refused) != 1 || refused[0].ID != doubtful {
+			t.Errorf("release = %d, %v, and refused are %v; want 2: the doubtful one stays", n, err, refused)
 		}
 		cancel()
 		<-ended

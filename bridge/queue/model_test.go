@@ -250,7 +250,7 @@ func (m *model) configure(accounts []queue.Account) {
 
 // order is a person's, which a full disk or a dead process may refuse.
 func (m *model) order(action queue.Action, account string) {
-	n, err := m.ChangeAll(m.t.Context(), queue.Filter{Account: account}, queue.Order{Action: action, By: "root"})
+	n, _, err := m.ChangeAll(m.t.Context(), queue.Filter{Account: account}, queue.Order{Action: action, By: "root"})
 	m.log("", "%s account %q: %d, %v", action, account, n, err)
 }
 

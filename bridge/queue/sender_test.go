@@ -241,7 +241,7 @@ func TestRetryOfAStoppedSender(t *testing.T) {
 	}{
 		{"one of the messages", 46 * mins, func(w *world, id envelope.ID) error { return w.Change(w.t.Context(), id, order) }},
 		{"all of them", 46 * mins, func(w *world, _ envelope.ID) error {
-			n, err := w.ChangeAll(w.t.Context(), queue.Filter{Account: "erp"}, order)
+			n, _, err := w.ChangeAll(w.t.Context(), queue.Filter{Account: "erp"}, order)
 			if n != 2 {
 				w.t.Errorf("%d are tried again, want both", n)
 			}

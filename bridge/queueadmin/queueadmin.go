@@ -2,8 +2,8 @@
 // messages, and has the queue carry out what a person wants done with them. It answers in control's words and decides
 // nothing: what may be done with a message is the queue's to say, and what today's plan for it is, a desk's. It must not
 // know the configuration, who relays, or whether a daemon runs: the hall hands it in, and shows an Admin to control. An
-// error is for the person who asked, in plain words; of messages that were named, one that stays as it is is no error and
-// is told of beside the others.
+// error is for the person who asked, in plain words; a message that stays as it is is no error and is told of beside the
+// others.
 package queueadmin
 
 import (
@@ -177,8 +177,7 @@ func (a *Admin) QueueChange(ctx context.Context, c control.QueueChange) (done co
 	if len(c.IDs) > 0 {
 		return changeNamed(ctx, q, c.IDs, o)
 	}
-	done.Changed, err = changeAll(ctx, q, c.QueueQuery, o)
-	return done, err
+	return changeAll(ctx, q, c.QueueQuery, o)
 }
 
 func changeNamed(ctx context.Context, q *queue.Queue, ids []string, o queue.Order) (done control.QueueChanged, err error) {
@@ -201,18 +200,23 @@ func changeNamed(ctx context.Context, q *queue.Queue, ids []string, o queue.Orde
 	return done, nil
 }
 
-func changeAll(ctx context.Context, q *queue.Queue, c control.QueueQuery, o queue.Order) (changed int, err error) {
+func changeAll(ctx context.Context, q *queue.Queue, c control.QueueQuery, o queue.Order) (done control.QueueChanged, err error) {
 	f := queue.Filter{Account: c.Account}
 	if c.State != "" {
 		if f.State, err = queue.ParseState(c.State); err != nil {
-			return 0, err
+			return done, err
 		}
 	}
 	if !c.All && c.Account == "" && c.State == "" {
-		return 0, errors.New("which messages? name IDs, an account, a state, or all")
+		return done, errors.New("which messages? name IDs, an account, a state, or all")
 	}
 	// Half done is worse than done: a client that goes away does not stop it.
-	return q.ChangeAll(context.WithoutCancel(ctx), f, o)
+	changed, refused, err := q.ChangeAll(context.WithoutCancel(ctx), f, o)
+	done.Changed = changed
+	for _, r := range refused {
+		done.Refused = append(done.Refused, control.QueueRefused{ID: string(r.ID), Text: r.Err.Error(), More: r.N - 1})
+	}
+	return done, err
 }
 
 // replanner asks a desk about each message as it came. What it refuses is said as the application would read it.

@@ -315,6 +315,16 @@ func TestChangeOfMany(t *testing.T) {
 	}
 }
 
+// TestChangeOfManyNamesWhatItLeaves: with the first for each reason, and how many more; what the order does not speak of
+// is not among them.
+func TestChangeOfManyNamesWhatItLeaves(t *testing.T) {
+	b := newBench(t, queue.Failed, queue.Failed, queue.Relayed)
+	b.refusal = &reply.Error{Code: 550, Enhanced: "5.7.1", Text: "nav may not send to d.test"}
+	b.change(control.QueueChange{Action: "retry", Today: true, QueueQuery: control.QueueQuery{State: "failed"}}, control.QueueChanged{
+		Refused: []control.QueueRefused{{ID: b.ids[0], Text: "today's policy refuses it: 550 5.7.1 nav may not send to d.test", More: 1}}}, "")
+	b.change(control.QueueChange{Action: "hold", QueueQuery: control.QueueQuery{All: true}}, control.QueueChanged{}, "")
+}
+
 // heeding is a store that ends where its caller has gone.
 type heeding struct{ *queuetest.Memory }
 

@@ -47,7 +47,8 @@ What was in doubt may arrive twice.
 failed, is held, or waits for a right of its sender: account and sender change,
 Message-ID, Date and recipients stay.`,
 			"  postern queue retry 06ab3c9d0e1f2g3h\n  postern queue retry --state failed --policy today"),
-		c.queueChange("hold", "Keep from being sent", "Holds messages until they are released or tried again.",
+		c.queueChange("hold", "Keep from being sent", `Holds messages until they are released or tried again. What is being sent at
+this moment is named and left as it is: ask again.`,
 			"  postern queue hold --account erp"),
 		c.queueChange("release", "Let held mail go", `Lets held mail go. What may have gone out already is left alone: look into Sent
 Items, then end the doubt with sent or retry.`,
@@ -216,9 +217,13 @@ func (c *cli) changeQueue(ctx context.Context, svc control.Service, change contr
 			return err
 		}
 		changed += r.Changed
-		refused += len(r.Refused)
 		for _, no := range r.Refused {
-			fmt.Fprintf(c.err, "postern: %s: %s\n", printable(no.ID), printable(no.Text))
+			refused += 1 + no.More
+			which := no.ID
+			if no.More > 0 {
+				which = fmt.Sprintf("%s and %d more", no.ID, no.More)
+			}
+			fmt.Fprintf(c.err, "postern: %s: %s\n", printable(which), printable(no.Text))
 		}
 	}
 	word := map[string]string{"retry": "to be tried at once", "hold": "held", "release": "released", "drop": "dropped", "sent": "marked as relayed"}

@@ -339,7 +339,7 @@ func TestNobodyIsToldThatItIsNotThere(t *testing.T) {
 		t.Errorf("reports are kept back: %v, %v", ids, err)
 	}
 	q := queue.New(queue.Options{Store: s, Accounts: []queue.Account{{Name: "erp"}}})
-	if n, err := q.ChangeAll(t.Context(), queue.Filter{}, queue.Order{Action: queue.HoldBack, By: "root"}); err == nil {
+	if n, _, err := q.ChangeAll(t.Context(), queue.Filter{}, queue.Order{Action: queue.HoldBack, By: "root"}); err == nil {
 		t.Errorf("hold --all says that it held %d, and no more", n)
 	}
 	count := func(when string) {
