@@ -112,7 +112,7 @@ func refill(ctx context.Context, path string, report *Salvage) error {
 	}
 	if err == nil {
 		reached(ctx, "copied", s)
-		err = s.foldWAL(ctx)
+		_, err = s.foldWAL(ctx) // Close does it again
 	}
 	if err := errors.Join(err, s.Close()); err != nil {
 		return err

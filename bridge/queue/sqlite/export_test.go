@@ -107,6 +107,18 @@ func (s *Store) Occupy(ctx context.Context) (leave func()) {
 	return func() { close(left) }
 }
 
+// BusyTimeout is how long the writer waits for others, in milliseconds; it is that from now on where it is not 0.
+func (s *Store) BusyTimeout(ctx context.Context, to int) (was int, err error) {
+	err = s.writer.alone(ctx, func(conn *sql.Conn) error {
+		err := conn.QueryRowContext(ctx, "PRAGMA busy_timeout").Scan(&was)
+		if err == nil && to != 0 {
+			_, err = conn.ExecContext(ctx, fmt.Sprintf("PRAGMA busy_timeout = %d", to))
+		}
+		return err
+	})
+	return was, err
+}
+
 // Seen is what knows which IDs the tables cannot have.
 type Seen struct{ seen }
 

@@ -27,6 +27,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -48,6 +49,9 @@ const logPages = 4000
 
 // leastLogPages is as short as it gets on a small disk.
 const leastLogPages = 100
+
+// busyTimeout is how long a connection waits for another, in milliseconds.
+const busyTimeout = 10_000
 
 // Store is a queue.Store in one file. Safe for concurrent use within the one process that may open it; the hall holds
 // the lock of data_dir.
@@ -265,7 +269,7 @@ func dsn(path string, readOnly bool) string {
 		abs = "/" + abs // C:/...
 	}
 	logLimit := fmt.Sprintf("journal_size_limit(%d)", (logPages+100)*4120) // a page in it has 24 octets more
-	q := url.Values{"_busy_timeout": {"10000"}, "_auto_vacuum": {"incremental"},
+	q := url.Values{"_busy_timeout": {strconv.Itoa(busyTimeout)}, "_auto_vacuum": {"incremental"},
 		"_pragma": {"journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "cache_size(-8000)",
 			fmt.Sprintf("wal_autocheckpoint(%d)", logPages), logLimit}}
 	if readOnly {

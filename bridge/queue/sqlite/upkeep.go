@@ -157,8 +157,8 @@ func (s *Store) Purge(ctx context.Context, p queue.Purge) (more bool, err error)
 	if err != nil || more {
 		return more, err
 	}
-	if p.Short { // first, because what follows needs a little room in it
-		if err := s.foldWAL(ctx); err != nil {
+	if p.Short { // first, because what follows needs room in it
+		if folded, err := s.foldWAL(ctx); err != nil || !folded {
 			return false, err
 		}
 	}
@@ -182,12 +182,23 @@ func (s *Store) Purge(ctx context.Context, p queue.Purge) (more bool, err error)
 }
 
 // foldWAL copies the write-ahead log into the file and empties it. Where a reader is in the way that is left for the
-// next time.
-func (s *Store) foldWAL(ctx context.Context) error {
-	return s.writer.alone(ctx, func(conn *sql.Conn) error {
+// next time: who is to be waited for may read for minutes, and everybody waits for the writer.
+func (s *Store) foldWAL(ctx context.Context) (folded bool, err error) {
+	err = s.writer.alone(ctx, func(conn *sql.Conn) (err error) {
+		ctx := context.Background()
+		if _, err := conn.ExecContext(ctx, "PRAGMA busy_timeout = 0"); err != nil {
+			return err
+		}
+		defer func() {
+			_, again := conn.ExecContext(ctx, fmt.Sprintf("PRAGMA busy_timeout = %d", busyTimeout))
+			err = errors.Join(err, again)
+		}()
 		var busy, pages, copied int
-		return conn.QueryRowContext(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &copied)
+		err = conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &copied)
+		folded = busy == 0
+		return err
 	})
+	return folded, err
 }
 
 // pages returns how many pages of the file hold nothing, and how many there are.
