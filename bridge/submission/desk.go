@@ -81,7 +81,7 @@ func (s *submission) take(ctx context.Context, data io.Reader) error {
 	}
 	// A file that cannot be removed is no reason to refuse what is queued; the hall clears the folder at the next start.
 	defer func() { _ = s.close() }()
-	at := s.message.Accepted
+	at := s.now().UTC() // and not when the message was accepted: others may have come since
 	user, perMinute := s.user.Name, s.user.RatePerMinute
 	if leaves := s.pacer.reserve(user, perMinute, at); leaves.After(at) {
 		s.message.Plan.NotBefore = leaves

@@ -34,6 +34,7 @@ func (p *Pacer) reserve(user string, perMinute int, now time.Time) time.Time {
 		past++
 	}
 	all = all[past:]
+	pullBack(all, perMinute, now)
 	at := now
 	if n := len(all); n >= perMinute {
 		if free := all[n-perMinute].Add(time.Minute); free.After(at) {
@@ -46,6 +47,20 @@ func (p *Pacer) reserve(user string, perMinute int, now time.Time) time.Time {
 	p.users[user] = all
 	p.insert(user, at)
 	return at
+}
+
+// pullBack moves what lies further ahead than so many could have been put to as far as they could: the clock was ahead then,
+// and was set back. What a former process let go within the last minute is not among them.
+func pullBack(all []time.Time, perMinute int, now time.Time) {
+	most := func(i int) time.Time { return now.Add(time.Duration(i/perMinute+1) * time.Minute) }
+	if n := len(all); n == 0 || !all[n-1].After(most(n-1)) {
+		return
+	}
+	for i, at := range all {
+		if most := most(i); at.After(most) {
+			all[i] = most
+		}
+	}
 }
 
 // cancel gives a reservation back: the message was not accepted.

@@ -108,3 +108,38 @@ func TestPaceHoldsTheRate(t *testing.T) {
 		}
 	}
 }
+
+// TestAClockThatIsSetBackKeepsNoUser: what was to leave by a clock that was ahead counts for as long as so much mail takes, not
+// until then.
+func TestAClockThatIsSetBackKeepsNoUser(t *testing.T) {
+	now := time.Date(2026, 11, 2, 10, 0, 0, 0, time.UTC)
+	reserved := func(p *Pacer, ahead time.Time) {
+		for range 7 {
+			p.reserve("nav", 3, ahead)
+		}
+	}
+	resumed := func(p *Pacer, ahead time.Time) {
+		for i := range 7 {
+			p.Resume("nav", ahead.Add(time.Duration(i/3)*time.Minute))
+		}
+	}
+	for _, tc := range []struct {
+		name  string
+		ahead func(*Pacer, time.Time)
+	}{{"in one process", reserved}, {"taken up at the start", resumed}} {
+		for _, by := range []time.Duration{10 * time.Minute, time.Hour, 10 * 24 * time.Hour} {
+			var p Pacer
+			tc.ahead(&p, now.Add(by))
+			var got []time.Duration
+			for range 4 {
+				got = append(got, p.reserve("nav", 3, now).Sub(now))
+			}
+			if want := []time.Duration{3 * time.Minute, 3 * time.Minute, 4 * time.Minute, 4 * time.Minute}; !slices.Equal(got, want) {
+				t.Errorf("%s, by %v: with seven before them they leave after %v; want %v", tc.name, by, got, want)
+			}
+			if later := now.Add(10 * time.Minute); !p.reserve("nav", 3, later).Equal(later) {
+				t.Errorf("%s, by %v: ten minutes later it is not forgotten", tc.name, by)
+			}
+		}
+	}
+}
