@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"postern/bridge/backup"
@@ -57,6 +58,16 @@ func (c *counter) Write(p []byte) (int, error) {
 func placeOf(cfg *config.Config, store origin.Store, events *event.Bus) origin.Place {
 	return origin.Place{DataDir: cfg.Bridge.DataDir, Machine: origin.Machine(), Store: store, Events: events, Elsewhere: elsewhere(cfg),
 		Full: func(err error) bool { return errors.Is(err, queue.ErrFull) || datadir.Full(err) }}
+}
+
+// visitedPlace is placeOf for a command while no daemon runs. It does not have the environment that systemd gives to the
+// service, and looks where the packaged unit has the service's cache folder.
+func visitedPlace(cfg *config.Config, store origin.Store, events *event.Bus) origin.Place {
+	p := placeOf(cfg, store, events)
+	if p.Elsewhere == "" && runtime.GOOS != "windows" {
+		p.Elsewhere = "/var/cache/postern"
+	}
+	return p
 }
 
 // elsewhere is a folder outside of data_dir that Postern may write: that of a log file, else the cache folder that systemd

@@ -3,6 +3,7 @@ package bridge
 import (
 	"bytes"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -24,6 +25,13 @@ func TestFolderOutsideOfDataDir(t *testing.T) {
 			cfg.Bridge.DataDir, cfg.Log.To, cfg.Log.File = data, tc.to, filepath.FromSlash(tc.file)
 			if got := elsewhere(&cfg); got != filepath.FromSlash(tc.want) {
 				t.Errorf("elsewhere = %q; want %q", got, tc.want)
+			}
+			visited := tc.want
+			if visited == "" && runtime.GOOS != "windows" {
+				visited = "/var/cache/postern"
+			}
+			if got := visitedPlace(&cfg, nil, nil).Elsewhere; got != filepath.FromSlash(visited) {
+				t.Errorf("a command looks into %q; want %q", got, visited)
 			}
 		})
 	}

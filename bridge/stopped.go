@@ -62,7 +62,7 @@ func (s *stoppedQueue) open(ctx context.Context) (*queue.Queue, *sqlite.Store, e
 	if err := q.Recall(ctx); err != nil {
 		return nil, nil, errors.Join(err, store.Close())
 	}
-	if err := placeOf(s.cfg, store, events).Claim(ctx, copied{q, store}); err != nil {
+	if err := visitedPlace(s.cfg, store, events).Visit(ctx, copied{q, store}); err != nil {
 		return nil, nil, errors.Join(err, store.Close())
 	}
 	s.queue, s.store = q, store

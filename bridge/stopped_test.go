@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -181,4 +182,73 @@ func TestWhatIsChangedWithoutADaemonKeepsItsAgeAndReports(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestALookBeforeTheStartHidesNothing: root's command line does not have the service's environment, and so not the note of the
+// starts outside of data_dir. Commands on a data_dir that was put back as a whole leave it to the start to find that out; and
+// what the first of them finds out by itself the start says in the daemon's log.
+func TestALookBeforeTheStartHidesNothing(t *testing.T) {
+	cache := t.TempDir()
+	t.Setenv("CACHE_DIRECTORY", cache)
+	w := newWorld(t, worldOptions{unsigned: true})
+	if err := w.submit("graph", []string{"customer@example.test"}, invoice); err != nil {
+		t.Fatal(err)
+	}
+	w.stop()
+	data, copied := w.b.cfg.Bridge.DataDir, t.TempDir()
+	transfer := func(from, to string) {
+		t.Helper()
+		for _, name := range []string{"queue.db", "last-start"} {
+			text, err := os.ReadFile(filepath.Join(from, name))
+			if err = errors.Join(err, os.WriteFile(filepath.Join(to, name), text, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	again := func() {
+		t.Helper()
+		t.Setenv("CACHE_DIRECTORY", cache)
+		w.start()
+		w.stop()
+	}
+	commands := func(want string) {
+		t.Helper()
+		t.Setenv("CACHE_DIRECTORY", "")
+		for range 3 {
+			svc, done, err := Admin(t.Context(), w.b.cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rows, err := svc.QueueRows(t.Context(), control.QueueQuery{State: want})
+			if err = errors.Join(err, done()); err != nil || len(rows) != 1 {
+				t.Fatalf("%d messages are %s, %v; want 1", len(rows), want, err)
+			}
+		}
+	}
+	transfer(data, copied)
+	again()
+	transfer(copied, data)
+	commands("queued")
+	again()
+	if n := w.events.count(event.QueueHeld); n != 1 {
+		t.Errorf("the start after three commands said %d times that the queue is held; want 1\n%s", n, w.log())
+	}
+	commands("held")
+	again()
+	if n := w.events.count(event.QueueHeld); n != 1 {
+		t.Errorf("the next start said so again: %d\n%s", n, w.log())
+	}
+	svc, done, err := Admin(t.Context(), w.b.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = svc.QueueChange(t.Context(), control.QueueChange{Action: "release", QueueQuery: control.QueueQuery{All: true}})
+	if err = errors.Join(err, done(), os.Remove(filepath.Join(data, "last-start"))); err != nil {
+		t.Fatal(err)
+	}
+	commands("held")
+	again()
+	if n := w.events.count(event.QueueHeld); n != 2 || !strings.Contains(w.log(), "without the note of its last start; a command has held it since 2") {
+		t.Errorf("the daemon's log says %d times that the queue is held; want 2, and since when\n%s", n, w.log())
+	}
 }

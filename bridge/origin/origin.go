@@ -2,9 +2,10 @@
 // a cloned machine, yesterday's file put back. It notes each start and each stop, and each hour between them, in the store,
 // beside it and, where there is such a place, outside of the folder that a person copies; where these do not fit it has all
 // mail held, because yesterday's invoices must not go out again (design.md section 1). It must not know what mail is. The hall
-// calls it at each start and stop, and lets it run. A damaged note in the store has all mail held too; one beside it that
-// cannot be read, and a store that gives none, are an error, and then nothing may be sent. What
-// it cannot tell: a copy that was put back as a whole within the hour, and one of a store that has no place outside.
+// calls it at each start and stop, lets it run, and calls it for a command that opens the store while nobody runs. A damaged
+// note in the store has all mail held too; one beside it that cannot be read, and a store that gives none, are an error, and
+// then nothing may be sent. What it cannot tell: a copy that was put back as a whole within the hour, and one of a store that
+// has no place outside.
 package origin
 
 import (
@@ -69,42 +70,107 @@ type origin struct {
 	Machine string `json:"machine,omitempty"` // a hash of the machine's id; "" where it has none
 	Starts  int64  `json:"starts"`            // grows with each start, each stop and each hour
 	Backup  bool   `json:"backup,omitempty"`  // it is a copy that `postern backup` made
+	Held    held   `json:"held,omitzero"`     // since the last start, by a command
 	damaged bool   // it says nothing that can be read
 }
 
-// Claim holds all mail of a store that is a copy, or that may have another copy: nobody knows what that one has sent
-// meanwhile. Then it notes that the store was opened here.
+// held says that all mail was held.
+type held struct {
+	Messages int       `json:"messages"`
+	Why      string    `json:"why"`
+	Since    time.Time `json:"since"`
+}
+
+// Claim is a start's: it holds all mail of a store that is a copy, or that may have another copy, because nobody knows what
+// that one has sent meanwhile. Then it notes that the store was opened here.
 func (p Place) Claim(ctx context.Context, q Holder) error {
-	inside, err := p.inside(ctx)
+	f, err := p.find(ctx)
 	if err != nil {
 		return err
 	}
-	beside, err := p.beside()
-	missing := errors.Is(err, fs.ErrNotExist)
-	if err != nil && !missing {
-		return fmt.Errorf("the note of the last start, %s in data_dir, cannot be read: %w; remove it, and all mail is held until it is released", file, err)
-	}
-	outside := p.outside()
-	if inside == (origin{}) && max(beside.Starts, outside.Starts) > 0 {
+	if f.inside == (origin{}) && f.starts() > 0 {
 		// Who removed the queue wants a new one; everybody else must hear that it is gone.
 		p.Events.Emit(ctx, slog.LevelError, event.QueueFailed, slog.Any("err", errors.New("the queue that ran here is gone, or what it noted of its starts")),
 			slog.String("remedy", "nothing, where somebody has removed it; otherwise stop postern, look for queue.db and put it back, or put a backup back: what waits in it is then held, to be looked at"))
 	}
-	why := foreign(inside, beside, missing, p.Machine)
-	if why == "" && inside != (origin{}) && outside.Starts > inside.Starts {
+	if h := f.inside.Held; h.Messages > 0 {
+		p.tell(ctx, h.Messages, fmt.Sprintf("%s; a command has held it since %s", h.Why, h.Since.Format(time.RFC3339)))
+	}
+	if why := f.foreign(p.Machine); why != "" {
+		if _, err := p.hold(ctx, q, why); err != nil {
+			return err
+		}
+	}
+	return p.note(ctx, origin{Machine: p.Machine, Starts: f.starts() + 1})
+}
+
+// Visit is for a command that opens the store while nobody runs on it. It holds as Claim does, but is no start: one that
+// raised the number would hide from the next start, with each command a bit more, that the store is older than a note which
+// the command cannot see. Where all was held it notes just that: the next command must not hold again what a person has
+// released, and the next start says in its log what so far a terminal alone may have seen.
+func (p Place) Visit(ctx context.Context, q Holder) error {
+	f, err := p.find(ctx)
+	if err != nil {
+		return err
+	}
+	why := f.foreign(p.Machine)
+	if why == "" {
+		return nil
+	}
+	n, err := p.hold(ctx, q, why)
+	if err != nil {
+		return err
+	}
+	p.Elsewhere = "" // what stands there is no newer than what is noted now
+	return p.note(ctx, origin{Machine: p.Machine, Starts: max(f.starts(), 1), Held: held{n, why, time.Now().UTC().Truncate(time.Second)}})
+}
+
+// found is what the notes say.
+type found struct {
+	inside, beside, outside origin
+	missing                 bool // there is none beside the store
+}
+
+func (p Place) find(ctx context.Context) (f found, err error) {
+	if f.inside, err = p.inside(ctx); err != nil {
+		return f, err
+	}
+	f.beside, err = p.beside()
+	f.missing = errors.Is(err, fs.ErrNotExist)
+	if err != nil && !f.missing {
+		return f, fmt.Errorf("the note of the last start, %s in data_dir, cannot be read: %w; remove it, and all mail is held until it is released", file, err)
+	}
+	f.outside = p.outside()
+	return f, nil
+}
+
+// starts is the latest number.
+func (f found) starts() int64 { return max(f.inside.Starts, f.beside.Starts, f.outside.Starts) }
+
+// foreign says why nobody can know what has become of the store's mail, "" where all is as it was left.
+func (f found) foreign(machine string) string {
+	why := foreign(f.inside, f.beside, f.missing, machine)
+	if why == "" && f.inside != (origin{}) && f.outside.Starts > f.inside.Starts {
 		why = older
 	}
-	if why != "" {
-		n, err := q.HoldEverything(ctx, why)
-		if err != nil {
-			return fmt.Errorf("hold all mail, because %s: %w", why, err)
-		}
-		if n > 0 {
-			p.Events.Emit(ctx, slog.LevelError, event.QueueHeld, slog.Int("messages", n), slog.String("err", why),
-				slog.String("remedy", "see whether the mail was sent meanwhile (postern queue list --state held), then let it go: postern queue release --all"))
-		}
+	return why
+}
+
+// hold holds all mail, and returns how much that was.
+func (p Place) hold(ctx context.Context, q Holder, why string) (int, error) {
+	n, err := q.HoldEverything(ctx, why)
+	if err != nil {
+		return n, fmt.Errorf("hold all mail, because %s: %w", why, err)
 	}
-	return p.note(ctx, origin{Machine: p.Machine, Starts: max(inside.Starts, beside.Starts, outside.Starts) + 1})
+	if n > 0 {
+		p.tell(ctx, n, why)
+	}
+	return n, nil
+}
+
+func (p Place) tell(ctx context.Context, n int, why string) {
+	p.Events.Emit(ctx, slog.LevelError, event.QueueHeld, slog.Int("messages", n), slog.String("err", why),
+		slog.String("remedy", "see whether the mail was sent meanwhile (postern queue list --state held), then let it go: postern queue release --all"))
 }
 
 const older = "this queue is older than the last start here: it was put back from a copy"

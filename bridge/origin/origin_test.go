@@ -410,3 +410,98 @@ func TestNightlyCopyPutBack(t *testing.T) {
 		}
 	})
 }
+
+// life is a store and its notes in the order of what is done with them.
+type life struct {
+	t                *testing.T
+	p                Place
+	store            *queuetest.Memory
+	q                *queue.Queue
+	inside, beside   string   // of the copy
+	told             holdings // by the latest start
+	outsideForVisits bool
+}
+
+func (l *life) do(step string) {
+	l.t.Helper()
+	path, ctx := filepath.Join(l.p.DataDir, file), l.t.Context()
+	var err error
+	switch step {
+	case "start":
+		l.told = 0
+		err = l.p.Claim(ctx, l.q)
+	case "stop":
+		err = l.p.Note(ctx)
+	case "command":
+		p := l.p
+		if p.Events = event.NewBus(); !l.outsideForVisits {
+			p.Elsewhere = ""
+		}
+		err = p.Visit(ctx, l.q)
+	case "release":
+		_, _, err = l.q.ChangeAll(ctx, queue.Filter{}, queue.Order{Action: queue.Release, By: "root"})
+	case "copy":
+		notes, noNotes := l.store.Notes(ctx, key)
+		text, noFile := os.ReadFile(path)
+		l.inside, l.beside, err = notes[key], string(text), errors.Join(noNotes, noFile)
+	case "folder back":
+		err = errors.Join(l.store.SetNote(ctx, key, l.inside), os.WriteFile(path, []byte(l.beside), 0o600))
+	case "file back":
+		err = l.store.SetNote(ctx, key, l.inside)
+	case "backup back":
+		err = errors.Join(l.store.SetNote(ctx, key, `{"starts":0,"backup":true}`), os.Remove(path))
+	default:
+		l.t.Fatalf("what is %q?", step)
+	}
+	if err != nil {
+		l.t.Fatalf("%s: %v", step, err)
+	}
+}
+
+// TestCommandsBeforeTheStart: whatever commands open the queue while nobody runs, they hide nothing from the next start; and
+// what a person releases between them is not held again for what a command has seen.
+func TestCommandsBeforeTheStart(t *testing.T) {
+	const before = "start, stop, copy, start, stop, "
+	for _, tc := range []struct {
+		name, steps string
+		want        queue.State
+		told        holdings // lines of the last start
+		onlySeen    bool     // commands must see the note outside
+	}{
+		{"nothing was put back", before + "command, command, start", queue.Queued, 0, false},
+		{"the folder", before + "folder back, command, command, command, command, start", queue.Held, 1, false},
+		{"the folder, after other commands", before + "command, command, folder back, command, start", queue.Held, 1, false},
+		{"the folder, after the copy was looked at", "start, stop, command, copy, command, start, stop, folder back, command, start", queue.Held, 1, false},
+		{"the folder, twice", before + "folder back, command, start, stop, release, folder back, command, start", queue.Held, 1, false},
+		{"the folder, released after the start", before + "folder back, command, start, release, stop, command, start", queue.Queued, 0, false},
+		{"the file", before + "file back, command", queue.Held, 0, false},
+		{"the file, started", before + "file back, command, command, start", queue.Held, 1, false},
+		{"the file, released before the start", before + "file back, command, release, command, start", queue.Queued, 1, false},
+		{"the file, twice", before + "file back, command, release, file back, command, start", queue.Held, 1, false},
+		{"the file, started again", before + "file back, command, release, start, stop, command, start", queue.Queued, 0, false},
+		{"a backup", before + "backup back, command, command, start", queue.Held, 1, false},
+		{"a backup, released before the start", before + "backup back, command, release, command, start", queue.Queued, 1, true},
+	} {
+		for _, sees := range []bool{false, true} {
+			if tc.onlySeen && !sees {
+				continue
+			}
+			t.Run(fmt.Sprintf("%s, the note outside is seen %v", tc.name, sees), func(t *testing.T) {
+				store := queuetest.NewMemory()
+				l := &life{t: t, store: store, outsideForVisits: sees}
+				l.q = queue.New(queue.Options{Store: store, Relayer: nobodyRelays{}, Accounts: []queue.Account{{Name: "erp"}}})
+				l.p = Place{DataDir: t.TempDir(), Machine: "m1", Store: store, Events: event.NewBus(&l.told), Elsewhere: t.TempDir()}
+				item, m := queuetest.NewMessage("erp", time.Now())
+				if err := store.Add(t.Context(), item, m, strings.NewReader("x")); err != nil {
+					t.Fatal(err)
+				}
+				for step := range strings.SplitSeq(tc.steps, ", ") {
+					l.do(step)
+				}
+				if r, err := l.q.Show(t.Context(), item.ID); err != nil || r.State != tc.want || l.told != tc.told {
+					t.Errorf("it is %s, %v, and the start said so %d times; want %s, %d", r.State, err, l.told, tc.want, tc.told)
+				}
+			})
+		}
+	}
+}
