@@ -45,7 +45,9 @@ func (q *Queue) Room(ctx context.Context, octets int) error {
 
 // noRoom is the refusal of a message that the disk has no room for.
 func (q *Queue) noRoom(why error) error {
-	q.owe() // who looks after the queue gives back room that nobody needs
+	if q.space.wanted() {
+		q.owe() // who looks after the queue gives back room that nobody needs
+	}
 	return &reply.Error{Code: 452, Enhanced: "4.3.1", Text: "insufficient system storage; try again later", Err: why}
 }
 
@@ -65,7 +67,8 @@ type space struct {
 	mu     sync.Mutex // guards what follows
 	short  bool
 	looked time.Time
-	came   int // octets since then
+	came   int       // octets since then
+	asked  time.Time // when somebody was last asked to give back room
 }
 
 // A look at the disk serves the messages that begin after it too, for so long and for so many octets: unseen they take no
@@ -120,6 +123,18 @@ func (s *space) look(ctx context.Context, beyond int64) error {
 		return fmt.Errorf("%w: %d bytes are free, and %d must be (min_free_disk) and %d for what has come", ErrFull, free, s.least, beyond)
 	}
 	return nil
+}
+
+// wanted reports whether somebody is to give back room now: who does comes by each watchEvery anyway.
+func (s *space) wanted() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.clock()
+	if age := now.Sub(s.asked); age >= 0 && age < watchEvery {
+		return false
+	}
+	s.asked = now
+	return true
 }
 
 func (s *space) isShort() bool {

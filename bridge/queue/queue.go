@@ -139,10 +139,11 @@ type Queue struct {
 	parks       parks
 	space       space
 	usage       usage
-	owes        chan struct{}  // holds one token: a report is owed, or room is short
-	looked      time.Time      // by watch, which alone touches it
-	spared      time.Time      // until when nothing is ended by its age alone, likewise
-	attempts    sync.WaitGroup // those in flight
+	owes        chan struct{}        // holds one token: a report is owed, or room is short
+	looked      time.Time            // by watch, which alone touches it
+	spared      time.Time            // until when nothing is ended by its age alone, likewise
+	unreported  map[envelope.ID]bool // whose reports could not be made at the last look, likewise
+	attempts    sync.WaitGroup       // those in flight
 }
 
 // New returns a queue that takes messages, and relays them while Run runs.

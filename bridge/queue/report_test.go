@@ -13,6 +13,7 @@ import (
 	"postern/bridge/envelope"
 	"postern/bridge/message"
 	"postern/bridge/queue"
+	"postern/bridge/queue/queuetest"
 	"postern/bridge/reply"
 )
 
@@ -115,6 +116,100 @@ func TestDelayNoticeKnowsOfParks(t *testing.T) {
 		w.pass(6 * hour)
 		if d := cmp.Diff([]string{"late until 60h0m0s,  failed"}, told.got); d != "" {
 			t.Errorf("reports (-want +got):\n%s", d)
+		}
+	})
+}
+
+// posted is a Reporter whose reports are mail of the same queue.
+type posted struct {
+	w     *world
+	asked int
+}
+
+func (p *posted) Report(ctx context.Context, _ queue.Report) error {
+	if p.asked++; p.asked > 10_000 {
+		return nil // it would never end
+	}
+	_, m := queuetest.NewMessage("erp", time.Now())
+	return p.w.Enqueue(ctx, m, emptyBody())
+}
+
+// purged counts the purges of a store that is short of room.
+type purged struct {
+	*queuetest.Memory
+	short int
+}
+
+func (p *purged) Purge(ctx context.Context, o queue.Purge) (more bool, err error) {
+	if o.Short {
+		p.short++
+	}
+	return p.Memory.Purge(ctx, o)
+}
+
+// TestReportsWaitForRoom: while the disk is short each report is refused as any mail is. It is asked for seldom, told once,
+// and made soon after there is room.
+func TestReportsWaitForRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		told, free := &posted{}, int64(1000)
+		w := newWorldOf(t, queue.Options{Reporter: told, MinFree: 1000, Free: func() (int64, error) { return free, nil }}, func(w *world) { told.w = w })
+		w.setRelay(func(_ context.Context, out message.Outgoing) reply.Outcome {
+			if out.Recipients[0].Local == "never" {
+				free = 100
+				return refused
+			}
+			return relayed
+		})
+		w.setGate("erp", closedFor("pause"))
+		for range 2 {
+			w.enqueue("erp", "never@fabrikam.test")
+		}
+		w.pass(sec)
+		w.setGate("erp", openGate)
+		w.Wake("")
+		w.pass(hour)
+		if told.asked < 2*50 || told.asked > 2*70 {
+			t.Errorf("two reports were asked for %d times within an hour; want about once a minute", told.asked)
+		}
+		if got := strings.Count(strings.Join(w.told(), "\n"), "ERROR queue failed"); got != 2 {
+			t.Errorf("told %d times that a report cannot be made; want once of each", got)
+		}
+		free = 1000
+		w.pass(mins)
+		if got := strings.Count(strings.Join(w.told(), "\n"), "INFO message relayed"); got != 2 {
+			t.Errorf("%d reports are relayed a minute after there was room; want 2", got)
+		}
+	})
+}
+
+// TestRefusedMailAsksForRoom: at the first message that finds no room it is looked for, but not at each.
+func TestRefusedMailAsksForRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &purged{Memory: queuetest.NewMemory()}
+		w := newWorld(t, queue.Options{Store: store, MinFree: 1000, Free: func() (int64, error) { return 100, nil }})
+		w.pass(30 * sec)
+		refuse := func(n int) {
+			for range n {
+				if err := w.Room(t.Context(), 1); err == nil {
+					t.Error("room on a short disk")
+				}
+				synctest.Wait()
+			}
+		}
+		refuse(1)
+		if store.short != 1 {
+			t.Errorf("%d purges for the first one; want 1", store.short)
+		}
+		refuse(1000)
+		if store.short != 1 {
+			t.Errorf("%d purges for a thousand at once; want 1", store.short)
+		}
+		for range 60 {
+			w.pass(sec)
+			refuse(10)
+		}
+		if store.short < 2 || store.short > 4 {
+			t.Errorf("%d purges after another minute of them; want about one more", store.short)
 		}
 	})
 }

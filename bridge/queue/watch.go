@@ -19,15 +19,18 @@ const (
 	watchBatch  = 200 // messages changed in one transaction
 )
 
-// watch looks after what waits by age, and makes the reports that are owed, until ctx ends.
+// watch looks after what waits by age, and makes the reports that are owed, until ctx ends. After a failure nothing but time
+// wakes it: a report that is refused for want of room owes again at once.
 func (q *Queue) watch(ctx context.Context) {
 	failures := 0
 	for ctx.Err() == nil {
 		err := q.lookAfter(ctx)
-		sleep := watchEvery
 		if err != nil && ctx.Err() == nil {
 			q.events.Emit(ctx, slog.LevelError, event.QueueFailed, slog.Any("err", err))
-			sleep = storePause(failures)
+		}
+		sleep, owes := watchEvery, q.owes
+		if err != nil || len(q.unreported) > 0 {
+			sleep, owes = storePause(failures), nil
 			failures++
 		} else {
 			failures = 0
@@ -35,7 +38,7 @@ func (q *Queue) watch(ctx context.Context) {
 		t := time.NewTimer(sleep)
 		select {
 		case <-ctx.Done():
-		case <-q.owes:
+		case <-owes:
 		case <-t.C:
 		}
 		t.Stop()
@@ -181,8 +184,8 @@ func (q *Queue) changeAll(ctx context.Context, ids []envelope.ID, change func(*I
 	return nil
 }
 
-// report makes the reports that are owed. What the reporter cannot take now is asked again later, and does not hold up
-// the others.
+// report makes the reports that are owed. What the reporter cannot take now is told once and asked again later, and does
+// not hold up the others.
 func (q *Queue) report(ctx context.Context) error {
 	if q.reporter == nil {
 		return nil
@@ -201,12 +204,13 @@ func (q *Queue) report(ctx context.Context) error {
 			progress = true
 			if err := q.reportOne(ctx, id); err != nil {
 				failed[id] = true
-				if ctx.Err() == nil {
+				if !q.unreported[id] && ctx.Err() == nil {
 					q.events.Emit(ctx, slog.LevelError, event.QueueFailed, slog.String("queue_id", string(id)), slog.Any("err", err))
 				}
 			}
 		}
 		if !progress {
+			q.unreported = failed
 			return nil
 		}
 	}
