@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -210,12 +209,13 @@ func (p *perMailbox) takeOldest() *mailboxTransport {
 
 // Close implements closingTransport. Nothing is sent any more.
 func (p *perMailbox) Close() error {
-	p.closing.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var errs []error
+	var closers []func() error
 	for _, t := range p.all {
-		errs = append(errs, t.Close())
+		closers = append(closers, t.Close)
 	}
-	return errors.Join(errs...)
+	err := closeTogether(closers)
+	p.closing.Wait()
+	return err
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"sync"
 	"time"
 
 	"postern/auth"
@@ -254,28 +255,55 @@ func (b *Bridge) shutRetired(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case now := <-t.C:
-			b.reloading.Lock()
-			b.retired = slices.DeleteFunc(b.retired, func(o *outlet) bool {
-				closed, err := o.CloseIfIdle(now)
-				if err != nil {
-					b.events.Emit(ctx, slog.LevelWarn, event.SmarthostFailed, slog.String("account", o.key.account.Name), slog.Any("err", err))
-				}
-				return closed
-			})
-			b.reloading.Unlock()
+			var wg sync.WaitGroup
+			for _, o := range b.takeIdle(now) {
+				wg.Go(func() {
+					if err := o.Close(); err != nil {
+						b.events.Emit(ctx, slog.LevelWarn, event.SmarthostFailed, slog.String("account", o.key.account.Name), slog.Any("err", err))
+					}
+				})
+			}
+			wg.Wait()
 		}
 	}
 }
 
+// takeIdle takes out the replaced transports that nobody uses any more, to be closed without b.reloading: a reload and the
+// stop must not wait for the last words of their servers.
+func (b *Bridge) takeIdle(now time.Time) (idle []*outlet) {
+	b.reloading.Lock()
+	defer b.reloading.Unlock()
+	b.retired = slices.DeleteFunc(b.retired, func(o *outlet) bool {
+		if !o.Idle(now) {
+			return false
+		}
+		idle = append(idle, o)
+		return true
+	})
+	return idle
+}
+
 // closeOutlets closes every transport, the replaced ones too.
 func (b *Bridge) closeOutlets() error {
-	var errs []error
+	var closers []func() error
 	for _, o := range b.outlets {
-		errs = append(errs, o.Close())
+		closers = append(closers, o.Close)
 	}
 	for _, o := range b.retired {
-		errs = append(errs, o.Close())
+		closers = append(closers, o.Close)
 	}
+	return closeTogether(closers)
+}
+
+// closeTogether calls them side by side: each may wait for seconds for a server that says nothing any more, and all
+// together must not take longer.
+func closeTogether(closers []func() error) error {
+	errs := make([]error, len(closers))
+	var wg sync.WaitGroup
+	for i, c := range closers {
+		wg.Go(func() { errs[i] = c() })
+	}
+	wg.Wait()
 	return errors.Join(errs...)
 }
 

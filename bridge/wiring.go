@@ -185,13 +185,7 @@ func webClient(cfg *config.Config, p config.Provider) (*http.Client, error) {
 // openTransports makes each account's transports and returns what closes them.
 func openTransports(cfg *config.Config, accounts *auth.Accounts, events *event.Bus) (list []relay.Account, closeAll func() error, err error) {
 	var closers []func() error
-	closeAll = func() error {
-		var errs []error
-		for _, c := range closers {
-			errs = append(errs, c())
-		}
-		return errors.Join(errs...)
-	}
+	closeAll = func() error { return closeTogether(closers) }
 	for _, a := range cfg.Accounts {
 		r, closeBoth, err := openRoute(cfg, a, accounts.Source(a.Name), events)
 		if err != nil {

@@ -46,16 +46,11 @@ func (o *Outlet) Retire(now time.Time) {
 	o.retired = now
 }
 
-// CloseIfIdle closes the transports where they were retired RetireAfter ago and nobody uses them, and reports whether they
-// are closed. The error is that of the closing.
-func (o *Outlet) CloseIfIdle(now time.Time) (closed bool, err error) {
+// Idle reports whether the transports were retired RetireAfter ago and nobody uses them: they may be closed.
+func (o *Outlet) Idle(now time.Time) bool {
 	o.mu.Lock()
-	idle := !o.retired.IsZero() && o.busy == 0 && now.Sub(o.retired) >= RetireAfter
-	o.mu.Unlock()
-	if !idle {
-		return false, nil
-	}
-	return true, o.Close()
+	defer o.mu.Unlock()
+	return !o.retired.IsZero() && o.busy == 0 && now.Sub(o.retired) >= RetireAfter
 }
 
 // Close closes the transports, whoever uses them: the caller has seen to it that nobody does. A second call does nothing.
