@@ -37,11 +37,10 @@ postern queue release --all.`,
 			}
 			defer func() {
 				if err != nil {
-					// By the handle, because the folder's owner may not remove the caller's file.
-					err = errors.Join(err, f.Truncate(0))
-					os.Remove(args[0])
+					err = errors.Join(err, discard(f, unfinished))
+					return
 				}
-				err = errors.Join(err, f.Close())
+				err = f.Close()
 			}()
 			if err := bridge.SyncFolder(filepath.Dir(args[0])); err != nil {
 				return err
@@ -78,11 +77,25 @@ func newFile(path string) (*os.File, error) {
 	return f, err
 }
 
+// discard removes a file that did not become what it should. Who is the owner of data_dir by now may not remove what the
+// caller made; there the text alone stays in it, so that nobody takes it for what its name says.
+func discard(f *os.File, text string) error {
+	err := f.Truncate(0)
+	if err == nil {
+		_, err = f.WriteAt([]byte(text), 0)
+	}
+	err = errors.Join(err, f.Close())
+	if removed := os.Remove(f.Name()); removed == nil || errors.Is(removed, os.ErrNotExist) {
+		return nil
+	}
+	return errors.Join(err, fmt.Errorf("%s could not be removed again, and only says what it is not; remove it", f.Name()))
+}
+
 // firstBlock is the size of what an archive begins with: the header of its first file.
 const firstBlock = 512
 
 // unfinished stands where the first block will, so that tar takes nothing for whole that is not.
-var unfinished = []byte("postern: this backup was not finished\n")
+const unfinished = "postern: this backup was not finished\n"
 
 // copyWhole writes an archive into the empty file, its beginning last and only when all the rest is safe: what a killed
 // program or a power cut leaves is no archive.

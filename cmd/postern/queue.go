@@ -276,7 +276,7 @@ func (c *cli) export(ctx context.Context, dir string, ids []string) (err error) 
 	defer func() {
 		for _, f := range files[tried:] {
 			if f != nil {
-				err = errors.Join(err, f.Close(), os.Remove(f.Name()))
+				err = errors.Join(err, discard(f, unexported))
 			}
 		}
 	}()
@@ -351,6 +351,9 @@ func (c *cli) exportSelected(ctx context.Context, dir string, q control.QueueQue
 	return errors.Join(bridge.SyncFolder(dir), c.warnAccount(ctx, svc, q.Account, matched), errDamaged(damaged))
 }
 
+// unexported stands in a file that is no message, where it cannot be removed.
+const unexported = "postern: this message was not exported\n"
+
 // exportOne writes one message into its file, and closes that. Of a damaged one the file is called so; any other that is not
 // whole does not stay.
 func (c *cli) exportOne(ctx context.Context, svc control.Service, id string, f *os.File) (whole bool, err error) {
@@ -360,8 +363,11 @@ func (c *cli) exportOne(ctx context.Context, svc control.Service, id string, f *
 	if errors.As(err, &damaged) {
 		err = nil
 	}
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil { // synced: often it is dropped then
-		return false, errors.Join(err, os.Remove(name))
+	if err = errors.Join(err, f.Sync()); err == nil { // often it is dropped then
+		err = f.Close()
+	}
+	if err != nil {
+		return false, errors.Join(err, discard(f, unexported))
 	}
 	if damaged == nil {
 		_, err = fmt.Fprintln(c.out, name)
