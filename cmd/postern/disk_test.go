@@ -82,7 +82,14 @@ func fillDisk(t *testing.T, size, body int) {
 			checkFull(t, err)
 		}
 	}
-	kept = append(kept, k.startOnFullDisk(data)...)
+	for room := int64(0); room <= 48<<10; room += 8 << 10 {
+		if room%(16<<10) == 0 {
+			k.d.kill()
+		} else {
+			k.d.terminate() // and then there is less that gives room back
+		}
+		kept = append(kept, k.startOnFullDisk(data, room)...)
+	}
 	if out, status := outcome(t, box.RefreshToken("erp@contoso.test").Reveal(), "signin", "erp", "--refresh-token", "-", "--config", k.file); status != 0 {
 		t.Fatalf("%s\n%s", out, k.d.text())
 	}
@@ -93,10 +100,9 @@ func fillDisk(t *testing.T, size, body int) {
 	t.Logf("%d bytes: %d kept, and each of them relayed", size, len(kept))
 }
 
-// startOnFullDisk takes the room that min_free_disk left but for some pages of the queue, and kills and starts the daemon
-// there: it comes up, for the mail that goes makes room; or, where the queue itself finds none for what was accepted last, it
-// says what to do. It returns what was taken meanwhile: a start may give back what the dead process had in the log.
-func (k *killing) startOnFullDisk(data string) (kept []string) {
+// startOnFullDisk takes the room that there is but for so many octets, and starts the daemon there: it comes up, for the mail that
+// goes makes room; or, where the queue itself finds none, it says what to do. It returns what was taken meanwhile: a start may give back what the dead process had in the log.
+func (k *killing) startOnFullDisk(data string, room int64) (kept []string) {
 	k.t.Helper()
 	ballast := filepath.Join(data, "ballast")
 	f, err := os.Create(ballast)
@@ -111,12 +117,11 @@ func (k *killing) startOnFullDisk(data string) (kept []string) {
 	}
 	fi, err := f.Stat()
 	if err == nil {
-		err = f.Truncate(fi.Size() - 48<<10)
+		err = f.Truncate(fi.Size() - room)
 	}
 	if err != nil {
 		k.t.Fatal(err)
 	}
-	k.d.kill()
 	d, serves := tryCommand(k.t, program("run", "--config", k.file))
 	if serves {
 		k.d = d
@@ -130,7 +135,7 @@ func (k *killing) startOnFullDisk(data string) (kept []string) {
 			k.t.Errorf("health of a full disk: exit status %d; want 2\n%s", status, out)
 		}
 	} else if !strings.Contains(d.text(), "make room on its disk") {
-		k.t.Errorf("a start on a full disk ended:\n%s", d.text())
+		k.t.Errorf("a start with room for %d octets ended:\n%s", room, d.text())
 	}
 	if err := errors.Join(f.Close(), os.Remove(ballast)); err != nil {
 		k.t.Error(err)

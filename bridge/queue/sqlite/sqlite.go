@@ -337,8 +337,11 @@ func named(err error) error {
 	case codes.SQLITE_CORRUPT, codes.SQLITE_NOTADB:
 		return fmt.Errorf("%w: %w", queue.ErrDamaged, err)
 	}
-	if e.Code() == codes.SQLITE_CONSTRAINT_UNIQUE {
+	switch e.Code() {
+	case codes.SQLITE_CONSTRAINT_UNIQUE:
 		return fmt.Errorf("%w: %w", queue.ErrExists, err)
+	case codes.SQLITE_IOERR_SHMSIZE: // the index of the log has no room; SQLite does not call that full
+		return fmt.Errorf("%w: %w", queue.ErrFull, err)
 	}
 	return err
 }
