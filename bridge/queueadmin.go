@@ -17,7 +17,7 @@ func (b *Bridge) queueAdmin(caller func(context.Context) string) *queueadmin.Adm
 
 // queueAdmin is that of a daemon that does not run.
 func (s *stoppedQueue) queueAdmin(caller func(context.Context) string) *queueadmin.Admin {
-	return queueadmin.New(queueadmin.Options{Caller: caller,
+	return queueadmin.New(queueadmin.Options{Caller: caller, Alone: true,
 		Open: func(ctx context.Context) (*queue.Queue, queue.Store, error) { return s.open(ctx) },
 		Desk: func(ctx context.Context) (queueadmin.Desk, error) { return s.desk(ctx) }})
 }

@@ -252,3 +252,50 @@ func TestALookBeforeTheStartHidesNothing(t *testing.T) {
 		t.Errorf("the daemon's log says %d times that the queue is held; want 2, and since when\n%s", n, w.log())
 	}
 }
+
+// TestHoldAllWithoutADaemonHoldsWhatWasInFlight: a machine that was set back has leases of a process that is gone, and it is
+// their mail that may have gone out.
+func TestHoldAllWithoutADaemonHoldsWhatWasInFlight(t *testing.T) {
+	w := newWorld(t, worldOptions{})
+	w.stop()
+	cfg, err := config.Load(w.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	store, err := openStore(ctx, cfg, sqlite.Open)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, handedOver := range []bool{true, false} {
+		it, m := queuetest.NewMessage("by-graph", time.Now())
+		if err := store.Add(ctx, it, m, strings.NewReader("x\r\n")); err != nil {
+			t.Fatal(err)
+		}
+		err := store.Update(ctx, it.ID, func(it *queue.Item) error {
+			it.Lease, it.Intent, it.Recipients[0].State, it.Recipients[0].Next = "a dead process", handedOver, queue.Sending, time.Time{}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	svc, done, err := Admin(ctx, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed, err := svc.QueueChange(ctx, control.QueueChange{Action: "hold", QueueQuery: control.QueueQuery{All: true}})
+	if err != nil || changed.Changed != 2 || changed.Refused != nil {
+		t.Errorf("hold --all: %+v, %v; want both held", changed, err)
+	}
+	changed, err = svc.QueueChange(ctx, control.QueueChange{Action: "release", QueueQuery: control.QueueQuery{All: true}})
+	if err != nil || changed.Changed != 1 || len(changed.Refused) != 1 || !strings.Contains(changed.Refused[0].Text, "may have gone out") {
+		t.Errorf("release --all: %+v, %v; want the one that was not handed over", changed, err)
+	}
+	if err := done(); err != nil {
+		t.Error(err)
+	}
+}

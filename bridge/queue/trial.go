@@ -37,6 +37,21 @@ func (q *Queue) recover(ctx context.Context) error {
 	if err := q.Recall(ctx); err != nil {
 		return err
 	}
+	if err := q.VoidLeases(ctx); err != nil {
+		return err
+	}
+	counts, err := q.store.Counts(ctx)
+	if err != nil {
+		return fmt.Errorf("count the queue: %w", err)
+	}
+	q.seeOrphans(ctx, counts, func(string) bool { return true })
+	return q.seedRates(ctx)
+}
+
+// VoidLeases does what recover does with messages that were in flight, for a person's order where no Run follows: nobody is
+// sending them. The caller knows that no process uses the store. It is all of them or none, or the next start would blame
+// the one that is left.
+func (q *Queue) VoidLeases(ctx context.Context) error {
 	leased, err := q.store.Find(ctx, Selection{Which: Leased, Limit: math.MaxInt32})
 	if err != nil {
 		return fmt.Errorf("leases of the former process: %w", err)
@@ -58,12 +73,7 @@ func (q *Queue) recover(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("leases of the former process: %w", err)
 	}
-	counts, err := q.store.Counts(ctx)
-	if err != nil {
-		return fmt.Errorf("count the queue: %w", err)
-	}
-	q.seeOrphans(ctx, counts, func(string) bool { return true })
-	return q.seedRates(ctx)
+	return nil
 }
 
 // blame returns which of those that were in flight when the process died it is laid at the door of, "" for none.

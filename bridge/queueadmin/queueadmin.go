@@ -27,6 +27,8 @@ type Options struct {
 	Open   func(ctx context.Context) (*queue.Queue, queue.Store, error) // the queue, and the store that it stands on
 	Desk   func(ctx context.Context) (Desk, error)                      // of today's policy
 	Caller func(ctx context.Context) string                             // the person who asks, for the audit line
+	// Alone says that nobody sends from this queue: what was in flight when a process died is changed like any other.
+	Alone bool
 	// Admit returns the account that a plan is relayed as; nil where nobody relays, and then the next start does it.
 	Admit func(ctx context.Context, account string, from envelope.Address) (string, error)
 	// Recall has the mailboxes known of all mail that waits: of what is final nobody keeps them. nil like Admit.
@@ -174,10 +176,31 @@ func (a *Admin) QueueChange(ctx context.Context, c control.QueueChange) (done co
 	if a.o.Recall != nil && o.Action == queue.Retry {
 		defer func() { err = errors.Join(err, a.o.Recall(context.WithoutCancel(ctx))) }()
 	}
+	if a.o.Alone {
+		if c.IDs, err = void(ctx, q, c.QueueQuery); err != nil {
+			return done, err
+		}
+	}
 	if len(c.IDs) > 0 {
 		return changeNamed(ctx, q, c.IDs, o)
 	}
 	return changeAll(ctx, q, c.QueueQuery, o)
+}
+
+// void ends the attempts of a process that is gone, and returns whom c names: of what it selects as being sent, as a person
+// saw it listed, nothing is in that state any more.
+func void(ctx context.Context, q *queue.Queue, c control.QueueQuery) (ids []string, err error) {
+	ids = c.IDs
+	if len(ids) == 0 && c.State == string(queue.Sending) {
+		list, err := q.List(ctx, queue.Filter{Account: c.Account, State: queue.Sending})
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range list {
+			ids = append(ids, string(r.Item.ID))
+		}
+	}
+	return ids, q.VoidLeases(ctx)
 }
 
 func changeNamed(ctx context.Context, q *queue.Queue, ids []string, o queue.Order) (done control.QueueChanged, err error) {

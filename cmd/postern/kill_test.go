@@ -433,6 +433,48 @@ func TestKillWithOneRefused(t *testing.T) {
 	}
 }
 
+// TestHoldAfterAKill: what was in flight when the daemon was killed is held before the next start, and does not go out by
+// itself; what may have gone out is not released.
+func TestHoldAfterAKill(t *testing.T) {
+	k := newKilling(t, "smtp")
+	for i, s := range []struct {
+		name     string
+		at       sandbox.Where
+		copies   int // that the dead daemon may have sent
+		released int // the exit status of release
+	}{
+		{"before 354", sandbox.AtData, 0, 0},
+		{"after the final dot", sandbox.AtDot, 1, 1},
+	} {
+		if i > 0 {
+			k.restart()
+		}
+		dead := k.arm(s.at)
+		id, err := k.submit(s.name, "")
+		if err != nil {
+			t.Fatalf("%s: %v", s.name, err)
+		}
+		<-dead
+		if out, status := outcome(t, "", "queue", "hold", "--all", "--config", k.file); status != 0 || !strings.Contains(out, "1 message held\n") {
+			t.Errorf("%s: hold --all = %d; want it held\n%s", s.name, status, out)
+		}
+		k.restart()
+		next, err := k.submit("beside it", "")
+		if err != nil {
+			t.Fatalf("%s: %v", s.name, err)
+		}
+		k.relayed(next)
+		if held := rows(t, k.file, "--state", "held"); len(held) != 1 || held[0].ID != id || k.copies(s.name) > s.copies {
+			t.Errorf("%s: held are %+v, and %d copies arrived; want it held, and at most %d", s.name, held, k.copies(s.name), s.copies)
+		}
+		if out, status := outcome(t, "", "queue", "release", "--all", "--config", k.file); status != s.released {
+			t.Errorf("%s: release --all = %d; want %d\n%s", s.name, status, s.released, out)
+		} else if status == 0 {
+			k.relayed(id)
+		}
+	}
+}
+
 // TestKillWhileAccepting: what was not answered with 250 is not promised and not half there; what was is there.
 func TestKillWhileAccepting(t *testing.T) {
 	k := newKilling(t, "smtp")
