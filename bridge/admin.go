@@ -95,7 +95,7 @@ func openStopped(ctx context.Context, cfg *config.Config) (svc control.Service, 
 // newAdmin is the daemon's.
 func (b *Bridge) newAdmin() *admin {
 	caller := callerOr(systemUser())
-	return &admin{cfg: b.cfg, accounts: b.accounts, counts: b.queue.Counts, states: b.relay.States, freed: b.freed, events: b.events, caller: caller,
+	return &admin{cfg: b.cfg, accounts: b.accounts, counts: b.queue.Counts, states: b.relay.States, lacks: b.queue.Lacks, freed: b.freed, events: b.events, caller: caller,
 		reload: b.Reload, describe: b.describe, pass: b.pass, Admin: b.queueAdmin(caller), sealed: b.accounts.Snapshot,
 		toCopy: func(context.Context) (backup.Store, error) { return b.store, nil }}
 }
@@ -121,7 +121,8 @@ type admin struct {
 	cfg      *config.Config
 	accounts *auth.Accounts
 	counts   func(context.Context) ([]queue.Count, error)
-	states   func() []relay.State // nil where no daemon runs
+	states   func() []relay.State // nil where no daemon runs; so is lacks
+	lacks    func(context.Context) []queue.Lack
 	freed    func(account string)
 	events   *event.Bus
 	reload   func(context.Context) (control.Reloaded, error) // nil where no daemon runs; so are the next two
@@ -152,6 +153,7 @@ func (a *admin) Accounts(ctx context.Context) ([]control.Account, error) {
 	if a.states != nil {
 		routes = a.states()
 	}
+	lacks := a.senderLacks(ctx)
 	states := a.accounts.States(ctx)
 	ends := expiries(a.cfg, states, time.Now())
 	list := make([]control.Account, 0, len(states))
@@ -162,7 +164,7 @@ func (a *admin) Accounts(ctx context.Context) ([]control.Account, error) {
 		}
 		c := a.cfg.Accounts[i]
 		acc := control.Account{Name: c.Name, Mailbox: c.Mailbox, Login: s.Login, SignIn: c.SignIn, SignedIn: s.SignedIn,
-			Since: s.Since, SignedInAs: s.User, Waiting: waiting[c.Name], Uncounted: damaged}
+			Since: s.Since, SignedInAs: s.User, Lacks: lacks[c.Name], Waiting: waiting[c.Name], Uncounted: damaged}
 		for _, e := range ends[c.Name] {
 			acc.Expires = append(acc.Expires, control.Expiry(e))
 		}
@@ -179,6 +181,19 @@ func (a *admin) Accounts(ctx context.Context) ([]control.Account, error) {
 		list = append(list, acc)
 	}
 	return list, nil
+}
+
+// senderLacks lists the senders whose mail waits for a right, by account in the file.
+func (a *admin) senderLacks(ctx context.Context) map[string][]control.Lack {
+	if a.lacks == nil {
+		return nil
+	}
+	all := map[string][]control.Lack{}
+	for _, l := range a.lacks(ctx) {
+		name := accountOf(l.Account)
+		all[name] = append(all[name], control.Lack{From: l.From, Since: l.Since, Why: l.Why, Remedy: l.Remedy})
+	}
+	return all
 }
 
 // missingSecret returns what the account's provider refers to and the vault has not; "" where nothing is missing. It is

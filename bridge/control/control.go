@@ -51,6 +51,7 @@ type Account struct {
 	Trouble    string      `json:"trouble,omitempty"` // why no token can be had, in plain words
 	Remedy     string      `json:"remedy,omitempty"`
 	Transports []Transport `json:"transports"`
+	Lacks      []Lack      `json:"lacks,omitempty"`     // senders whose mail waits for a right; while the daemon runs
 	Waiting    int         `json:"waiting"`             // messages that are not finished; 0 where that is not known
 	Uncounted  bool        `json:"uncounted,omitempty"` // the queue is damaged, and how many wait is not known
 	Expires    []Expiry    `json:"expires,omitempty"`   // what of it ends by time, the nearest first
@@ -64,6 +65,14 @@ type Expiry struct {
 	At       time.Time `json:"at"`
 	Near     bool      `json:"near"` // within 30 days, or past
 	Remedy   string    `json:"remedy"`
+}
+
+// Lack is a sender that the account may not send as.
+type Lack struct {
+	From   string    `json:"from"`
+	Since  time.Time `json:"since"`
+	Why    string    `json:"why,omitempty"`
+	Remedy string    `json:"remedy,omitempty"`
 }
 
 // Transport is one way out of an account.

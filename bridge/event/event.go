@@ -44,6 +44,8 @@ const (
 	AccountResumed   Kind = "account resumed"
 	AccountLimited   Kind = "account limited"              // its mailbox sends less than max_message says
 	AccountNearLimit Kind = "account near its daily limit" // of recipients
+	SenderParked     Kind = "sender parked"                // a pair of account and From
+	SenderResumed    Kind = "sender resumed"
 	AccountSignedIn  Kind = "account signed in"
 	AccountSignedOut Kind = "account signed out"
 	TokenRefreshed   Kind = "token refreshed"

@@ -48,6 +48,8 @@ func Numbers() []Numbered {
 		{502, AccountResumed, "mail of an account goes on"},
 		{503, AccountLimited, "the mailbox sends less than max_message says"},
 		{504, AccountNearLimit, "a mailbox has sent to 80 or 100 % of the recipients that it may have in 24 hours"},
+		{505, SenderParked, "mail of an account that leaves as one From waits for a right; the remedy says how to grant it"},
+		{506, SenderResumed, "such mail goes on, or nothing of it waits any more"},
 		{510, AccountSignedIn, "a person has signed an account in"},
 		{511, AccountSignedOut, "a person has signed an account out"},
 		{520, TokenRefreshed, "an account has a new access token"},

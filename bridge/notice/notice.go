@@ -1,6 +1,6 @@
 // Package notice decides who is told what: a delivery report to the sender of a message that failed or is late, and a
-// notice to [notify] of what needs a person: failed and held messages, parked accounts, what is about to expire; each
-// once, and again when it is over. It must not know how mail is queued or relayed, nor the configuration: the hall hands
+// notice to [notify] of what needs a person: failed and held messages, parked accounts and senders, what is about to
+// expire; each once, and again when it is over. It must not know how mail is queued or relayed, nor the configuration: the hall hands
 // it the queue's reports and every event, and an Outbox.
 //
 // A report is made at once and the queue is answered when it is kept; an error means "ask me again". Notices are

@@ -187,12 +187,20 @@ func (d *Desk) Handle(_ context.Context, e event.Event) {
 		if e.Level >= slog.LevelError {
 			d.open(stopped(e))
 		}
+	case event.SenderParked:
+		d.open(lacking(e))
+	case event.SenderResumed:
+		key := lackKey(attrsOf(e))
+		d.close(func(n *note) bool { return n.Key == key })
 	case event.AccountResumed, event.MessageRelayed:
 		if d.calm() {
 			return // as nearly always
 		}
 		a := attrsOf(e)
-		d.close(func(n *note) bool { return n.Transport == a["transport"] && slices.Contains(n.Accounts, a["account"]) })
+		key := lackKey(a)
+		d.close(func(n *note) bool {
+			return n.Key == key || n.Transport == a["transport"] && slices.Contains(n.Accounts, a["account"])
+		})
 	case event.TokenRefreshed, event.AccountSignedIn:
 		a := attrsOf(e)
 		accounts := strings.Split(a["account"], ",")
@@ -229,6 +237,19 @@ func stopped(e event.Event) note {
 		n.Why = a["err"]
 	}
 	return n
+}
+
+// lacking is the trouble of an account that lacks the right to send as a From. It names no accounts: what ends an
+// account's trouble does not end this.
+func lacking(e event.Event) note {
+	a := attrsOf(e)
+	text := "account " + a["account"] + " may not send as " + a["header_from"] + ": that mail waits, and fails when it is too old"
+	return note{Trouble: Trouble{Key: lackKey(a), Text: text, Why: a["reply"], Remedy: a["remedy"]}}
+}
+
+// lackKey is the trouble's key by the attributes of any event of the pair's.
+func lackKey(a map[string]string) string {
+	return string(event.SenderParked) + " " + a["account"] + " " + a["header_from"]
 }
 
 func (d *Desk) noteHeld(e event.Event) {

@@ -33,6 +33,49 @@ func TestParkedAccountIsToldOnceAndWhenItIsOver(t *testing.T) {
 	})
 }
 
+// TestParkedSenderIsToldOnceAndWhenItIsOver: also over a restart, and an account that goes on ends nothing of it.
+func TestParkedSenderIsToldOnceAndWhenItIsOver(t *testing.T) {
+	pair := func(from string) []slog.Attr {
+		return []slog.Attr{slog.String("account", "erp"), slog.String("header_from", from), slog.String("transport", "graph"),
+			slog.String("reply", "403 ErrorSendAsDenied"), slog.String("remedy", "Add-RecipientPermission -Identity '"+from+"'")}
+	}
+	const what = "account erp may not send as sales@contoso.test: that mail waits, and fails when it is too old"
+	for _, tc := range []struct {
+		name string
+		kind event.Kind
+		over []slog.Attr
+	}{
+		{"the queue says that it is over", event.SenderResumed, pair("sales@contoso.test")[:2]},
+		{"a message goes through, and nobody lived to say more", event.MessageRelayed, pair("sales@contoso.test")[:3]},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := newOffice(t, "it@contoso.test")
+				stop := work(t, o)
+				o.happen(event.SenderParked, slog.LevelError, pair("sales@contoso.test")...)
+				time.Sleep(time.Hour)
+				got := wantSubjects(t, o, what)
+				if len(got) == 1 && !strings.Contains(string(got[0].Body), "Add-RecipientPermission -Identity 'sales@contoso.test'") {
+					t.Errorf("the notice has no remedy:\n%s", got[0].Body)
+				}
+				stop()
+				o.start(t, []string{"it@contoso.test"})
+				work(t, o)
+				o.happen(event.SenderParked, slog.LevelError, pair("sales@contoso.test")...)
+				o.happen(event.AccountResumed, slog.LevelInfo, onERP...)
+				o.happen(event.MessageRelayed, slog.LevelInfo, pair("erp@contoso.test")[:3]...)
+				o.happen(event.SenderResumed, slog.LevelInfo, pair("hr@contoso.test")[:2]...)
+				o.SetPeople(o.o)
+				time.Sleep(time.Hour)
+				wantSubjects(t, o)
+				o.happen(tc.kind, slog.LevelInfo, tc.over...)
+				time.Sleep(time.Hour)
+				wantSubjects(t, o, "over: "+what)
+			})
+		})
+	}
+}
+
 func TestDeadSignInIsOneTroubleForRefreshAndMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOffice(t, "it@contoso.test")

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -32,13 +33,13 @@ type park struct {
 	Since time.Time     `json:"since,omitzero"`
 }
 
-// Recall takes up how long the former process saw accounts parked. The age of mail hangs on that: it is called before
-// anything is taken, or changed by a person; where nobody did, Run does.
+// Recall takes up how long the former process saw accounts parked, and which senders. The age of mail hangs on that: it is
+// called before anything is taken, or changed by a person; where nobody did, Run does.
 func (q *Queue) Recall(ctx context.Context) error {
 	if q.parks.loaded {
 		return nil
 	}
-	return q.parks.load(ctx)
+	return errors.Join(q.parks.load(ctx), q.lacks.load(ctx))
 }
 
 // load takes up what the former process knew. A park that it saw begin goes on until somebody sees that it is over.

@@ -137,6 +137,7 @@ type Queue struct {
 	changing    sync.Mutex  // one SetAccounts at a time; guards what begins lanes
 	begin       func(*lane) // nil while Run does not run
 	parks       parks
+	lacks       lacks
 	space       space
 	usage       usage
 	owes        chan struct{}        // holds one token: a report is owed, or room is short
@@ -165,6 +166,7 @@ func New(o Options) *Queue {
 		owes:        make(chan struct{}, 1),
 	}
 	q.parks = parks{q: q, of: make(map[string]*park)}
+	q.lacks = lacks{q: q, of: make(map[pairKey]Lack)}
 	q.usage = usage{q: q, most: o.MaxQueued, coming: make(map[string]Usage)}
 	if q.jitter == nil {
 		q.jitter = func(wait time.Duration) time.Duration { return mathrand.N(wait/10 + 1) }

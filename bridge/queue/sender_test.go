@@ -2,12 +2,14 @@ package queue_test
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"postern/bridge/envelope"
 	"postern/bridge/message"
@@ -288,4 +290,149 @@ func TestRetryOfAStoppedSender(t *testing.T) {
 			})
 		})
 	}
+}
+
+// wantTold checks how often a pair's wait was told to begin and to be over.
+func (w *world) wantTold(when string, parked, resumed int) {
+	w.t.Helper()
+	n := map[string]int{}
+	for _, e := range w.told() {
+		n[e]++
+	}
+	if p, r := n["ERROR sender parked"], n["INFO sender resumed"]; p != parked || r != resumed {
+		w.t.Errorf("%s: told %d times that it waits, and %d that it is over; want %d and %d", when, p, r, parked, resumed)
+	}
+}
+
+// TestSenderPairIsTold: people hear of a pair once, however many of its messages wait and how often they are tried, and
+// once when it is over.
+func TestSenderPairIsTold(t *testing.T) {
+	drop := queue.Order{Action: queue.Drop, By: "admin"}
+	for _, tc := range []struct {
+		name    string
+		then    func(t *testing.T, w *world, lack map[string]bool)
+		parked  int
+		resumed int
+		left    int // pairs that wait
+	}{
+		{"nobody grants it", func(t *testing.T, w *world, _ map[string]bool) { w.pass(5 * hour) }, 1, 0, 1},
+		{"it is granted", func(t *testing.T, w *world, lack map[string]bool) {
+			w.grant(lack, "ceo")
+			w.pass(2 * hour)
+		}, 1, 1, 0},
+		{"it is taken away again", func(t *testing.T, w *world, lack map[string]bool) {
+			w.grant(lack, "ceo")
+			w.pass(2 * hour)
+			w.setRelay(w.rights(map[string]bool{"ceo": true}))
+			w.as("ceo")
+		}, 2, 1, 1},
+		{"its mail is dropped", func(t *testing.T, w *world, _ map[string]bool) {
+			if n, _, err := w.ChangeAll(t.Context(), queue.Filter{}, drop); n != 3 || err != nil {
+				t.Fatalf("%d were dropped, %v", n, err)
+			}
+			if left := w.Lacks(t.Context()); len(left) > 0 {
+				t.Errorf("as soon as it is dropped: %v wait", left)
+			}
+			w.pass(2 * hour)
+		}, 1, 1, 0},
+		{"its mail is too old", func(t *testing.T, w *world, _ map[string]bool) { w.pass(12 * hour) }, 1, 1, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, queue.Options{GiveUpAfter: 8 * hour})
+				lack := map[string]bool{"ceo": true}
+				w.setRelay(w.rights(lack))
+				for range 3 {
+					w.as("ceo")
+				}
+				w.as("nav")
+				w.pass(mins)
+				w.wantTold("at first", 1, 0)
+				want := []queue.Lack{{Account: "erp", Sender: "ceo@contoso.test", From: "ceo@contoso.test", Since: w.began, Why: "403 ErrorSendAsDenied", Remedy: "Add-RecipientPermission"}}
+				if d := cmp.Diff(want, w.Lacks(t.Context()), cmpopts.IgnoreUnexported(queue.Lack{})); d != "" {
+					t.Errorf("what waits (-want +got):\n%s", d)
+				}
+				tc.then(t, w, lack)
+				w.wantTold("in the end", tc.parked, tc.resumed)
+				if left := w.Lacks(t.Context()); len(left) != tc.left {
+					t.Errorf("in the end %v wait", left)
+				}
+			})
+		})
+	}
+}
+
+// TestSenderPairIsToldOverRestart: a start is no reason to tell of a pair again, and what became of it meanwhile is told.
+func TestSenderPairIsToldOverRestart(t *testing.T) {
+	for _, tc := range []struct {
+		name            string
+		then            func(t *testing.T, w *world, lack map[string]bool)
+		parked, resumed int
+	}{
+		{"the right is still missing", func(t *testing.T, w *world, _ map[string]bool) {
+			w.as("ceo")
+			w.pass(4 * hour)
+		}, 0, 0},
+		{"the probe goes through", func(t *testing.T, w *world, lack map[string]bool) {
+			w.grant(lack, "ceo")
+			w.pass(hour)
+		}, 0, 1},
+		{"a new message goes through before", func(t *testing.T, w *world, lack map[string]bool) {
+			w.grant(lack, "ceo")
+			w.as("ceo")
+			w.pass(sec)
+			if rows, err := w.List(t.Context(), queue.Filter{State: queue.Relayed}); err != nil || len(rows) != 4 {
+				t.Errorf("%d are relayed, %v; want all", len(rows), err)
+			}
+		}, 0, 1},
+		{"its mail was dropped while nobody ran", func(t *testing.T, w *world, _ map[string]bool) {
+			if n, _, err := w.ChangeAll(t.Context(), queue.Filter{}, queue.Order{Action: queue.Drop, By: "admin"}); n != 3 || err != nil {
+				t.Fatalf("%d were dropped, %v", n, err)
+			}
+			w.pass(2 * hour)
+		}, 0, 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := queuetest.NewMemory()
+				lack := map[string]bool{"ceo": true}
+				first := newWorld(t, queue.Options{Store: store})
+				first.setRelay(first.rights(lack))
+				for range 3 {
+					first.as("ceo")
+				}
+				first.pass(mins)
+				first.stop()
+				<-first.ended
+				second := newWorldOf(t, queue.Options{Store: store}, func(w *world) { w.relay = w.rights(lack) })
+				if left := second.Lacks(t.Context()); len(left) != 1 || left[0].Remedy == "" {
+					t.Errorf("after the restart %v wait", left)
+				}
+				tc.then(t, second, lack)
+				second.wantTold("after the restart", tc.parked, tc.resumed)
+			})
+		})
+	}
+}
+
+// TestManySenderPairs: an application that sends as anybody fills neither the memory nor a person's mailbox.
+func TestManySenderPairs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, queue.Options{})
+		lack := map[string]bool{}
+		w.setRelay(w.rights(lack))
+		for i := range 150 {
+			local := fmt.Sprintf("p%d", i)
+			w.mu.Lock()
+			lack[local] = true
+			w.mu.Unlock()
+			w.as(local)
+		}
+		w.wantTold("150 pairs", 100, 0)
+		w.mu.Lock()
+		delete(lack, "p7")
+		w.mu.Unlock()
+		w.pass(3 * hour)
+		w.wantTold("one of them is over", 101, 1)
+	})
 }

@@ -42,7 +42,7 @@ func (l *lane) attempt(work context.Context, a Account, e Entry, beforeSend func
 	if turned {
 		l.turnedBack(a.Name, resumes)
 	}
-	return freed
+	return q.tellRight(work, e, v.outcome) || freed
 }
 
 // relay hands one attempt to the Relayer. A panic in there is its own failure: of whom the intent names nobody can tell

@@ -37,7 +37,8 @@ func (c *cli) accounts() *cobra.Command {
 		Use:   "accounts",
 		Short: "Show each account's state",
 		Long: `Shows for each account who is signed in, its transports with the age of their
-tokens, what is parked and why, and what to do.`,
+tokens, what is parked and why, the senders that it may not send as, and what to
+do.`,
 		Example: `  postern accounts
   postern accounts --json`,
 		Args: noArgs,
@@ -76,6 +77,11 @@ func printAccounts(out io.Writer, list []control.Account, now time.Time) error {
 			if a.SignedIn { // before, nothing is in use
 				row(&b, "drafts", draftsLine(t.Drafts))
 			}
+		}
+		for _, l := range a.Lacks {
+			row(&b, "sender", fmt.Sprintf("may not send as %s, found %s ago: that mail waits", l.From, span(now.Sub(l.Since))))
+			row(&b, "", l.Why)
+			row(&b, "", l.Remedy)
 		}
 		for _, e := range a.Expires {
 			if e.What == "sign-in" && !e.Near {

@@ -20,7 +20,9 @@ func TestPrintAccounts(t *testing.T) {
 					Why:    "smarthost refused AUTH: 535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Mailbox.",
 					Remedy: "run in Exchange Online PowerShell: Set-CASMailbox -Identity svc@contoso.test -SmtpClientAuthenticationDisabled $false"}}},
 		{Name: "info", Mailbox: "info@contoso.test", SignIn: "delegated", SignedIn: true, Login: "info@contoso.test", Since: now.Add(-time.Hour),
-			Transports: []control.Transport{{Name: "graph", State: "parked", Why: "the mailbox is full", Remedy: "make room in it", Drafts: "not known"}}},
+			Transports: []control.Transport{{Name: "graph", State: "parked", Why: "the mailbox is full", Remedy: "make room in it", Drafts: "not known"}},
+			Lacks: []control.Lack{{From: "sales@contoso.test", Since: now.Add(-3 * time.Hour), Why: "403 ErrorSendAsDenied",
+				Remedy: "in Exchange Online PowerShell: Add-RecipientPermission -Identity 'sales@contoso.test'"}}},
 		{Name: "old", Mailbox: "old@contoso.test", SignIn: "app-only", SignedIn: true, Uncounted: true},
 		{Name: "app", Mailbox: "app@contoso.test", SignIn: "app-only", SignedIn: true, Transports: []control.Transport{{Name: "graph", State: "up"}},
 			Expires: []control.Expiry{
@@ -50,6 +52,10 @@ info  info@contoso.test
            the mailbox is full
            make room in it
   drafts   not known before the first message
+  sender   may not send as sales@contoso.test, found 3h0m ago: that mail waits
+           403 ErrorSendAsDenied
+           in Exchange Online PowerShell: Add-RecipientPermission -Identity
+           'sales@contoso.test'
   waiting  0 messages
 
 old  old@contoso.test

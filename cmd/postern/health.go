@@ -182,6 +182,9 @@ func judgeAccount(a control.Account, now time.Time) (list []finding) {
 	case worst.Name != "":
 		list = append(list, finding{status, fmt.Sprintf("account %s: %s is %s: %s%s", a.Name, worst.Name, worst.State, worst.Why, waiting), worst.Remedy})
 	}
+	for _, l := range a.Lacks {
+		list = append(list, finding{healthWarning, fmt.Sprintf("account %s may not send as %s: that mail waits, and fails when it is too old", a.Name, l.From), l.Remedy})
+	}
 	for _, e := range a.Expires {
 		switch {
 		case !e.Near:

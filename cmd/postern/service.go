@@ -261,7 +261,10 @@ func accountLine(a control.Account, now time.Time) string {
 		}
 	}
 	i := slices.IndexFunc(a.Transports, func(t control.Transport) bool { return !works(t) })
-	if i < 0 {
+	switch {
+	case i < 0 && len(a.Lacks) > 0:
+		return "may not send as " + a.Lacks[0].From + ", " + waitingHere(a)
+	case i < 0:
 		return "in order, " + waitingHere(a)
 	}
 	t := a.Transports[i]
