@@ -11,6 +11,7 @@ import (
 	"postern/bridge/envelope"
 	"postern/bridge/event"
 	"postern/bridge/message"
+	"postern/bridge/reply"
 )
 
 // Action is what a person does with messages.
@@ -172,6 +173,9 @@ func (it *Item) moveAll(to State, next time.Time, why string, match func(Recipie
 		}
 		if why != "" {
 			r.Last.Err, r.Last.Remedy = why, "" // the person who moved it has seen to that
+		}
+		if to == Failed { // a person gave up, and no server
+			r.Last.Reply, r.Last.Means = reply.Reply{}, ""
 		}
 		r.Last.ByPerson = to == Relayed
 		moved = true

@@ -427,6 +427,34 @@ func TestRetryEndsTheRemedy(t *testing.T) {
 	})
 }
 
+// TestDroppedMailDidNotFailForItsReply: it ends because a person gave it up; what failed before keeps its reply.
+func TestDroppedMailDidNotFailForItsReply(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		outcome reply.Outcome
+		code    int
+		err     string
+	}{
+		{"what was deferred has none", greylist, 0, "dropped by root"},
+		{"what had failed keeps it", refused, 550, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, queue.Options{})
+				id := w.bring(tc.outcome)
+				before := w.show(id).Item.Recipients[0].Last
+				if err := w.do(id, queue.Drop); err != nil {
+					t.Fatal(err)
+				}
+				last := w.show(id).Item.Recipients[0].Last
+				if before.Reply.Code == 0 || last.Reply.Code != tc.code || last.Err != tc.err {
+					t.Errorf("%+v, before %+v; want the code %d and %q", last, before, tc.code, tc.err)
+				}
+			})
+		})
+	}
+}
+
 // TestWhyNeverTriedMailFails: also where a person wanted it tried again.
 func TestWhyNeverTriedMailFails(t *testing.T) {
 	for _, retried := range []bool{false, true} {

@@ -470,13 +470,10 @@ func (p *queuePrinter) row(r control.QueueRow) error {
 		fmt.Fprintf(p.out, "%-16s  %-16s  %-6s  %-10s  %s\n", "ID", "STATE", "AGE", "ACCOUNT", "RECIPIENTS")
 	}
 	to, answer := "", ""
-	for _, rc := range r.Recipients {
-		if to == "" || rc.State == r.State {
-			to = rc.Address
-			if answer == "" {
-				answer = rc.Reply
-			}
-		}
+	if len(r.Recipients) > 0 {
+		i := slices.IndexFunc(r.Recipients, func(rc control.QueueRecipient) bool { return rc.State == r.State })
+		rc := r.Recipients[max(i, 0)]
+		to, answer = rc.Address, rc.Reply
 	}
 	if n := len(r.Recipients); n > 1 {
 		more := fmt.Sprintf(" +%d", n-1)

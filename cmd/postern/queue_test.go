@@ -105,6 +105,37 @@ func TestQueueOnARunningDaemon(t *testing.T) {
 	}
 }
 
+// TestRowOfManyRecipients: the address and the reply of a row are those of one recipient, the first in the row's state.
+func TestRowOfManyRecipients(t *testing.T) {
+	refused := control.QueueRecipient{Address: "refused@example.test", State: "failed", Reply: "550 5.1.10 Recipient refused@example.test not found"}
+	later := control.QueueRecipient{Address: "later@example.test", State: "deferred", Reply: "451 4.3.0 later"}
+	for _, tc := range []struct {
+		name       string
+		state      string
+		recipients []control.QueueRecipient
+		want       []string // the address, and the line below it
+	}{
+		{"one that failed before two that wait", "queued", []control.QueueRecipient{refused, {Address: "ok@example.test", State: "queued"}, later}, []string{"ok@example.test +2"}},
+		{"one that waits, with its reply", "deferred", []control.QueueRecipient{refused, later}, []string{"later@example.test +1", "  451 4.3.0 later"}},
+		{"all have failed", "failed", []control.QueueRecipient{refused}, []string{"refused@example.test", "  550 5.1.10 Recipient refused@example.test not found"}},
+		{"a state that no recipient has", "sending", []control.QueueRecipient{later, refused}, []string{"later@example.test +1", "  451 4.3.0 later"}},
+		{"no recipients", "failed", nil, []string{""}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var out strings.Builder
+			p := queuePrinter{out: &out, n: 1, now: time.Now()}
+			if err := p.row(control.QueueRow{ID: "06ab3c9d0e1f2g3h", State: tc.state, Account: "erp", Recipients: tc.recipients, AcceptedAt: p.now}); err != nil {
+				t.Fatal(err)
+			}
+			lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
+			_, to, _ := strings.Cut(lines[0], "erp")
+			if lines[0] = strings.TrimSpace(to); !slices.Equal(lines, tc.want) {
+				t.Errorf("%q; want %q", lines, tc.want)
+			}
+		})
+	}
+}
+
 // TestExportOfADamagedMessage: what can be read of it is in a file that is called so, and the others are exported.
 func TestExportOfADamagedMessage(t *testing.T) {
 	file := install(t, startSandbox(t), "graph")
