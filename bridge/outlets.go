@@ -32,6 +32,15 @@ func providerKeyOf(cfg *config.Config, p config.Provider) providerKey {
 	return k
 }
 
+// paths say to relay where the transports lead.
+func (k providerKey) paths() (graph, smtp relay.Path) {
+	p := k.provider
+	graph = relay.Path{Server: p.Graph, SignIn: p.Authority + "/" + p.Tenant, By: fmt.Sprintf("%s %x", k.proxy, k.ca)}
+	smtp = graph
+	smtp.Server, smtp.By = p.SMTP, graph.By+" "+p.SMTPTLS
+	return graph, smtp
+}
+
 // providers are the clients that are in use.
 type providers map[string]madeProvider
 
@@ -123,6 +132,7 @@ func (all outlets) routes(cfg *config.Config) []relay.Account {
 	for _, a := range cfg.Accounts {
 		r, o := routeOf(a), all[a.Name]
 		r.Graph, r.SMTP = o.Graph, o.SMTP
+		r.GraphPath, r.SMTPPath = o.key.provider.paths()
 		list = append(list, r)
 	}
 	return list

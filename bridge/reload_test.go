@@ -11,6 +11,7 @@ import (
 	"net/smtp"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -311,6 +312,41 @@ func TestReloadLetsMailGo(t *testing.T) {
 	for _, s := range w.b.relay.States() {
 		if s.Account == "by-smtp" && (s.Transport != "graph" || s.Condition != relay.Parked) {
 			t.Errorf("%+v; want only Graph, which nobody is signed in for either", s)
+		}
+	}
+}
+
+// TestReloadEndsThePauseOfAnotherServer: mail that waits because the file named a wrong server goes when it names the right one.
+func TestReloadEndsThePauseOfAnotherServer(t *testing.T) {
+	w := newWorld(t, worldOptions{})
+	right := w.text()
+	wrong := regexp.MustCompile(`(?m)^smtp\s*=.*$`).ReplaceAllString(right, `smtp = "127.0.0.1:1"`)
+	for _, restart := range []bool{false, true} {
+		mended := w.events.count(event.AccountResumed)
+		w.rewrite(wrong)
+		if _, err := w.b.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.submit("smtp", []string{"customer@example.test"}, invoice); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.events.await(t.Context(), event.AccountPaused, mended+1); err != nil {
+			t.Fatal(err)
+		}
+		w.rewrite(right)
+		if restart {
+			w.stop()
+			w.start()
+		} else if _, err := w.b.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // the pause lasts for 30 seconds
+		if err := w.events.await(ctx, event.MessageRelayed, mended+1); err != nil {
+			t.Errorf("restarted: %v, it waits still: %v\n%s", restart, err, w.log())
+		}
+		cancel()
+		if n := w.events.count(event.AccountResumed); n != mended+1 {
+			t.Errorf("restarted: %v, that it goes on was told %d times; want %d", restart, n, mended+1)
 		}
 	}
 }

@@ -7,7 +7,8 @@ import (
 
 // SetAccounts replaces the accounts; after an error the old ones stay. An attempt under way ends with the transports that
 // it began with, so that whoever closes those waits for it. Trouble stays with the mailbox or login that it belongs to,
-// but for that of a transport which its accounts have given up: should it come back, a message finds out and it is told.
+// but for that of a transport which its accounts have given up: should it come back, a message finds out and it is told. A
+// pause ends where the transport takes another path now, unless who asked for it is on that too.
 func (r *Relay) SetAccounts(list []Account) error {
 	accounts, names := make(map[string]Account, len(list)), make([]string, 0, len(list))
 	for _, a := range list {
@@ -27,8 +28,10 @@ func (r *Relay) SetAccounts(list []Account) error {
 	for _, at := range unused {
 		delete(r.troubles, at)
 	}
+	moved := r.moved()
 	r.mu.Unlock()
 	r.remember(context.Background(), unused...)
+	r.tellEnded(moved)
 	return nil
 }
 

@@ -87,12 +87,7 @@ func (r *Relay) Unpark(account string) {
 	if !ok {
 		return
 	}
-	type ended struct {
-		transport string
-		trouble   trouble
-	}
 	var all []ended
-	var places []place
 	r.mu.Lock()
 	own, _ := a.places("")
 	for _, name := range r.names {
@@ -105,14 +100,20 @@ func (r *Relay) Unpark(account string) {
 			for _, at := range []place{login, route} {
 				if t := r.troubles[at]; t != nil && t.parked {
 					delete(r.troubles, at)
-					all = append(all, ended{w.name, *t})
-					places = append(places, at)
+					all = append(all, ended{at, *t})
 				}
 			}
 		}
 	}
 	r.mu.Unlock()
-	r.remember(context.Background(), places...)
+	r.tellEnded(all)
+}
+
+// tellEnded writes down and tells that these troubles are over.
+func (r *Relay) tellEnded(all []ended) {
+	for _, e := range all {
+		r.remember(context.Background(), e.place)
+	}
 	for _, e := range all {
 		r.tell(context.Background(), event.AccountResumed, e.transport, e.trouble)
 	}

@@ -31,6 +31,7 @@ type kept struct {
 	Reply     reply.Reply `json:"reply,omitzero"`
 	Remedy    string      `json:"remedy,omitempty"`
 	Err       string      `json:"err,omitempty"`
+	Cause     string      `json:"cause,omitempty"`
 }
 
 // String is the key under which the place is remembered.
@@ -54,7 +55,7 @@ func (r *Relay) recall(remembered map[string]string) {
 		}
 		at := place{login: k.Login, key: k.Key, transport: k.Transport}
 		r.rounds++
-		t := &trouble{parked: k.Parked, since: k.Since, failures: max(k.Failures, 1), round: r.rounds, account: k.Account,
+		t := &trouble{parked: k.Parked, since: k.Since, failures: max(k.Failures, 1), round: r.rounds, account: k.Account, cause: k.Cause,
 			outcome: reply.Outcome{Owner: k.Owner, Reply: k.Reply, Remedy: k.Remedy}}
 		if k.Err != "" {
 			t.outcome.Err = errors.New(k.Err)
@@ -89,7 +90,7 @@ func (r *Relay) text(at place) string {
 		return ""
 	}
 	k := kept{Login: at.login, Key: at.key, Transport: at.transport, Parked: t.parked, Since: t.since, Until: t.until,
-		Failures: t.failures, Account: t.account, Owner: t.outcome.Owner, Reply: t.outcome.Reply, Remedy: t.outcome.Remedy}
+		Failures: t.failures, Account: t.account, Owner: t.outcome.Owner, Reply: t.outcome.Reply, Remedy: t.outcome.Remedy, Cause: t.cause}
 	if t.outcome.Err != nil {
 		k.Err = t.outcome.Err.Error()
 	}

@@ -188,6 +188,68 @@ func TestTroubleOfATransportThatIsGone(t *testing.T) {
 	}
 }
 
+// TestAPauseOfAnotherPath: mail does not wait for a server that it does not go to any more, nor for a proxy; but who asked
+// for the pause and is still there is obeyed.
+func TestAPauseOfAnotherPath(t *testing.T) {
+	was := Path{Server: "smtp.contoso.test:587", SignIn: "login.contoso.test", By: "proxy"}
+	otherServer, otherSignIn, otherProxy := was, was, was
+	otherServer.Server, otherSignIn.SignIn, otherProxy.By = "smtp.fabrikam.test:587", "login.fabrikam.test", "no proxy"
+	tokenThrottled := tokenDown
+	tokenThrottled.RetryAfter = time.Hour
+	busy := reply.Outcome{Owner: reply.Route, Reply: reply.Reply{Code: 421}}
+	for _, tc := range []struct {
+		name    string
+		outcome reply.Outcome
+		was, is Path
+		stays   bool
+	}{
+		{"nobody answered, and it goes the same way", down, was, was, true},
+		{"nobody answered, and it goes to another server", down, was, otherServer, false},
+		{"nobody answered, and it goes by another proxy", down, was, otherProxy, false},
+		{"nobody gave a token, and another does", tokenDown, was, otherSignIn, false},
+		{"the server is busy, and it goes to another", busy, was, otherServer, false},
+		{"the server asked for a pause, and it goes there by another proxy", throttled(time.Hour), was, otherProxy, true},
+		{"the server asked for a pause, and another gives the tokens", throttled(time.Hour), was, otherSignIn, true},
+		{"the server asked for a pause, and it goes to another", throttled(time.Hour), was, otherServer, false},
+		{"the sign-in asked for a pause, and it goes to another server", tokenThrottled, was, otherServer, true},
+		{"the sign-in asked for a pause, and another gives the tokens", tokenThrottled, was, otherSignIn, false},
+		{"a park waits for a person", full, was, otherServer, true},
+		{"nobody knows where it was met", down, Path{}, was, true},
+		{"nobody knows where it goes", down, was, Path{}, true},
+	} {
+		for _, restarted := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, restarted %v", tc.name, restarted), func(t *testing.T) {
+				memory := notes{}
+				before := erp(ModeSMTP)
+				before.SMTPPath = tc.was
+				h := newHouse(t, before)
+				h.relay.memory = memory
+				h.smtp.answers = []reply.Outcome{tc.outcome}
+				h.send()
+				h.events = nil
+				after := erp(ModeSMTP)
+				after.SMTP, after.SMTPPath = &h.smtp, tc.is
+				if restarted {
+					r, err := New(Options{Accounts: []Account{after}, Events: event.NewBus(h), Now: func() time.Time { return h.now }, Memory: memory, Remembered: maps.Clone(memory)})
+					if err != nil {
+						t.Fatal(err)
+					}
+					h.relay = r
+				} else if err := h.relay.SetAccounts([]Account{after}); err != nil {
+					t.Fatal(err)
+				}
+				var told []string
+				if !tc.stays {
+					told = []string{"INFO account resumed erp smtp"}
+				}
+				if stays := h.gate("erp").Waiting != ""; stays != tc.stays || len(memory) == 1 != tc.stays || !slices.Equal(h.events, told) {
+					t.Errorf("it stays: %v, remembered %v, events %q; want it to stay: %v", stays, memory, h.events, tc.stays)
+				}
+			})
+		}
+	}
+}
+
 // TestDoubtOfATransportThatIsGone: a copy by another transport could not be recognised.
 func TestDoubtOfATransportThatIsGone(t *testing.T) {
 	h := newHouse(t, erp(ModeGraph))

@@ -53,6 +53,8 @@ type Account struct {
 	Mode        Mode
 	Graph, SMTP Transport // nil where not configured; Mode needs its own, auto at least one
 	Concurrency int       // messages under way at a time; below 1 is 1
+
+	GraphPath, SMTPPath Path // the same for all accounts that share Mailbox
 }
 
 // Options is what a Relay needs.

@@ -45,6 +45,7 @@ type trouble struct {
 	probing  bool      // one message is on its way to find out
 	account  string    // whose message met it first; it is told of once, and once when it is over
 	outcome  reply.Outcome
+	cause    string // of a pause: what it hangs on, as Path says
 
 	met []envelope.ID // the messages that parked a mailbox by a guess, and the probes that did not get through so
 }
@@ -154,7 +155,7 @@ func (r *Relay) end(ctx context.Context, a Account, by try, o reply.Outcome) {
 	case o.Owner == reply.Login && needsPerson(o):
 		t, tell = r.park(login, a.Name, o)
 	case o.Owner == reply.Account && !r.isOwn(route, by.id, o) || o.Owner == reply.Route || o.Owner == reply.Login:
-		t, tell = r.fail(route, by, a.Name, o)
+		t, tell = r.fail(route, by, a, o)
 	case o.Owner == reply.Process || t == nil || t.round != by.round:
 		if len(all) == 0 {
 			learnt = nil
@@ -227,18 +228,18 @@ func (r *Relay) park(at place, account string, o reply.Outcome) (*trouble, event
 }
 
 // fail notes a failure that the mailbox (reply.Account) or the way to it met, and sets the next wait.
-func (r *Relay) fail(at place, by try, account string, o reply.Outcome) (*trouble, event.Kind) {
+func (r *Relay) fail(at place, by try, a Account, o reply.Outcome) (*trouble, event.Kind) {
 	now := r.now()
 	parks := o.Owner == reply.Account
 	t := r.troubles[at]
 	switch {
 	case t == nil || parks && !t.parked:
-		t = &trouble{parked: parks, since: now, account: account}
+		t = &trouble{parked: parks, since: now, account: a.Name}
 		r.troubles[at] = t
 	case t.round != by.round:
 		// It began before the trouble was known and adds nothing, unless the server now wants a longer pause.
 		if until := now.Add(min(o.RetryAfter, maxPause)); until.After(t.until) {
-			t.until = until
+			t.until, t.cause = until, a.path(by.transport).cause(o)
 		}
 		return t, ""
 	}
@@ -249,7 +250,7 @@ func (r *Relay) fail(at place, by try, account string, o reply.Outcome) (*troubl
 	if parks && o.Guessed {
 		t.metBy(by.id)
 	}
-	t.until = now.Add(t.wait(o.RetryAfter))
+	t.until, t.cause = now.Add(t.wait(o.RetryAfter)), a.path(by.transport).cause(o)
 	r.rounds++
 	t.round = r.rounds
 	switch {
