@@ -1,7 +1,10 @@
 package queue_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -10,8 +13,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"postern/bridge/envelope"
+	"postern/bridge/message"
 	"postern/bridge/queue"
 	"postern/bridge/queue/queuetest"
+	"postern/bridge/reply"
 )
 
 var errRow = errors.New("recipient 0: no address")
@@ -117,6 +122,92 @@ func TestDamagedReport(t *testing.T) {
 			t.Errorf("%d reports, events (-want +got):\n%s", len(told.told()), d)
 		}
 	})
+}
+
+// rotten is a store whose bodies end with ErrBody.
+type rotten struct{ *queuetest.Memory }
+
+func (r rotten) Open(ctx context.Context, id envelope.ID) (io.ReadCloser, error) {
+	b, err := r.Memory.Open(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	end, cut := io.Pipe()
+	cut.CloseWithError(queue.ErrBody)
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(b, end), b}, nil
+}
+
+// TestRottenBody: nobody but an attempt reads a body, and the first that cannot is the last until a person acts.
+func TestRottenBody(t *testing.T) {
+	send := func(ctx context.Context, out message.Outgoing) reply.Outcome {
+		b, err := out.Open(ctx)
+		if err != nil {
+			return reply.Outcome{Owner: reply.Message, Err: err}
+		}
+		defer b.Close()
+		_, err = io.Copy(io.Discard, b)
+		return reply.Outcome{Owner: reply.Process, Transport: "smtp", Err: fmt.Errorf("body: %w", err)}
+	}
+	for _, tc := range []struct {
+		name        string
+		onDoubt     queue.OnDoubt
+		first       func(context.Context, message.Outgoing) reply.Outcome // the first attempt, where another one follows
+		attempts    int
+		buyer, copy queue.State // the second recipient is copied in
+		refusal     string      // of its release
+	}{
+		{name: "at the first attempt", attempts: 1, buyer: queue.Held, copy: queue.Held},
+		{name: "at the one after a doubt", attempts: 2, buyer: queue.Held, copy: queue.Held, refusal: "it may have gone out",
+			first: func(context.Context, message.Outgoing) reply.Outcome { return unknown }},
+		{name: "at the looks for one in doubt", onDoubt: queue.Hold, attempts: 4, buyer: queue.Held, copy: queue.Held, refusal: "it may have gone out",
+			first: func(context.Context, message.Outgoing) reply.Outcome {
+				o := unknown
+				o.CanLook = true
+				return o
+			}},
+		{name: "at its second part", attempts: 1, buyer: queue.Relayed, copy: queue.Held,
+			first: func(ctx context.Context, out message.Outgoing) reply.Outcome {
+				out.PartDone(ctx, out.Recipients[:1], relayed)
+				o := send(ctx, out)
+				o.Recipients = map[string]reply.Outcome{out.Recipients[0].Key(): relayed}
+				return o
+			}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				told := &reports{}
+				w := newWorldOf(t, queue.Options{Store: rotten{queuetest.NewMemory()}, Reporter: told,
+					Accounts: []queue.Account{{Name: "erp", OnDoubt: tc.onDoubt, DoubtWait: 30 * mins}}}, func(w *world) {
+					w.relay = func(ctx context.Context, out message.Outgoing) reply.Outcome {
+						if len(w.seen()) == 1 && tc.first != nil {
+							return tc.first(ctx, out)
+						}
+						return send(ctx, out)
+					}
+				})
+				id := w.enqueue("erp", "buyer@fabrikam.test", "copy@fabrikam.test")
+				w.pass(48 * hour)
+				row := w.show(id)
+				buyer, second := row.Item.Recipients[0], row.Item.Recipients[1]
+				if buyer.State != tc.buyer || second.State != tc.copy || len(w.seen()) != tc.attempts || !row.NextAttempt.IsZero() || len(told.told()) != 0 {
+					t.Errorf("%s and %s after %d attempts, due %v, reports %q; want %s and %s after %d", buyer.State, second.State, len(w.seen()),
+						row.NextAttempt, told.told(), tc.buyer, tc.copy, tc.attempts)
+				}
+				if got := strings.Count(strings.Join(w.told(), "\n"), "ERROR message held"); got != 1 || second.Last.Transport != "smtp" {
+					t.Errorf("told %d times that it is held, its transport is %q: %q", got, second.Last.Transport, w.told())
+				}
+				if tc.onDoubt == queue.Resend && (!strings.Contains(second.Last.Err, "damaged") || !strings.Contains(second.Last.Remedy, "queue export "+string(id))) {
+					t.Errorf("why and what to do: %+v", second.Last)
+				}
+				if err := w.do(id, queue.Release); tc.refusal == "" != (err == nil) || err != nil && !strings.Contains(err.Error(), tc.refusal) {
+					t.Errorf("release: %v, want %q", err, tc.refusal)
+				}
+			})
+		})
+	}
 }
 
 // TestDamagedParkNote: what only counts age does not stop the start.

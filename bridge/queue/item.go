@@ -281,6 +281,7 @@ func (it *Item) hold(lease, why string) error {
 
 // verdict is one attempt's outcome with all that decides what follows from it.
 type verdict struct {
+	id        envelope.ID
 	lease     string
 	outcome   reply.Outcome
 	cut       bool // by a panic: the outcome speaks of what the intent names
@@ -423,7 +424,7 @@ func ownFault(o reply.Owner) bool {
 
 // postpone finds when the recipient is tried again. A message's own trouble counts; a sender's waits apart, as a pair;
 // the others wait at the gate, and what only a person can end there never makes a message fail (design.md section 6,
-// "Wait").
+// "Wait"). A body that cannot be read back waits for him.
 func (r *Recipient) postpone(o reply.Outcome, v verdict) (counted bool, err error) {
 	switch {
 	case ownFault(o.Owner):
@@ -441,6 +442,10 @@ func (r *Recipient) postpone(o reply.Outcome, v verdict) (counted bool, err erro
 		return false, r.move(Deferred, v.pair.until)
 	}
 	r.Attempts--
+	if errors.Is(o.Err, ErrBody) { // the next attempt would read the same
+		r.Last.Remedy = damageRemedy(v.id)
+		return false, r.move(Held, time.Time{})
+	}
 	parked := o.Owner == reply.Account || o.Owner == reply.Login
 	if !parked && v.schedule.tooOld(v.born, v.ended) {
 		return false, r.giveUp()

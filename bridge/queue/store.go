@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -19,6 +20,9 @@ var (
 	ErrNewer    = errors.New("the store is of a newer version")      // a person must run the newer program
 	ErrClosed   = errors.New("the store is closed")                  //
 	ErrExists   = errors.New("a message of that ID is in the queue") //
+
+	// ErrBody is the ErrDamaged of one message's body. Nothing is said about the rest of the store.
+	ErrBody = fmt.Errorf("%w: its octets are not those that were written", ErrDamaged)
 )
 
 // Entry is one message with all that the queue knows of it.
@@ -94,8 +98,8 @@ type Store interface {
 	SetNote(ctx context.Context, key, value string) error
 	Notes(ctx context.Context, prefix string) (map[string]string, error)
 
-	// Open returns the body, a stream of BodySize octets. It ends with ErrDamaged, never with a silent io.EOF, where the
-	// stored octets are fewer or more: a cut message must not be relayed. The caller closes it.
+	// Open returns the body, a stream of BodySize octets. It ends with ErrBody, never with a silent io.EOF, where the stored
+	// octets are fewer, more or others: a cut message must not be relayed. The caller closes it.
 	Open(ctx context.Context, id envelope.ID) (io.ReadCloser, error)
 
 	// Get returns one message.

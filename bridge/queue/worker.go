@@ -23,7 +23,7 @@ func (l *lane) attempt(work context.Context, a Account, e Entry, beforeSend func
 		l.write(work, e, func(it *Item) error { return it.hold(q.lease, e.Damage.Error()) })
 		return false
 	}
-	v := verdict{lease: q.lease, schedule: q.schedule, doubtWait: a.DoubtWait, onDoubt: a.OnDoubt, jitter: q.jitter}
+	v := verdict{id: e.Item.ID, lease: q.lease, schedule: q.schedule, doubtWait: a.DoubtWait, onDoubt: a.OnDoubt, jitter: q.jitter}
 	resumes := l.resumed()
 	v.outcome, v.cut = q.relay(work, e, beforeSend)
 	v.ended = q.now()

@@ -225,9 +225,9 @@ func (r *chunkReader) next() error {
 	case errors.Is(err, sql.ErrNoRows) && r.left == 0 && (!r.want.Valid || r.want.Int64 == int64(r.sum)):
 		return io.EOF
 	case errors.Is(err, sql.ErrNoRows) && r.left == 0:
-		return fmt.Errorf("%w: its octets are not those that were written", queue.ErrDamaged)
+		return queue.ErrBody
 	case errors.Is(err, sql.ErrNoRows), err == nil && int64(len(data)) > r.left:
-		return fmt.Errorf("%w: %d octets are missing or too many", queue.ErrDamaged, r.left)
+		return fmt.Errorf("%w: %d are missing or too many", queue.ErrBody, r.left)
 	case err != nil:
 		return r.named(err)
 	}

@@ -188,8 +188,8 @@ func TestDamagedMessage(t *testing.T) {
 				_, err = io.Copy(io.Discard, r)
 				r.Close()
 			}
-			if strings.Contains(tc.damage, "chunks") && !errors.Is(err, queue.ErrDamaged) {
-				t.Errorf("the body was read to its end: %v, want ErrDamaged", err)
+			if strings.Contains(tc.damage, "chunks") && !errors.Is(err, queue.ErrBody) {
+				t.Errorf("the body was read to its end: %v, want ErrBody", err)
 			}
 		})
 	}

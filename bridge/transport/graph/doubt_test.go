@@ -23,22 +23,23 @@ func TestTroubleOnOurSide(t *testing.T) {
 	long := strings.Repeat("x", 5*rawChunk)
 	for _, tc := range []struct {
 		name   string
+		err    error // what the outcome's wraps: the queue asks it what the store said
 		change func(*outgoing)
 	}{
-		{"the body cannot be opened", func(m *outgoing) {
+		{"the body cannot be opened", os.ErrNotExist, func(m *outgoing) {
 			m.Open = func(context.Context) (io.ReadCloser, error) { return nil, os.ErrNotExist }
 		}},
-		{"the body is shorter than announced", func(m *outgoing) { m.BodySize++ }},
-		{"the body is longer than announced", func(m *outgoing) { m.BodySize-- }},
-		{"the body breaks in the middle", func(m *outgoing) {
+		{"the body is shorter than announced", nil, func(m *outgoing) { m.BodySize++ }},
+		{"the body is longer than announced", nil, func(m *outgoing) { m.BodySize-- }},
+		{"the body breaks in the middle", errSum, func(m *outgoing) {
 			m.Open = func(context.Context) (io.ReadCloser, error) {
 				return io.NopCloser(io.MultiReader(strings.NewReader(long[:rawChunk*2]), broken{})), nil
 			}
 		}},
-		{"the in-doubt record cannot be written", func(m *outgoing) {
+		{"the in-doubt record cannot be written", nil, func(m *outgoing) {
 			m.Intent = func(context.Context) error { return errors.New("disk full") }
 		}},
-		{"the header cannot be read", func(m *outgoing) { m.Final = []byte("no header") }},
+		{"the header cannot be read", nil, func(m *outgoing) { m.Final = []byte("no header") }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := graphtest.New(t)
@@ -46,8 +47,8 @@ func TestTroubleOnOurSide(t *testing.T) {
 			m := mail(t, long)
 			tc.change(m)
 			o := b.Send(context.Background(), m.Outgoing)
-			if o.Verdict != reply.Deferred || o.Owner != reply.Process || o.Err == nil || o.Reply.Text == "" {
-				t.Errorf("Send = %+v; want it deferred for the process", o)
+			if o.Verdict != reply.Deferred || o.Owner != reply.Process || o.Err == nil || o.Reply.Text == "" || tc.err != nil && !errors.Is(o.Err, tc.err) {
+				t.Errorf("Send = %+v; want it deferred for the process, %v", o, tc.err)
 			}
 			for _, r := range s.Requests() {
 				if r.Err == nil {
@@ -64,7 +65,9 @@ func TestTroubleOnOurSide(t *testing.T) {
 // broken is a reader that fails.
 type broken struct{}
 
-func (broken) Read([]byte) (int, error) { return 0, errors.New("checksum mismatch") }
+var errSum = errors.New("checksum mismatch")
+
+func (broken) Read([]byte) (int, error) { return 0, errSum }
 
 func TestSilence(t *testing.T) {
 	big := strings.Repeat("x", 2_500_000) // more than a socket takes unread

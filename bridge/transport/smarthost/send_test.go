@@ -299,26 +299,27 @@ func TestIntentComesBeforeTheFinalDot(t *testing.T) {
 func TestOurOwnTroubleSendsNothing(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
+		err    error // what the outcome's wraps: the queue asks it what the store said
 		change func(*message.Outgoing)
 	}{
-		{"the intent cannot be committed", func(o *message.Outgoing) { o.Intent = func(context.Context) error { return errStore } }},
-		{"the body cannot be opened", func(o *message.Outgoing) {
+		{"the intent cannot be committed", errStore, func(o *message.Outgoing) { o.Intent = func(context.Context) error { return errStore } }},
+		{"the body cannot be opened", errStore, func(o *message.Outgoing) {
 			o.Open = func(context.Context) (io.ReadCloser, error) { return nil, errStore }
 		}},
-		{"the body breaks off with an error", func(o *message.Outgoing) {
+		{"the body breaks off with an error", errStore, func(o *message.Outgoing) {
 			o.Open = func(context.Context) (io.ReadCloser, error) {
 				return io.NopCloser(io.MultiReader(strings.NewReader("Hel"), failingReader{})), nil
 			}
 		}},
-		{"the body is shorter than what was accepted", func(o *message.Outgoing) { o.BodySize++ }},
-		{"the body is longer than what was accepted", func(o *message.Outgoing) { o.BodySize-- }},
+		{"the body is shorter than what was accepted", nil, func(o *message.Outgoing) { o.BodySize++ }},
+		{"the body is longer than what was accepted", nil, func(o *message.Outgoing) { o.BodySize-- }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := start(t, Script{})
 			out := outgoing(t, plainBody, bob)
 			tc.change(&out)
-			if o := r.send(t, out); o.Verdict != reply.Deferred || o.Owner != reply.Process || o.Err == nil {
-				t.Errorf("Send = %+v; want deferred, process", o)
+			if o := r.send(t, out); o.Verdict != reply.Deferred || o.Owner != reply.Process || o.Err == nil || tc.err != nil && !errors.Is(o.Err, tc.err) {
+				t.Errorf("Send = %+v; want deferred, process, %v", o, tc.err)
 			}
 			if o := r.send(t, outgoing(t, plainBody, bob)); o.Verdict != reply.Relayed {
 				t.Errorf("next message = %+v", o)
