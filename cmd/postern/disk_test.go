@@ -101,7 +101,8 @@ func fillDisk(t *testing.T, size, body int) {
 }
 
 // startOnFullDisk takes the room that there is but for so many octets, and starts the daemon there: it comes up, for the mail that
-// goes makes room; or, where the queue itself finds none, it says what to do. It returns what was taken meanwhile: a start may give back what the dead process had in the log.
+// goes makes room; or, where the queue itself finds none, it says what to do. It returns what was taken meanwhile: a start may
+// give back what the dead process had in the log.
 func (k *killing) startOnFullDisk(data string, room int64) (kept []string) {
 	k.t.Helper()
 	ballast := filepath.Join(data, "ballast")

@@ -1,6 +1,8 @@
 package sqlite_test
 
 import (
+	"context"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -12,6 +14,7 @@ import (
 
 	"postern/bridge/queue"
 	"postern/bridge/queue/queuetest"
+	"postern/bridge/queue/sqlite"
 )
 
 // TestBackupIsOneMoment: a copy that is taken while mail comes in has whole messages alone, and each of them or none.
@@ -98,4 +101,36 @@ func TestBackupReplacesNoFile(t *testing.T) {
 	if b, _ := os.ReadFile(path); string(b) != "something else" {
 		t.Error("the file that was there is gone")
 	}
+}
+
+// TestCopyBesideTheLogOfAnother: a copy that is put in the place of a queue which crashed is not mixed with that one's log.
+func TestCopyBesideTheLogOfAnother(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "queue.db")
+	s := open(t, path)
+	ids := addBodies(t, s, 3, 2000)
+	copied := filepath.Join(t.TempDir(), "copy.db")
+	if err := s.Backup(t.Context(), copied, nil); err != nil {
+		t.Fatal(err)
+	}
+	addBodies(t, s, 3, 2000)
+	settle(t, s)
+	died := crash(t, path)
+	s.Close()
+	copyStore(t, copied, died)
+	if err := os.Remove(died + ".intake"); err != nil {
+		t.Fatal(err)
+	}
+
+	for name, open := range map[string]func(context.Context, string) (*sqlite.Store, error){"Open": sqlite.Open, "OpenSound": sqlite.OpenSound} {
+		if s, err := open(t.Context(), died); err == nil || errors.Is(err, queue.ErrDamaged) || !strings.Contains(err.Error(), "move queue.db-wal elsewhere") {
+			t.Errorf("%s: %v; want what is to be done about the log", name, err)
+			if err == nil {
+				s.Close()
+			}
+		}
+	}
+	if err := os.Rename(died+"-wal", died+"-elsewhere"); err != nil {
+		t.Fatal(err)
+	}
+	checkThere(t, died, queue.Queued, 2000, ids...)
 }

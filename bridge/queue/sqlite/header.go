@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"postern/bridge/queue"
 )
@@ -66,7 +67,15 @@ func checkHeader(path string) error {
 	} else if err != nil {
 		return err
 	}
-	return wrongHeader(h)
+	if err := wrongHeader(h); err != nil {
+		return err
+	}
+	// A file says that it has a log (2) before it has one; Backup's copy, and that of before an upgrade, say that they have none.
+	if log, err := os.Stat(path + "-wal"); err == nil && log.Size() > 0 && h[18] == 1 {
+		return fmt.Errorf("it is a copy that was put here, and the log beside it, %[1]s-wal, is another queue's, with what that one wrote last: "+
+			"move %[1]s-wal elsewhere to go on with the copy", filepath.Base(path))
+	}
+	return nil
 }
 
 // readable makes a copy that SQLite reads at all, with what the log has, where the file does not let it: its header was
