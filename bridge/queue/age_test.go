@@ -81,7 +81,7 @@ func TestLateThoughItIsOftenBeingSent(t *testing.T) {
 		w := newWorldOf(t, queue.Options{Reporter: told, WarnAfter: 4 * hour}, func(w *world) {
 			w.relay = func(context.Context, message.Outgoing) reply.Outcome {
 				time.Sleep(49 * sec) // and then it waits for 30 seconds: it is in flight after four hours
-				return deferred(reply.Process)
+				return deferred(reply.Route)
 			}
 		})
 		w.enqueue("erp")

@@ -87,6 +87,8 @@ type Last struct {
 
 	Told bool `json:"told,omitempty"` // a report was made of its failure
 
+	Own int `json:"own,omitempty"` // attempts in a row that had trouble of the process
+
 	Note  string `json:"note,omitempty"`  // what relay wants to know at the next attempt; it outlives the others
 	Looks int    `json:"looks,omitempty"` // attempts left that only look for a message in doubt
 
@@ -407,9 +409,13 @@ func (r *Recipient) settle(v verdict) (counted bool, err error) {
 
 // learn takes up what the attempt brought.
 func (r *Recipient) learn(o reply.Outcome) {
-	r.Last = Last{Reply: o.Reply, Transport: o.Transport, Owner: o.Owner, Means: o.Means, Remedy: o.Remedy, Note: r.Last.Note, TurnedBack: o.TurnedBack}
+	before := r.Last
+	r.Last = Last{Reply: o.Reply, Transport: o.Transport, Owner: o.Owner, Means: o.Means, Remedy: o.Remedy, Note: before.Note, TurnedBack: o.TurnedBack}
 	if o.Err != nil {
 		r.Last.Err = o.Err.Error()
+	}
+	if o.Owner == reply.Process {
+		r.Last.Own = before.Own + 1
 	}
 	if o.Owner != reply.Sender {
 		r.SenderWaits = 0
@@ -454,7 +460,7 @@ func (r *Recipient) postpone(o reply.Outcome, v verdict) (counted bool, err erro
 		if parked {
 			r.Last.Age = max(v.ended.Sub(v.born), 1)
 		}
-		return false, r.move(Queued, v.ended.Add(max(guardWait, o.RetryAfter)))
+		return false, r.move(Queued, v.ended.Add(max(ownWait(r.Last.Own), o.RetryAfter)))
 	}
 	return false, r.move(Queued, v.ended)
 }

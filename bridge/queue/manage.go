@@ -244,7 +244,7 @@ func (q *Queue) retry(it *Item, now time.Time, hasBody bool, how retrying) error
 				return err
 			}
 		}
-		r.Attempts, r.SenderWaits, r.Doubts, r.Last.Looks = 0, 0, min(r.Doubts, 1), 0
+		r.Attempts, r.SenderWaits, r.Doubts, r.Last.Looks, r.Last.Own = 0, 0, min(r.Doubts, 1), 0, 0
 	}
 	if over || how.plan != nil {
 		q.startOver(it, now)

@@ -13,8 +13,15 @@ var messageWaits = []time.Duration{
 // (design.md section 6, "Whose trouble"). The last repeats.
 var senderWaits = []time.Duration{15 * time.Minute, 30 * time.Minute, 60 * time.Minute}
 
-// guardWait keeps a message from a hot loop: its account had the trouble, but nobody closed the gate.
-const guardWait = 30 * time.Second
+// guardWait keeps a message from a hot loop: its account had the trouble, but nobody closed the gate. Where the process had
+// it nobody ever does, and the wait doubles each time, up to guardMost: what is wrong may be the message's own doing.
+const (
+	guardWait = 30 * time.Second
+	guardMost = time.Hour
+)
+
+// ownWait returns the wait after so many attempts in a row that had trouble of the process.
+func ownWait(n int) time.Duration { return min(guardWait<<min(max(n, 1)-1, 10), guardMost) }
 
 // Schedule says when the attempts of a message are made.
 type Schedule struct {
