@@ -13,7 +13,7 @@ import (
 // Queue is the part of Service that looks into the queue, changes it, and copies it.
 type Queue interface {
 	// QueueRows returns the messages that q selects, oldest first, at most RowsAtOnce; the next page begins after the
-	// last one's ID.
+	// last one's ID. An ID that no message has selects none.
 	QueueRows(ctx context.Context, q QueueQuery) ([]QueueRow, error)
 	// QueueShow returns one message with all that is known of it.
 	QueueShow(ctx context.Context, id string) (QueueDetail, error)

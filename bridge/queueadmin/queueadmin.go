@@ -47,8 +47,8 @@ type Admin struct{ o Options }
 // New returns an Admin, and opens nothing: `secret` and `signin` must work where the queue is damaged.
 func New(o Options) *Admin { return &Admin{o} }
 
-// unknown is said of an ID that the store does not have.
-const unknown = "no such message in the queue or its history"
+// errUnknown is said of an ID that the store does not have.
+var errUnknown = errors.New("no such message in the queue or its history")
 
 // QueueRows implements control.Queue.
 func (a *Admin) QueueRows(ctx context.Context, want control.QueueQuery) ([]control.QueueRow, error) {
@@ -67,10 +67,13 @@ func (a *Admin) QueueRows(ctx context.Context, want control.QueueQuery) ([]contr
 	return list, nil
 }
 
-// rows returns the page that was asked for: those that are named in the order of the names, others by their IDs.
+// rows returns the page that was asked for: those that are named and there in the order of the names, others by their IDs.
 func rows(ctx context.Context, q *queue.Queue, want control.QueueQuery) (found []queue.Row, err error) {
 	for _, text := range want.IDs[:min(len(want.IDs), control.RowsAtOnce)] {
 		r, err := find(ctx, q, text)
+		if errors.Is(err, errUnknown) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -108,7 +111,7 @@ func find(ctx context.Context, q *queue.Queue, text string) (queue.Row, error) {
 	}
 	r, err := q.Show(ctx, id)
 	if errors.Is(err, queue.ErrNotFound) {
-		return r, fmt.Errorf("%s: %s", id, unknown)
+		return r, fmt.Errorf("%s: %w", id, errUnknown)
 	}
 	return r, err
 }
@@ -215,7 +218,7 @@ func changeNamed(ctx context.Context, q *queue.Queue, ids []string, o queue.Orde
 		case ctx.Err() != nil:
 			return done, ctx.Err()
 		case errors.Is(err, queue.ErrNotFound):
-			done.Refused = append(done.Refused, control.QueueRefused{ID: text, Text: unknown})
+			done.Refused = append(done.Refused, control.QueueRefused{ID: text, Text: errUnknown.Error()})
 		default:
 			done.Refused = append(done.Refused, control.QueueRefused{ID: text, Text: err.Error()})
 		}

@@ -105,6 +105,48 @@ func TestQueueOnARunningDaemon(t *testing.T) {
 	}
 }
 
+// TestMessagesThatAreNamed: those that are there are listed and shown, and who is not is named, on a running daemon and a
+// stopped one.
+func TestMessagesThatAreNamed(t *testing.T) {
+	file := install(t, startSandbox(t), "graph")
+	d := startDaemon(t, file)
+	for _, subject := range []string{"first", "second"} {
+		if err := d.send(subject); err != nil {
+			t.Fatal(err)
+		}
+	}
+	parked(t, file)
+	list := rows(t, file)
+	first, second, nobody := list[0].ID, list[1].ID, "00000000000000vv"
+	for _, running := range []bool{true, false} {
+		if !running {
+			d.terminate()
+		}
+		for _, tc := range []struct {
+			name   string
+			args   []string
+			want   string // a pattern
+			status int
+		}{
+			{"list those that are there", []string{"list", second, nobody, first}, `(?m)^` + second + `(?s:.*)^` + first + `(?s:.*)^postern: ` + nobody + `: no such message`, 1},
+			{"list as JSON", []string{"list", nobody, first, "--json"}, `^\[\n.*"id":"` + first + `"(?s:.*)\n\]\npostern: ` + nobody + `: no such message`, 1},
+			{"show several, in their order", []string{"show", second, first}, `(?s)^id            ` + second + `.*  Subject: second\n\nid            ` + first + `.*  Subject: first\n`, 0},
+			{"show those that are there", []string{"show", nobody, first}, `(?s)^id            ` + first + `.*\npostern: ` + nobody + `: no such message`, 1},
+			{"show what waits of an account", []string{"show", "--account", "erp"}, `(?s)^id            ` + first + `.*\n\nid            ` + second, 0},
+			{"show as JSON, an object for each", []string{"show", first, second, "--json"}, `(?s)^\{\n  "id": "` + first + `".*\n\}\n\{\n  "id": "` + second + `".*\n\}\n$`, 0},
+		} {
+			out, status := outcome(t, "", append(append([]string{"queue"}, tc.args...), "--config", file)...)
+			_, said, stopped := strings.Cut(out, "run: postern service start\n") // list says that nothing runs
+			if !stopped {
+				said = out
+			}
+			if status != tc.status || !regexp.MustCompile(tc.want).MatchString(said) {
+				t.Errorf("%s, running %v: %d; want %d and %s\n%s", tc.name, running, status, tc.status, tc.want, out)
+			}
+		}
+	}
+}
+
 // TestRowOfManyRecipients: the address and the reply of a row are those of one recipient, the first in the row's state.
 func TestRowOfManyRecipients(t *testing.T) {
 	refused := control.QueueRecipient{Address: "refused@example.test", State: "failed", Reply: "550 5.1.10 Recipient refused@example.test not found"}
