@@ -28,6 +28,7 @@ func (a *admin) Health(ctx context.Context) (control.Health, error) {
 	for _, c := range counts {
 		if c.State != queue.Relayed {
 			h.Queue[string(c.State)] += c.N
+			h.Kept += c.Kept
 		}
 	}
 	if h.Accounts, err = a.Accounts(ctx); err != nil {

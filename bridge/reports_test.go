@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"postern/bridge/config"
+	"postern/bridge/control"
 	"postern/bridge/envelope"
 	"postern/bridge/event"
 	"postern/bridge/message"
@@ -89,6 +90,35 @@ func TestReportThatFailsIsNotReported(t *testing.T) {
 	}
 	if got := w.box.Received(); len(got) > 0 {
 		t.Errorf("%d messages arrived", len(got))
+	}
+}
+
+// TestFailedMailIsAMatterUntilItIsDropped: health counts what can still be sent again, and no longer than that.
+func TestFailedMailIsAMatterUntilItIsDropped(t *testing.T) {
+	w := newWorld(t, worldOptions{})
+	for range 2 {
+		if err := w.submit("smtp", []string{"invalid@example.test"}, invoice); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := w.events.await(ctx, event.MessageFailed, 2); err != nil {
+		t.Fatalf("%v\n%s", err, w.log())
+	}
+	rows, err := w.b.admin.Load().QueueRows(t.Context(), control.QueueQuery{State: "failed"})
+	if err != nil || len(rows) != 2 {
+		t.Fatalf("%d have failed, %v", len(rows), err)
+	}
+	for want := 2; ; want-- {
+		h, err := w.b.admin.Load().Health(t.Context())
+		if err != nil || h.Queue["failed"] != 2 || h.Kept != want {
+			t.Errorf("%d have failed, and %d of them are kept, %v; want 2 and %d", h.Queue["failed"], h.Kept, err, want)
+		}
+		if want == 0 {
+			return
+		}
+		w.act(rows[want-1].ID, "drop")
 	}
 }
 

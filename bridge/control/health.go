@@ -22,6 +22,7 @@ type Health struct {
 	Since     time.Time      `json:"since,omitzero"` // when it started
 	Listeners []string       `json:"listeners,omitempty"`
 	Queue     map[string]int `json:"queue"` // messages by state
+	Kept      int            `json:"kept"`  // of those that have failed, how many can be sent again or dropped
 	Accounts  []Account      `json:"accounts"`
 	Errors    []Incident     `json:"errors"` // the latest since the start, the latest first
 	FreeDisk  int64          `json:"free_disk"`

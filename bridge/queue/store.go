@@ -51,6 +51,7 @@ type Count struct {
 	Account string
 	State   State
 	N       int
+	Kept    int // of those that have failed, how many have their body: a person can have them sent, or drop them
 }
 
 // Store keeps messages. What a method changed is durable (it survives a power cut) when it returns nil, and nothing was

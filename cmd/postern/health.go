@@ -129,8 +129,9 @@ func judge(h control.Health, broken *config.Mistakes, now time.Time) []finding {
 	if n := h.Queue["held"]; n > 0 {
 		add(healthWarning, fmt.Sprintf("%d %s held", n, plural(n, "message")), "run: postern queue list --state held")
 	}
-	if n := h.Queue["failed"]; n > 0 {
-		add(healthWarning, fmt.Sprintf("%d %s failed", n, plural(n, "message")), "run: postern queue list --state failed")
+	if n := h.Kept; n > 0 { // of the others nobody can make anything
+		add(healthWarning, fmt.Sprintf("%d %s failed", n, plural(n, "message")),
+			"see: postern queue list --state failed; then run: postern queue retry, or queue drop")
 	}
 	if n := h.Queue["in-doubt"]; n > 0 {
 		add(healthWarning, fmt.Sprintf("%d %s in doubt", n, plural(n, "message")), "postern looks by itself; see: postern queue list --state in-doubt")

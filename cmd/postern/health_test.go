@@ -23,6 +23,10 @@ func TestJudge(t *testing.T) {
 		{"a sender without the right", control.Health{Accounts: []control.Account{{Name: "erp", Transports: up, Waiting: 2,
 			Lacks: []control.Lack{{From: "sales@contoso.test", Since: now, Why: "403 ErrorSendAsDenied", Remedy: grant}}}}},
 			healthWarning, "account erp may not send as sales@contoso.test: that mail waits, and fails when it is too old", grant, "may not send as sales@contoso.test, 2 waiting"},
+		{"failed mail that can be sent again", control.Health{Queue: map[string]int{"failed": 13}, Kept: 2},
+			healthWarning, "2 messages failed", "see: postern queue list --state failed; then run: postern queue retry, or queue drop", "in order, 0 waiting"},
+		{"failed mail that was dropped, or whose text is gone", control.Health{Queue: map[string]int{"failed": 13}},
+			healthOK, "1 account in order, 13 failed", "", "in order, 0 waiting"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			tc.h.Running = true

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -247,15 +248,17 @@ func (m *Memory) List(_ context.Context, f queue.Filter) ([]queue.Entry, error) 
 func (m *Memory) Counts(context.Context) ([]queue.Count, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	n := make(map[queue.Count]int)
+	all := make(map[queue.Count]queue.Count)
 	for _, k := range m.entries {
-		n[queue.Count{Account: k.entry.Item.Account, State: k.entry.Item.State()}]++
+		key := queue.Count{Account: k.entry.Item.Account, State: k.entry.Item.State()}
+		c := all[key]
+		c.Account, c.State, c.N = key.Account, key.State, c.N+1
+		if c.State == queue.Failed && k.entry.HasBody {
+			c.Kept++
+		}
+		all[key] = c
 	}
-	var counts []queue.Count
-	for c, n := range n {
-		c.N = n
-		counts = append(counts, c)
-	}
+	counts := slices.Collect(maps.Values(all))
 	slices.SortFunc(counts, func(a, b queue.Count) int {
 		if n := strings.Compare(a.Account, b.Account); n != 0 {
 			return n

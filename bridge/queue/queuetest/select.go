@@ -232,8 +232,19 @@ func testCounts(t *testing.T, open Opener) {
 	if _, err := s.Claim(t.Context(), queue.Claim{Account: "erp", Now: start, Limit: 1, Take: take}); err != nil {
 		t.Fatalf("Claim: %v", err)
 	}
+	for i, drop := range []bool{false, true, false} {
+		it := add(t, s, "hr", start.Add(time.Duration(i)*time.Second), "d")
+		fail := func(it *queue.Item) error {
+			it.Recipients[0].State, it.Recipients[0].Next, it.Finished, it.DropBody = queue.Failed, time.Time{}, start, drop
+			return nil
+		}
+		if err := s.Update(t.Context(), it.ID, fail); err != nil {
+			t.Fatalf("Update: %v", err)
+		}
+	}
 	got, err := s.Counts(t.Context())
-	want := []queue.Count{{Account: "crm", State: queue.Queued, N: 1}, {Account: "erp", State: queue.Queued, N: 1}, {Account: "erp", State: queue.Sending, N: 1}}
+	want := []queue.Count{{Account: "crm", State: queue.Queued, N: 1}, {Account: "erp", State: queue.Queued, N: 1}, {Account: "erp", State: queue.Sending, N: 1},
+		{Account: "hr", State: queue.Failed, N: 3, Kept: 2}}
 	if d := cmp.Diff(want, got); err != nil || d != "" {
 		t.Errorf("Counts: %v (-want +got):\n%s", err, d)
 	}

@@ -319,17 +319,22 @@ func (s *Store) load(ctx context.Context, where string, args []any, limit int) (
 	return ls, nil
 }
 
+// countAll reads two indexes and no row: has_body itself would have it read every message's.
+const countAll = `SELECT account, state, count(*),
+	sum(CASE WHEN state = 'failed' THEN seq IN (SELECT seq FROM messages WHERE finished IS NOT NULL AND has_body = 1) ELSE 0 END)
+	FROM messages WHERE state <> ? GROUP BY account, state ORDER BY account, state`
+
 // Counts returns how many messages there are; see queue.Store.
 func (s *Store) Counts(ctx context.Context) (counts []queue.Count, err error) {
 	waiting := s.notTaken(ctx)
-	rows, err := s.read.QueryContext(ctx, "SELECT account, state, count(*) FROM messages WHERE state <> ? GROUP BY account, state ORDER BY account, state", unfinished)
+	rows, err := s.read.QueryContext(ctx, countAll, unfinished)
 	if err != nil {
 		return nil, s.named(err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var c queue.Count
-		if err := rows.Scan(&c.Account, &c.State, &c.N); err != nil {
+		if err := rows.Scan(&c.Account, &c.State, &c.N, &c.Kept); err != nil {
 			return nil, s.named(err)
 		}
 		counts = append(counts, c)

@@ -208,6 +208,8 @@ func TestLanesUseTheIndex(t *testing.T) {
 		{"a claim", sqlite.SelectDue, []any{"erp", 0, 1, 1}, []string{"INDEX messages_due (account=? AND <expr>=? AND next_attempt<?)"}},
 		{"what is due next", sqlite.SelectNext, []any{"erp"}, []string{"COVERING INDEX messages_due (account=? AND <expr>=? AND next_attempt>?)",
 			"COVERING INDEX messages_due (account=? AND <expr>=? AND next_attempt>?)"}},
+		{"how much there is, and how much of what has failed is kept", sqlite.CountAll, []any{""},
+			[]string{"COVERING INDEX messages_state", "COVERING INDEX messages_kept (finished>?)"}},
 		{"what is due later", sqlite.SelectLater, []any{"erp", 1, "", 1}, []string{"INDEX messages_due (account=? AND <expr>=? AND next_attempt>?)"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
