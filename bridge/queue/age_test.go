@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"postern/bridge/envelope"
 	"postern/bridge/message"
 	"postern/bridge/queue"
@@ -209,5 +211,86 @@ func TestNothingEndsUntried(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// TestAShortPauseEndsNoBacklog: what became too old while the machine was off, and leaves by the rate since, is not ended by a
+// pause that has just begun, but by one that lasts.
+func TestAShortPauseEndsNoBacklog(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		pause time.Duration
+		want  map[queue.State]int
+	}{
+		{"a pause of two minutes", 2 * mins, map[queue.State]int{queue.Relayed: 90}},
+		{"one of four hours", 4 * hour, map[queue.State]int{queue.Relayed: 60, queue.Failed: 30}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var step atomic.Int64
+				o := queue.Options{Store: queuetest.NewMemory(), Accounts: []queue.Account{{Name: "erp", Concurrency: 3, RatePerMinute: 1}},
+					Now: func() time.Time { return time.Now().Add(time.Duration(step.Load())) }}
+				w := newWorldOf(t, o, func(w *world) { w.gates["erp"] = closedFor("pause") })
+				var ids []envelope.ID
+				for range 90 {
+					ids = append(ids, w.enqueue("erp"))
+				}
+				w.pass(2 * mins)
+				w.stop()
+				<-w.ended
+				step.Store(int64(6 * day))
+				w = newWorld(t, o)
+				w.pass(59*mins + 50*sec)
+				w.setGate("erp", queue.Gate{Waiting: "pause", Since: o.Now()})
+				w.pass(tc.pause)
+				w.setGate("erp", openGate)
+				w.Wake("")
+				w.pass(2 * hour)
+				got := map[queue.State]int{}
+				for _, id := range ids {
+					got[w.show(id).State]++
+				}
+				if d := cmp.Diff(tc.want, got); d != "" {
+					t.Errorf("what became of them (-want +got):\n%s", d)
+				}
+			})
+		})
+	}
+}
+
+// TestATransportThatIsDownForAWhileEndsNothing: what is too old and finds no transport that may take it, although its account
+// is up, is ended once that has lasted.
+func TestATransportThatIsDownForAWhileEndsNothing(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		down time.Duration
+		want queue.State
+	}{{"for 40 minutes", 40 * mins, queue.Relayed}, {"for three hours", 3 * hour, queue.Failed}} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := queue.Options{Store: queuetest.NewMemory(), GiveUpAfter: 4 * hour}
+				w := newWorldOf(t, o, func(w *world) { w.gates["erp"] = closedFor("pause") })
+				id := w.enqueue("erp")
+				w.pass(2 * mins)
+				w.stop()
+				<-w.ended
+				time.Sleep(day)
+				w = newWorldOf(t, o, func(w *world) { w.gates["erp"] = closedFor("pause") })
+				w.pass(50 * mins)
+				since := time.Now()
+				w.setRelay(func(context.Context, message.Outgoing) reply.Outcome {
+					if time.Since(since) < tc.down {
+						return reply.Outcome{Owner: reply.Route, TurnedBack: true, Since: since, RetryAfter: 15 * mins}
+					}
+					return relayed
+				})
+				w.setGate("erp", openGate)
+				w.Wake("")
+				w.pass(6 * hour)
+				if row := w.show(id); row.State != tc.want {
+					t.Errorf("%s after %d attempts, %+v; want %s", row.State, row.Item.Attempts, row.Item.Recipients[0].Last, tc.want)
+				}
+			})
+		})
 	}
 }

@@ -453,7 +453,8 @@ func (r *Recipient) postpone(o reply.Outcome, v verdict) (counted bool, err erro
 		return false, r.move(Held, time.Time{})
 	}
 	parked := o.Owner == reply.Account || o.Owner == reply.Login
-	if !parked && v.schedule.tooOld(v.born, v.ended) {
+	untried := o.TurnedBack && passing(o.Since, v.ended)
+	if !parked && !untried && v.schedule.tooOld(v.born, v.ended) {
 		return false, r.giveUp()
 	}
 	if v.gateOpen {

@@ -67,6 +67,7 @@ type Gate struct {
 	Limit   int       // how many of its messages may be in flight now; 0 closed; 1 for a probe, if none is under way
 	Again   time.Time // when to ask again; zero: when Wake is called, or the probe that is under way has ended
 	Waiting string    // why it is not open: "", "pause" or "parked"; with a Limit of 1 while that is probed
+	Since   time.Time // when it is not open: since when
 }
 
 // waitingParked is Gate.Waiting where a person must act: the age of the account's mail stands still.

@@ -134,12 +134,19 @@ func (q *Queue) look(it *Item, now time.Time) error {
 
 // sparing reports whether a message is too old, but its next attempt decides: it is due and may go, or becomes due. Nobody
 // tried it while the program did not run or the machine slept, or where the clock was wrong when it came; and then its
-// transport may need a while to be up.
+// transport may need a while to be up. A pause that has just begun does not end what waited for its turn at the rate.
 func (q *Queue) sparing(it *Item, now time.Time) bool {
-	next := it.Next()
-	due := it.Suspect || !next.IsZero() && !next.After(now)
-	return now.Before(q.spared) || due && q.relayer.Gate(it.Account, q.clock()).Limit > 0
+	if now.Before(q.spared) {
+		return true
+	}
+	next, clock := it.Next(), q.clock()
+	gate := q.relayer.Gate(it.Account, clock)
+	due := it.Suspect || it.turnedBack() || !next.IsZero() && !next.After(now)
+	return due && (gate.Limit > 0 || passing(gate.Since, clock))
 }
+
+// passing reports whether a trouble that began then is too young to end what nobody tried meanwhile.
+func passing(since, now time.Time) bool { return now.Sub(since).Abs() < watchSeldom }
 
 // outlived ends the waiting of each recipient that still waits.
 func (q *Queue) outlived(it *Item, now time.Time, end func(*Recipient) error) error {

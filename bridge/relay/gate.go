@@ -13,6 +13,7 @@ type Gate struct {
 	Limit   int       // how many of its messages may be under way now; 0 closed, also while a probe finds out; 1 for that probe
 	Again   time.Time // when closed: when to ask again; zero: when somebody called Unpark, or the probe has ended
 	Waiting string    // why it is not open: "", "pause" or "parked"
+	Since   time.Time // when it is not open: since when
 }
 
 // Gate says whether messages of that account may be claimed now. It does not block. An account that is not configured is
@@ -43,7 +44,22 @@ func (r *Relay) Gate(account string, now time.Time) Gate {
 	if g.Limit > 0 {
 		g.Again = time.Time{}
 	}
+	g.Since = r.since(a, a.ways(), now)
 	return g
+}
+
+// since is when the last of these ways that was open was stopped; now where one is open. r.mu is held.
+func (r *Relay) since(a Account, ways []way, now time.Time) (last time.Time) {
+	for _, w := range ways {
+		t, s := r.state(a, w.name, now)
+		if s == open {
+			return now
+		}
+		if t.since.After(last) {
+			last = t.since
+		}
+	}
+	return last
 }
 
 // turnBack is the outcome of a message that no transport was open for. The account was stopped after the message was
@@ -53,11 +69,12 @@ func (r *Relay) turnBack(a Account, ways []way) reply.Outcome {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.now()
-	o := reply.Outcome{Owner: reply.Route, TurnedBack: true, RetryAfter: turnedBack}
+	since := r.since(a, ways, now)
+	o := reply.Outcome{Owner: reply.Route, TurnedBack: true, Since: since, RetryAfter: turnedBack}
 	for i, w := range ways {
 		t, s := r.state(a, w.name, now)
 		if s != stopped { // it opened, or somebody probes
-			o = reply.Outcome{Owner: reply.Route, TurnedBack: true, RetryAfter: turnedBack, Transport: w.name,
+			o = reply.Outcome{Owner: reply.Route, TurnedBack: true, Since: since, RetryAfter: turnedBack, Transport: w.name,
 				Reply: reply.Reply{Text: "waits until another message has shown that its transport is up again"}}
 			if s == due && t.probing {
 				o.RetryAfter = t.waitIfItFails()
@@ -70,7 +87,7 @@ func (r *Relay) turnBack(a Account, ways []way) reply.Outcome {
 		left := max(t.until.Sub(now), turnedBack)
 		if i == 0 {
 			o = reply.Outcome{Owner: t.outcome.Owner, Reply: t.outcome.Reply, Remedy: t.outcome.Remedy, Err: t.outcome.Err,
-				Transport: w.name, TurnedBack: true, RetryAfter: left}
+				Transport: w.name, TurnedBack: true, Since: since, RetryAfter: left}
 			if !t.parked { // also where it met a login
 				o.Owner = reply.Route
 			}

@@ -84,6 +84,40 @@ func TestATokenEndpointThatIsDownIsTheRoutes(t *testing.T) {
 	}
 }
 
+// TestSinceWhenNothingGoes: the gate and a message that is turned back say since when the last way is stopped, however often
+// it was probed.
+func TestSinceWhenNothingGoes(t *testing.T) {
+	h := newHouse(t, erp(ModeAuto))
+	h.smtp.answers, h.graph.answers = []reply.Outcome{down, down, down, sent}, []reply.Outcome{sent, full}
+	small, large := mail(t, "erp"), mail(t, "erp")
+	large.BodySize = 20_000_000 // SMTP's alone
+	at := func(minutes int) time.Time { return opened.Add(time.Duration(minutes) * time.Minute) }
+	for _, tc := range []struct {
+		minute          int
+		out             message.Outgoing // is sent first
+		gate, turnsBack time.Time
+	}{
+		{0, large, time.Time{}, at(0)},
+		{2, large, time.Time{}, at(0)}, // a probe
+		{2, small, time.Time{}, at(0)},
+		{10, small, at(10), at(0)}, // by Graph, and then a probe by SMTP
+		{11, large, at(10), at(0)},
+		{30, large, time.Time{}, time.Time{}},
+	} {
+		h.now = at(tc.minute)
+		h.relay.Relay(context.Background(), tc.out)
+		if g := h.relay.Gate("erp", h.now); !g.Since.Equal(tc.gate) {
+			t.Errorf("minute %d: Gate = %+v; want since %v", tc.minute, g, tc.gate)
+		}
+		if tc.turnsBack.IsZero() {
+			continue
+		}
+		if o := h.relay.Relay(context.Background(), large); !o.TurnedBack || !o.Since.Equal(tc.turnsBack) {
+			t.Errorf("minute %d: Relay = %+v; want it turned back since %v", tc.minute, o, tc.turnsBack)
+		}
+	}
+}
+
 // splitting is a Graph where drafts are allowed.
 type splitting struct{ *fake }
 

@@ -103,8 +103,9 @@ type Outcome struct {
 	Duplicate bool // refused because its Message-ID was taken before, from whomever
 	Size      Size // a refusal for its size
 
-	TurnedBack bool // no transport that it may take was open: nobody was asked to take it
-	Guessed    bool // with Account: no code says that it is the mailbox's; it may be this one message's doing
+	TurnedBack bool      // no transport that it may take was open: nobody was asked to take it
+	Since      time.Time // with TurnedBack: since when none was
+	Guessed    bool      // with Account: no code says that it is the mailbox's; it may be this one message's doing
 }
 
 // Size says which limit a message was over.
