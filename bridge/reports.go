@@ -134,10 +134,7 @@ func (r reporter) Report(ctx context.Context, q queue.Report) error {
 	}
 	switch {
 	case it.Finished.IsZero(): // it has one report of each kind until a person has it tried again
-		f.Since = it.Accepted
-		if !it.Retried.IsZero() {
-			f.Since = it.Retried
-		}
+		f.Since = it.Begun()
 		f.RetryUntil = q.Until
 	case e.HasBody:
 		f.KeptUntil = it.Finished.Add(r.cfg().Queue.KeepFailed)

@@ -116,7 +116,7 @@ type Listener struct {
 // Queue is the table [queue]: how long mail is tried and kept.
 type Queue struct {
 	// GiveUpAfter is the age at which a message that was deferred again and again fails, with a DSN. The time that its
-	// account was parked does not count. Default: 5 days.
+	// account was parked does not count, nor what it waited for its user's RatePerMinute. Default: 5 days.
 	GiveUpAfter time.Duration
 
 	// WarnAfter is the age at which the sender gets a delay notice. Default: 4 hours.

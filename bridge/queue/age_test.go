@@ -294,3 +294,71 @@ func TestATransportThatIsDownForAWhileEndsNothing(t *testing.T) {
 		})
 	}
 }
+
+// TestWhatAPlanPutsOffAgesFromThen: it is neither late nor too old before anybody may try it.
+func TestWhatAPlanPutsOffAgesFromThen(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		outcome reply.Outcome
+	}{{"the recipient is refused for now", deferred(reply.Recipient)}, {"the route fails", deferred(reply.Route)}, {"the sender lacks a right", deferred(reply.Sender)}} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				told := &reports{}
+				o := queue.Options{Store: queuetest.NewMemory(), GiveUpAfter: 4 * hour, WarnAfter: hour, Reporter: told}
+				w := newWorld(t, o)
+				_, m := queuetest.NewMessage("erp", time.Now())
+				m.Plan.NotBefore = time.Now().Add(5 * hour)
+				if err := w.Enqueue(t.Context(), m, emptyBody()); err != nil {
+					t.Fatal(err)
+				}
+				fails := func(context.Context, message.Outgoing) reply.Outcome { return tc.outcome }
+				w.setRelay(fails)
+				w.pass(4*hour + 30*mins)
+				if row := w.show(m.ID); row.State != queue.Queued || len(w.seen()) != 0 || len(told.told()) != 0 {
+					t.Fatalf("before its time: %s after %d attempts, reports %q", row.State, len(w.seen()), told.told())
+				}
+				w.pass(hour)
+				w.stop()
+				<-w.ended
+				w = newWorldOf(t, o, func(w *world) { w.relay = fails })
+				w.pass(mins)
+				if row := w.show(m.ID); row.State.Final() || len(told.told()) != 0 {
+					t.Errorf("half an hour of age: %s, reports %q", row.State, told.told())
+				}
+				w.pass(2 * hour)
+				if row := w.show(m.ID); row.State.Final() || len(told.told()) != 1 {
+					t.Errorf("2:30 hours of age: %s, reports %q; want that it is late", row.State, told.told())
+				}
+				w.pass(2 * hour)
+				if row := w.show(m.ID); row.State != queue.Failed {
+					t.Errorf("4:30 hours of age: %s; want failed", row.State)
+				}
+			})
+		})
+	}
+}
+
+// TestAPersonDoesNotMakeItOld: who has mail tried before its time lets its age begin there.
+func TestAPersonDoesNotMakeItOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, queue.Options{GiveUpAfter: 4 * hour})
+		w.setRelay(func(context.Context, message.Outgoing) reply.Outcome { return deferred(reply.Recipient) })
+		_, m := queuetest.NewMessage("erp", time.Now())
+		m.Plan.NotBefore = time.Now().Add(6 * hour)
+		if err := w.Enqueue(t.Context(), m, emptyBody()); err != nil {
+			t.Fatal(err)
+		}
+		w.pass(5 * hour)
+		if err := w.Change(t.Context(), m.ID, queue.Order{Action: queue.Retry, By: "eva"}); err != nil {
+			t.Fatal(err)
+		}
+		w.pass(3 * hour)
+		if row := w.show(m.ID); row.State != queue.Deferred || len(w.seen()) < 3 {
+			t.Errorf("3 hours later: %s after %d attempts; want it deferred", row.State, len(w.seen()))
+		}
+		w.pass(2 * hour)
+		if row := w.show(m.ID); row.State != queue.Failed {
+			t.Errorf("5 hours later: %s; want failed", row.State)
+		}
+	})
+}

@@ -51,7 +51,7 @@ func (q *Queue) pullBackItem(it *Item, now time.Time) {
 		return
 	}
 	it.Watch = now
-	if it.begun().After(now) {
+	if it.Begun().After(now) {
 		q.startOver(it, now)
 	}
 }

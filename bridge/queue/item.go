@@ -40,7 +40,7 @@ type Item struct {
 	Suspect  bool          // in flight when a process died: it is not claimed, but tried; under a lease: it is on trial (trial.go)
 	Deaths   int           // of processes that are laid at its door
 	Finished time.Time     // when it became final
-	Retried  time.Time     // when a person had it tried again: its age counts from there; zero for never
+	Retried  time.Time     // when a person had it tried again, or its plan let it go: its age counts from there; zero for at once
 
 	// Damage says what of the item could not be read back; nil for nothing. What could not is zero, and a recipient whose
 	// state could not is held and in doubt. Not stored: it is found again for as long as it is so.

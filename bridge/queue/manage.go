@@ -231,6 +231,7 @@ func (q *Queue) retry(it *Item, now time.Time, hasBody bool, how retrying) error
 		case r.State == Relayed, how.onlyWaiting && r.State != Queued && r.State != Deferred:
 			continue
 		case r.State == Queued:
+			over = over || r.planned() && r.Next.After(now) // its age had not begun
 			r.Next = now
 			if r.Last == (Last{}) {
 				r.Last.Err = "tried again by " + how.by // and not when its plan says

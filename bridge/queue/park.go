@@ -141,9 +141,12 @@ func (it *Item) stands() (age time.Duration, stands bool) {
 	return age, age > 0
 }
 
-// goOn has the age of a message grow from where it stood: it is claimed.
+// goOn has the age of a message grow from where it stood, or from when its plan lets it go: it is claimed.
 func (q *Queue) goOn(it *Item, now time.Time) {
 	q.pullBackItem(it, now)
+	if begun := it.Begun(); !begun.Equal(it.Accepted) {
+		it.Retried = begun
+	}
 	if _, stands := it.stands(); stands {
 		it.Parked = q.parks.total(it.Account, now) - q.stoodStill(it, now)
 	}
@@ -151,7 +154,7 @@ func (q *Queue) goOn(it *Item, now time.Time) {
 
 // stoodStill is for how long the message's age did not grow.
 func (q *Queue) stoodStill(it *Item, now time.Time) time.Duration {
-	lived := max(0, now.Sub(it.begun()))
+	lived := max(0, now.Sub(it.Begun()))
 	if age, stands := it.stands(); stands {
 		return max(0, lived-age)
 	}
@@ -160,13 +163,19 @@ func (q *Queue) stoodStill(it *Item, now time.Time) time.Duration {
 
 // born is when the message would have been accepted, had it never stood still since: its age counts from there.
 func (q *Queue) born(it *Item, now time.Time) time.Time {
-	return it.begun().Add(q.stoodStill(it, now))
+	return it.Begun().Add(q.stoodStill(it, now))
 }
 
-// begun is when the message's age began.
-func (it *Item) begun() time.Time {
-	if it.Retried.IsZero() {
-		return it.Accepted
+// Begun is when the message's age began, or begins: what its plan puts off is not late before its time.
+func (it *Item) Begun() time.Time {
+	begun := it.Accepted
+	if !it.Retried.IsZero() {
+		begun = it.Retried
 	}
-	return it.Retried
+	for _, r := range it.Recipients {
+		if r.planned() && r.Next.Sub(begun) > time.Minute { // else it is not worth a write of its own
+			begun = r.Next
+		}
+	}
+	return begun
 }
