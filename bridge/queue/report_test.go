@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -123,11 +124,11 @@ func TestDelayNoticeKnowsOfParks(t *testing.T) {
 // posted is a Reporter whose reports are mail of the same queue.
 type posted struct {
 	w     *world
-	asked int
+	asked atomic.Int64
 }
 
 func (p *posted) Report(ctx context.Context, _ queue.Report) error {
-	if p.asked++; p.asked > 10_000 {
+	if p.asked.Add(1) > 10_000 {
 		return nil // it would never end
 	}
 	_, m := queuetest.NewMessage("erp", time.Now())
@@ -151,11 +152,12 @@ func (p *purged) Purge(ctx context.Context, o queue.Purge) (more bool, err error
 // and made soon after there is room.
 func TestReportsWaitForRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		told, free := &posted{}, int64(1000)
-		w := newWorldOf(t, queue.Options{Reporter: told, MinFree: 1000, Free: func() (int64, error) { return free, nil }}, func(w *world) { told.w = w })
+		told, free := &posted{}, atomic.Int64{}
+		free.Store(1000)
+		w := newWorldOf(t, queue.Options{Reporter: told, MinFree: 1000, Free: func() (int64, error) { return free.Load(), nil }}, func(w *world) { told.w = w })
 		w.setRelay(func(_ context.Context, out message.Outgoing) reply.Outcome {
 			if out.Recipients[0].Local == "never" {
-				free = 100
+				free.Store(100)
 				return refused
 			}
 			return relayed
@@ -168,13 +170,13 @@ func TestReportsWaitForRoom(t *testing.T) {
 		w.setGate("erp", openGate)
 		w.Wake("")
 		w.pass(hour)
-		if told.asked < 2*50 || told.asked > 2*70 {
-			t.Errorf("two reports were asked for %d times within an hour; want about once a minute", told.asked)
+		if asked := told.asked.Load(); asked < 2*50 || asked > 2*70 {
+			t.Errorf("two reports were asked for %d times within an hour; want about once a minute", asked)
 		}
 		if got := strings.Count(strings.Join(w.told(), "\n"), "ERROR queue failed"); got != 2 {
 			t.Errorf("told %d times that a report cannot be made; want once of each", got)
 		}
-		free = 1000
+		free.Store(1000)
 		w.pass(mins)
 		if got := strings.Count(strings.Join(w.told(), "\n"), "INFO message relayed"); got != 2 {
 			t.Errorf("%d reports are relayed a minute after there was room; want 2", got)
