@@ -57,6 +57,39 @@ func TestSetAccounts(t *testing.T) {
 	})
 }
 
+// TestOrphansAreParked: mail that the start finds of an account that is gone says so, whatever it had waited for.
+func TestOrphansAreParked(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		outcome reply.Outcome // of its last attempt
+	}{
+		{"its account's trouble", deferred(reply.Route)},
+		{"its own", greylist},
+		{"its sender's", deferred(reply.Sender)},
+		{"in doubt", unknown},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := queuetest.NewMemory()
+				first := newWorld(t, queue.Options{Store: store, Accounts: []queue.Account{{Name: "erp"}, {Name: "sales"}}})
+				first.setRelay(func(context.Context, message.Outgoing) reply.Outcome { return tc.outcome })
+				id := first.enqueue("sales")
+				first.stop()
+				<-first.ended
+				stopped := queue.New(queue.Options{Store: store})
+				if row, err := stopped.Show(t.Context(), id); err != nil || row.WaitingFor == "parked" {
+					t.Errorf("while nobody runs it waits for %q, %v; want that nobody knows", row.WaitingFor, err)
+				}
+				second := newWorld(t, queue.Options{Store: store})
+				second.pass(day)
+				if row := second.show(id); row.WaitingFor != "parked" || !row.NextAttempt.IsZero() || len(second.seen()) != 0 {
+					t.Errorf("%s for %q until %v after %d attempts; want it parked for no known time", row.State, row.WaitingFor, row.NextAttempt, len(second.seen()))
+				}
+			})
+		})
+	}
+}
+
 // TestSetAccountsMovesAMailbox: accounts that come to share a mailbox share its rate from then on.
 func TestSetAccountsMovesAMailbox(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -379,7 +379,10 @@ func (q *Queue) Show(ctx context.Context, id envelope.ID) (Row, error) {
 
 func (q *Queue) row(e Entry) Row {
 	r := Row{Entry: e, State: e.Item.State(), NextAttempt: e.Item.Next()}
+	l := q.set.Load().lanes[e.Item.Account]
 	switch {
+	case l == nil && r.State.waiting() && q.parks.parked(e.Item.Account): // as Run sees what is of no account; before it nobody knows all
+		r.WaitingFor, r.NextAttempt = waitingParked, time.Time{}
 	case r.State == InDoubt:
 		r.WaitingFor = "doubt"
 	case r.State == Deferred && slices.ContainsFunc(e.Item.Recipients, func(r Recipient) bool { return r.State == Deferred && r.SenderWaits > 0 }):
@@ -387,7 +390,7 @@ func (q *Queue) row(e Entry) Row {
 	case r.State == Queued || r.State == Deferred:
 		if _, stands := e.Item.stands(); stands {
 			r.WaitingFor = waitingParked
-		} else if l := q.set.Load().lanes[e.Item.Account]; l != nil && !r.NextAttempt.After(q.now()) {
+		} else if l != nil && !r.NextAttempt.After(q.now()) {
 			var until time.Time
 			if r.WaitingFor, until = l.waitingFor(e.Item.Account); r.WaitingFor != "" {
 				r.NextAttempt = until
