@@ -77,3 +77,33 @@ func TestSenderWithoutTheRightIsSeen(t *testing.T) {
 		})
 	}
 }
+
+// TestNoNoticeLeavesWithoutTheRight: what tells of a missing right does not wait for it, where another account is up.
+func TestNoNoticeLeavesWithoutTheRight(t *testing.T) {
+	config := strings.Replace(reportWorld, `mailbox = "erp@contoso.test"`, "mailbox = \"sales@contoso.test\"\nlogin = \"erp@contoso.test\"", 1)
+	w := newWorld(t, worldOptions{config: strings.ReplaceAll(config, "noreply@", "sales@")})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	want := func(when string, graph bool) {
+		t.Helper()
+		if got := w.b.up("by-graph"); got != graph || !w.b.up("by-smtp") {
+			t.Errorf("%s: up %v and %v; want %v and true", when, got, w.b.up("by-smtp"), graph)
+		}
+	}
+	want("before anybody knows", true)
+	if err := w.submit("graph", []string{"customer@example.test"}, invoice); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.events.await(ctx, event.SenderParked, 1); err != nil {
+		t.Fatalf("%v\n%s", err, w.log())
+	}
+	want("without the right", false)
+	w.box.SetMailbox(sandbox.Mailbox{Address: "sales@contoso.test", SendAs: []string{"erp@contoso.test"}})
+	if _, err := w.b.admin.Load().QueueChange(t.Context(), control.QueueChange{Action: "retry", QueueQuery: control.QueueQuery{All: true}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.events.await(ctx, event.SenderResumed, 1); err != nil {
+		t.Fatalf("%v\n%s", err, w.log())
+	}
+	want("with the right", true)
+}

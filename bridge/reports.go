@@ -67,10 +67,17 @@ func (s *noticeSink) Handle(ctx context.Context, e event.Event) {
 	}
 }
 
-// up reports whether mail of that account can leave now: somebody is signed in, and nothing stops it.
+// up reports whether mail of our own can leave by that account now: somebody is signed in, nothing stops it, and it may
+// send as its mailbox.
 func (b *Bridge) up(account string) bool {
 	for _, s := range b.accounts.States(context.Background()) {
 		if s.Account == account && (!s.SignedIn || s.Trouble != nil && s.Trouble.Person) {
+			return false
+		}
+	}
+	for _, a := range b.live.Load().Accounts {
+		mailbox, err := envelope.ParseAddress(a.Mailbox)
+		if a.Name == account && (err != nil || !b.queue.MaySend(account, mailbox)) {
 			return false
 		}
 	}

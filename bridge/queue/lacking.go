@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"postern/bridge/envelope"
 	"postern/bridge/event"
 	"postern/bridge/reply"
 )
@@ -155,6 +156,11 @@ func (q *Queue) Lacks(ctx context.Context) []Lack {
 		waits, err := q.waitsFor(ctx, pairKey{lack.Account, lack.Sender})
 		return err == nil && !waits
 	})
+}
+
+// MaySend reports whether nothing is known against the account sending as that From. It does not block.
+func (q *Queue) MaySend(account string, from envelope.Address) bool {
+	return !q.lacks.known(pairKey{account, from.Key()})
 }
 
 // waitsFor reports whether mail of the pair waits, or probes.
