@@ -233,7 +233,9 @@ func (it *Item) abandon(blamed bool, now time.Time, doubtWait time.Duration, onD
 			r.Last = Last{Transport: via, Note: r.Last.Note, Owner: reply.Process, Err: "the process ended after the message was handed over and before the answer"}
 			err = r.doubtAndLook(now, doubtWait, onDoubt)
 		case it.Deaths >= maxDeaths:
-			r.Last = Last{Owner: reply.Process, Err: fmt.Sprintf("the process died %d times while it relayed this message", it.Deaths), Note: r.Last.Note}
+			why := fmt.Sprintf("the process died %d times while it relayed this message", it.Deaths)
+			r.Last = Last{Transport: r.Last.Transport, Owner: reply.Process, Err: why, Note: r.Last.Note}
+			r.waitForPerson(it.ID)
 			err = r.move(Held, time.Time{})
 		case r.Doubts > 0 && r.Last.Looks > 0:
 			err = r.move(InDoubt, now) // it only looked: the doubt is what it was
@@ -271,7 +273,7 @@ func (it *Item) hold(lease, why string) error {
 		if r.State != Sending {
 			continue
 		}
-		r.Last = Last{Owner: reply.Process, Err: why, Remedy: damageRemedy(it.ID), Note: r.Last.Note}
+		r.Last = Last{Transport: r.Last.Transport, Owner: reply.Process, Err: why, Remedy: damageRemedy(it.ID), Note: r.Last.Note}
 		if err := r.move(Held, time.Time{}); err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package queue_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"postern/bridge/envelope"
 	"postern/bridge/message"
 	"postern/bridge/queue"
+	"postern/bridge/queue/queuetest"
 	"postern/bridge/relay"
 	"postern/bridge/reply"
 )
@@ -56,4 +58,48 @@ func TestOneMessageDoesNotStopTheOthers(t *testing.T) {
 		w.stop()
 		<-w.ended
 	})
+}
+
+// TestHeldPoisonSaysHowItGoesOn: what was in doubt before it killed three processes keeps its transport for a person's retry:
+// by another one the copy could not be recognised.
+func TestHeldPoisonSaysHowItGoesOn(t *testing.T) {
+	for _, tc := range []struct {
+		name      string
+		doubts    int
+		looks     int
+		action    queue.Action // the one that the remedy names
+		remedy    string
+		resend    bool
+		transport string
+	}{
+		{"one that was never in doubt is released, and goes by any transport", 0, 0, queue.Release, "postern queue release ", false, ""},
+		{"one that is sent again after a doubt is looked for by a person", 1, 0, queue.Retry, "look into Sent Items", true, "smtp"},
+		{"so is one that was only looked for", 1, 2, queue.Retry, "look into Sent Items", true, "smtp"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := queuetest.NewMemory()
+				item, m := queuetest.NewMessage("erp", time.Now())
+				item.Lease, item.Suspect, item.Deaths, item.Attempts = "former", true, 2, 1
+				r := &item.Recipients[0]
+				r.State, r.Next, r.Attempts, r.Doubts = queue.Sending, time.Time{}, 1, tc.doubts
+				r.Last = queue.Last{Transport: "smtp", Looks: tc.looks}
+				if err := store.Add(t.Context(), item, m, emptyBody()); err != nil {
+					t.Fatal(err)
+				}
+				w := newWorld(t, queue.Options{Store: store})
+				row := w.show(item.ID)
+				if last := row.Item.Recipients[0].Last; row.State != queue.Held || !strings.Contains(last.Err, "died 3 times") || !strings.Contains(last.Remedy, tc.remedy) {
+					t.Errorf("%s, %+v; want held, and a remedy that says %q", row.State, last, tc.remedy)
+				}
+				if err := w.do(item.ID, tc.action); err != nil {
+					t.Fatal(err)
+				}
+				w.pass(sec)
+				if got := w.seen(); len(got) != 1 || got[0].out.Resend != tc.resend || got[0].out.Transport != tc.transport {
+					t.Errorf("%d attempts, %+v; want one, resend %v by %q", len(got), got, tc.resend, tc.transport)
+				}
+			})
+		})
+	}
 }
