@@ -9,23 +9,30 @@ import (
 
 // accountSet is what the configuration says of accounts. It is never changed: another configuration is another set.
 type accountSet struct {
+	list     []Account
 	accounts map[string]Account
-	lanes    map[string]*lane // by account, also of those that were removed: their mail is held back, and not refused
+	lanes    map[string]*lane     // by account, also of those that were removed: their mail is held back, and not refused
+	gone     map[string]time.Time // the removed ones, and since when, until they are forgotten
 }
 
 // SetAccounts replaces the accounts, also while Run runs. What is in flight ends as it began, and no message is lost: mail
 // of an account that is not there any more waits as if the account were parked (the Relayer's Gate says so), until it is
-// configured again or a person makes a new plan. Relayer must know the new accounts before, and the old ones not any more;
+// configured again or a person makes a new plan. One without mail is forgotten an hour later. Relayer must know the new accounts before, and the old ones not any more;
 // where it opens the gate of one that stays as it was, Wake says so.
 func (q *Queue) SetAccounts(list []Account) {
 	q.changing.Lock()
 	defer q.changing.Unlock()
+	q.setAccounts(list, nil)
+}
+
+// setAccounts is SetAccounts, and forgets some of those that were removed. q.changing is held.
+func (q *Queue) setAccounts(list []Account, forgotten map[string]bool) {
 	was := q.set.Load()
 	lanes := map[string]*lane{} // by mailbox
 	for _, l := range was.lanes {
 		lanes[l.key] = l
 	}
-	set := &accountSet{accounts: make(map[string]Account, len(list)), lanes: make(map[string]*lane, len(list))}
+	set := &accountSet{list: slices.Clone(list), accounts: make(map[string]Account, len(list)), lanes: make(map[string]*lane, len(list)), gone: map[string]time.Time{}}
 	active := map[*lane][]Account{}
 	var fresh []*lane
 	for _, a := range list {
@@ -42,10 +49,15 @@ func (q *Queue) SetAccounts(list []Account) {
 	}
 	retired := map[*lane][]Account{}
 	for name, l := range was.lanes {
-		if set.lanes[name] == nil {
-			set.lanes[name] = l
-			retired[l] = append(retired[l], l.account(name))
+		if set.lanes[name] != nil || forgotten[name] {
+			continue
 		}
+		since, known := was.gone[name]
+		if !known {
+			since = q.clock()
+		}
+		set.lanes[name], set.gone[name] = l, since
+		retired[l] = append(retired[l], l.account(name))
 	}
 	changed := map[*lane]bool{}
 	for _, l := range lanes {

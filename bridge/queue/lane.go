@@ -24,7 +24,7 @@ type lane struct {
 	q    *Queue
 	key  string          // the mailbox
 	wake chan struct{}   // holds one token: something changed since the lane last looked
-	over chan struct{}   // closed when its last account has gone to another mailbox: it is never used again
+	over chan struct{}   // closed when its last account has gone to another mailbox or is forgotten: it is never used again
 	turn int             // whose turn it was last; only run touches this and the next
 	last map[string]bool // by account, whether the last message that was begun had been tried before
 

@@ -335,7 +335,9 @@ func (q *Queue) holdForeign(it *Item, why string) error {
 func (q *Queue) carriedOut(ctx context.Context, o Order, e Entry, before, after Item) {
 	q.end(ctx, before, after, true)
 	q.usage.moved(e, before.State(), after.State())
-	if l := q.set.Load().lanes[after.Account]; l != nil {
+	if !after.State().Final() {
+		q.laneOf(after.Account).poke()
+	} else if l := q.set.Load().lanes[after.Account]; l != nil {
 		l.poke()
 	}
 	attrs := []slog.Attr{slog.String("by", o.By), slog.String("action", string(o.Action)), slog.String("queue_id", string(after.ID)),

@@ -144,6 +144,7 @@ type Queue struct {
 	owes        chan struct{}        // holds one token: a report is owed, or room is short
 	looked      time.Time            // by watch, which alone touches it
 	spared      time.Time            // until when nothing is ended by its age alone, likewise
+	forgets     time.Time            // when forgetGone has work next, likewise
 	unreported  map[envelope.ID]bool // whose reports could not be made at the last look, likewise
 	attempts    sync.WaitGroup       // those in flight
 }
@@ -218,9 +219,7 @@ func (q *Queue) Enqueue(ctx context.Context, m message.Message, body io.Reader) 
 	switch {
 	case err == nil:
 		place.end(true)
-		if l := q.set.Load().lanes[m.Plan.Account]; l != nil { // perhaps another one by now
-			l.poke()
-		}
+		q.laneOf(m.Plan.Account).poke() // perhaps another one by now
 		return nil
 	case errors.Is(err, errShare):
 		return q.noShare(m, err)

@@ -51,7 +51,8 @@ func (q *Queue) lookAfter(ctx context.Context) error {
 	for _, step := range []struct {
 		what string
 		do   func(context.Context) error
-	}{{"the clock", q.mindClock}, {"messages by age", q.lookAtAge}, {"senders without a right", q.lookAtLacks}, {"reports", q.report}, {"delete what is not needed any more", q.purge}} {
+	}{{"the clock", q.mindClock}, {"messages by age", q.lookAtAge}, {"senders without a right", q.lookAtLacks}, {"reports", q.report}, {"delete what is not needed any more", q.purge},
+		{"accounts that are gone", q.forgetGone}} {
 		if err := step.do(ctx); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", step.what, err))
 		}
