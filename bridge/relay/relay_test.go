@@ -429,6 +429,30 @@ func TestUnpark(t *testing.T) {
 	}
 }
 
+// TestALoginsProbeLeavesAPausedMailboxAlone: a mailbox keeps the server's wish although the login that it shares is parked,
+// which another mailbox's message may probe.
+func TestALoginsProbeLeavesAPausedMailboxAlone(t *testing.T) {
+	info := Account{Name: "info", Login: erp("").Login, Mailbox: "contoso/info@contoso.test", Mode: ModeGraph, Concurrency: 3}
+	h := newHouse(t, erp(ModeGraph), info)
+	h.graph.answers = []reply.Outcome{throttled(time.Hour), noSignIn, sent}
+	h.send()
+	h.relay.Relay(context.Background(), mail(t, "info"))
+	h.now = h.now.Add(15 * time.Minute)
+	if g := h.gate("erp"); g != (Gate{Again: opened.Add(time.Hour), Waiting: "parked"}) {
+		t.Errorf("Gate of the paused mailbox = %+v; want it closed for the rest of the hour, and parked", g)
+	}
+	if o := h.send(); !o.TurnedBack || o.RetryAfter != 45*time.Minute || h.graph.calls != 2 {
+		t.Errorf("a message of it: %+v after %d calls; want it turned back", o, h.graph.calls)
+	}
+	if g := h.gate("info"); g != (Gate{Limit: 1, Waiting: "parked"}) {
+		t.Errorf("Gate of the other mailbox = %+v; want a probe", g)
+	}
+	h.relay.Relay(context.Background(), mail(t, "info"))
+	if g := h.gate("erp"); g != (Gate{Again: opened.Add(time.Hour), Waiting: "pause"}) {
+		t.Errorf("Gate of the paused mailbox once the login is back = %+v; want its pause", g)
+	}
+}
+
 func TestUnparkLeavesPauses(t *testing.T) {
 	h := newHouse(t, erp(ModeGraph))
 	h.graph.answers = []reply.Outcome{throttled(time.Minute)}

@@ -110,12 +110,17 @@ const (
 )
 
 // state returns the trouble that decides for this account and transport, and what it allows now; nil where there is
-// none. r.mu is held.
+// none. A login decides before a mailbox, but none of its probes goes to a mailbox whose own time has not come. r.mu is held.
 func (r *Relay) state(a Account, transport string, now time.Time) (*trouble, status) {
 	login, route := a.places(transport)
-	t := r.troubles[login]
-	if t == nil {
-		t = r.troubles[route]
+	t, mailbox := r.troubles[login], r.troubles[route]
+	switch {
+	case t == nil:
+		t = mailbox
+	case mailbox != nil && mailbox.until.After(t.until) && now.Before(mailbox.until):
+		both := *t
+		both.until = mailbox.until
+		return &both, stopped
 	}
 	switch {
 	case t == nil:
