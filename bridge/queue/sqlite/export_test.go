@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"io"
 	"runtime"
 
 	"postern/bridge/queue"
@@ -42,6 +43,14 @@ func WithSteps(ctx context.Context, at func(step string, limit func(pages int) e
 
 // CheckNow is what the check beside the mail does.
 func (s *Store) CheckNow(ctx context.Context) error { return s.finding.see(checkAll(ctx, s.read)) }
+
+// HasReadThrough is how much of the file was read beside the check when that ends.
+func (s *Store) HasReadThrough() (octets int64, err error) {
+	if s.check.Wait(); s.through == nil {
+		return 0, nil
+	}
+	return s.through.Seek(0, io.SeekCurrent)
+}
 
 // ReadRemains finds what lies in a file and its log, and reads all of it.
 func ReadRemains(file, log []byte) (messages, recipients, chunks int) {

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -29,7 +30,9 @@ func (s *Store) damaged(ctx context.Context, wait time.Duration) error {
 	s.stopCheck = stop
 	s.check.Go(func() { found <- s.finding.see(checkAll(checking, s.read)) })
 	var enough <-chan time.Time
-	if !s.died {
+	if s.died {
+		s.check.Go(func() { s.readThrough(checking) })
+	} else {
 		t := time.NewTimer(wait)
 		defer t.Stop()
 		enough = t.C
@@ -41,6 +44,19 @@ func (s *Store) damaged(ctx context.Context, wait time.Duration) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+// readThrough reads the file from its beginning to its end while it is checked. The check reads one page here and one there,
+// which takes a disk eight times as long (measured with 1 GB); so it finds most of them in the system's cache.
+func (s *Store) readThrough(ctx context.Context) {
+	var err error
+	if s.through, err = os.Open(s.path); err != nil {
+		return // the check finds it slowly, or says why not
+	}
+	piece := make([]byte, 1<<20)
+	for ctx.Err() == nil && err == nil {
+		_, err = s.through.Read(piece)
 	}
 }
 

@@ -68,6 +68,7 @@ type Store struct {
 	salvaged  *Salvage
 	finding   *finding
 	check     sync.WaitGroup // of the whole file, beside the mail
+	through   *os.File       // of readThrough
 	stopCheck context.CancelFunc
 
 	// What each message on its way out asks for, prepared on the connections of read.
@@ -321,6 +322,9 @@ func (s *Store) closeFiles() error {
 	}
 	if s.write != nil {
 		errs = append(errs, s.write.Close())
+	}
+	if s.through != nil { // not before: it would end SQLite's locks, which are the process's (fcntl(2))
+		errs = append(errs, s.through.Close())
 	}
 	return errors.Join(errs...)
 }
