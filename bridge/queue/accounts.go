@@ -17,8 +17,8 @@ type accountSet struct {
 
 // SetAccounts replaces the accounts, also while Run runs. What is in flight ends as it began, and no message is lost: mail
 // of an account that is not there any more waits as if the account were parked (the Relayer's Gate says so), until it is
-// configured again or a person makes a new plan. One without mail is forgotten an hour later. Relayer must know the new accounts before, and the old ones not any more;
-// where it opens the gate of one that stays as it was, Wake says so.
+// configured again or a person makes a new plan. One without mail is forgotten an hour later. Relayer must know the new
+// accounts before, and the old ones not any more; where it opens the gate of one that stays as it was, Wake says so.
 func (q *Queue) SetAccounts(list []Account) {
 	q.changing.Lock()
 	defer q.changing.Unlock()
