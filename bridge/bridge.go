@@ -122,6 +122,7 @@ type Bridge struct {
 
 	incidents incident.Log   // the latest errors
 	since     time.Time      // when it was opened
+	endBy     time.Time      // what the service manager was told of the stop; zero before it
 	closers   []func() error // in the order of opening
 }
 
@@ -279,13 +280,23 @@ func (b *Bridge) openBack(ctx context.Context, key token.Secret) (err error) {
 	return nil
 }
 
-// closeAccounts waits for a refresh under way: one that is cut off may lose a rotated token.
+// keepGrace bounds the writing of tokens that the vault could not take before: that is the disk's work alone.
+const keepGrace = 5 * time.Second
+
+// closeAccounts waits for a refresh under way, because one that is cut off may lose a rotated token: until what the service
+// manager was told is over, since then it kills, and what the vault lacks would be lost as well.
 func (b *Bridge) closeAccounts() error {
-	ctx, cancel := context.WithTimeout(context.Background(), b.cfg.Queue.StopGrace)
+	end := b.endBy.Add(-keepGrace)
+	if b.endBy.IsZero() {
+		end = time.Now().Add(b.cfg.Queue.StopGrace)
+	}
+	ctx, cancel := context.WithDeadline(context.Background(), end)
 	defer cancel()
 	// First what a refresh that ends only now brings, then what the vault could not take before.
 	b.accounts.Close(ctx)
-	return b.accounts.Keep(ctx)
+	keep, cancel := context.WithTimeout(context.Background(), keepGrace)
+	defer cancel()
+	return b.accounts.Keep(keep)
 }
 
 // freed lets the mail of an account go that waited for a sign-in or a secret.
@@ -379,7 +390,9 @@ func (b *Bridge) Run(ctx context.Context) error {
 	b.manager().Ready()
 	b.events.Emit(ctx, slog.LevelInfo, event.ServiceStarted, slog.Int("accounts", len(b.cfg.Accounts)))
 	<-ctx.Done()
-	b.manager().Stopping(b.cfg.Queue.StopGrace + lastGrace)
+	within := b.cfg.Queue.StopGrace + lastGrace
+	b.endBy = time.Now().Add(within)
+	b.manager().Stopping(within)
 	err := b.shutDown()
 	r.wg.Wait()
 	b.notices.Keep(context.WithoutCancel(ctx)) // attempts have gone on since its Run ended

@@ -8,6 +8,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"postern/auth"
+	"postern/auth/token"
+	"postern/auth/vault"
+	"postern/bridge/config"
 	"postern/bridge/event"
 	"postern/bridge/message"
 	"postern/bridge/relay"
@@ -105,4 +109,57 @@ func TestClosingReplacedTransportsHoldsNobodyUp(t *testing.T) {
 			t.Errorf("%d closings were told of; want 2", n)
 		}
 	})
+}
+
+// hangingProvider answers no request.
+type hangingProvider struct{ asked chan struct{} }
+
+func (p hangingProvider) Refresh(context.Context, token.Secret, token.Resource) (token.Grant, error) {
+	return token.Grant{}, errors.New("nobody signs in here")
+}
+
+func (p hangingProvider) ClientCredentials(ctx context.Context, _ token.Resource) (token.Grant, error) {
+	close(p.asked)
+	<-ctx.Done()
+	return token.Grant{}, ctx.Err()
+}
+
+// TestAStopEndsWithinWhatWasAnnounced: a refresh that hangs is waited for, and cut off before the service manager kills.
+func TestAStopEndsWithinWhatWasAnnounced(t *testing.T) {
+	for _, tc := range []struct {
+		name       string
+		left, want time.Duration // of what was announced
+	}{
+		{"a start that failed was announced to nobody", 0, time.Minute},
+		{"the listeners and the queue have taken little of it", 40 * time.Second, 35 * time.Second},
+		{"they have taken all of it", time.Second, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				v, err := vault.Open(t.TempDir(), vault.Options{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				p := hangingProvider{make(chan struct{})}
+				b := &Bridge{cfg: &config.Config{}}
+				b.cfg.Queue.StopGrace = time.Minute
+				if b.accounts, err = auth.New(auth.Options{Providers: map[string]auth.Provider{"p": p}, Vault: v,
+					Accounts: []auth.Account{{Name: "a", Provider: "p", AppOnly: true, Resources: []token.Resource{token.Graph}}}}); err != nil {
+					t.Fatal(err)
+				}
+				go b.accounts.Source("a").Token(context.Background(), token.Graph)
+				<-p.asked
+				began := time.Now()
+				if tc.left > 0 {
+					b.endBy = began.Add(tc.left)
+				}
+				if err := b.closeAccounts(); err != nil {
+					t.Error(err)
+				}
+				if took := time.Since(began); took != tc.want {
+					t.Errorf("closed within %v; want %v", took, tc.want)
+				}
+			})
+		})
+	}
 }

@@ -10,7 +10,7 @@ import (
 	"postern/bridge/event"
 )
 
-// lastGrace is what a stop may take beyond stop_grace.
+// lastGrace is what a stop may take beyond stop_grace: 5 s each for the queue by force, the goodbyes to servers, and the vault.
 const lastGrace = 15 * time.Second
 
 // Manager is the system's service manager. It is told what Postern does; service.Notifier and the Windows service are
