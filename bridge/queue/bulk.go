@@ -43,7 +43,10 @@ func (q *Queue) ChangeAll(ctx context.Context, f Filter, o Order) (changed int, 
 			return b.changed, b.refused, err
 		}
 		f.After = page[len(page)-1].Item.ID
-		page = slices.DeleteFunc(page, func(e Entry) bool { return !b.wants(&e.Item) })
+		page = slices.DeleteFunc(page, func(e Entry) bool {
+			spent := !e.HasBody && e.Item.State() == Failed // nothing can be made of it any more
+			return spent || !b.wants(&e.Item)
+		})
 		if o.Replan != nil {
 			err = b.planAnew(ctx, page)
 		} else {
