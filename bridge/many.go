@@ -35,46 +35,85 @@ func (b *Bridge) openMailboxes() *mailboxes.Mailboxes {
 		if err != nil {
 			return nil, fmt.Errorf("count the queue: %w", err)
 		}
-		waiting := map[string]bool{}
-		for _, c := range counts {
-			if !c.State.Final() { // what has failed and is tried again has its mailbox recalled
-				waiting[c.Account] = true
-			}
-		}
-		return waiting, nil
+		return waitingAccounts(counts), nil
 	}})
 }
 
-// setMailboxes puts the accounts of a configuration in force, and those of single mailboxes with them.
-func (b *Bridge) setMailboxes(cfg *config.Config, routes []relay.Account, accounts []queue.Account) error {
-	provider := map[string]string{} // by account for a domain
+// waitingAccounts are those that have mail which is to be sent yet.
+func waitingAccounts(counts []queue.Count) map[string]bool {
+	waiting := map[string]bool{}
+	for _, c := range counts {
+		if !c.State.Final() { // what has failed and is tried again has its mailbox recalled
+			waiting[c.Account] = true
+		}
+	}
+	return waiting
+}
+
+// domainAccounts has the providers of the accounts for a domain, by account.
+func domainAccounts(cfg *config.Config) map[string]string {
+	provider := map[string]string{}
 	for _, a := range cfg.Accounts {
 		if isMany(a) {
 			provider[a.Name] = a.Provider
 		}
 	}
+	return provider
+}
+
+// withMailboxes returns the accounts and those of single mailboxes by their names. Each is what its account is, and has a
+// mailbox of its own.
+func withMailboxes(accounts []queue.Account, provider map[string]string, names []string) []queue.Account {
+	all := slices.Clone(accounts)
+	for _, name := range names {
+		base, mailbox, _ := mailboxes.Split(name)
+		for _, q := range accounts {
+			if q.Name == base {
+				q.Name, q.Mailbox = name, provider[base]+" "+mailbox
+				all = append(all, q)
+			}
+		}
+	}
+	return all
+}
+
+// stoppedAccounts are the accounts as the daemon's start would know them: with the single mailboxes that have mail.
+func stoppedAccounts(ctx context.Context, cfg *config.Config, store queue.Store, accounts []queue.Account) ([]queue.Account, error) {
+	provider := domainAccounts(cfg)
+	if len(provider) == 0 {
+		return accounts, nil
+	}
+	counts, err := store.Counts(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("count the queue: %w", err)
+	}
+	var names []string
+	for name := range waitingAccounts(counts) {
+		if base, _, single := mailboxes.Split(name); single && provider[base] != "" {
+			names = append(names, name)
+		}
+	}
+	return withMailboxes(accounts, provider, names), nil
+}
+
+// setMailboxes puts the accounts of a configuration in force, and those of single mailboxes with them.
+func (b *Bridge) setMailboxes(cfg *config.Config, routes []relay.Account, accounts []queue.Account) error {
+	provider := domainAccounts(cfg)
 	return b.mailboxes.Set(slices.Collect(maps.Keys(provider)), func(names []string) error {
-		allRoutes, all := slices.Clone(routes), slices.Clone(accounts)
+		allRoutes := slices.Clone(routes)
 		for _, name := range names {
 			base, mailbox, _ := mailboxes.Split(name)
-			key := provider[base] + " " + mailbox
 			for _, r := range routes {
 				if r.Name == base {
-					r.Name, r.Mailbox = name, key
+					r.Name, r.Mailbox = name, provider[base]+" "+mailbox
 					allRoutes = append(allRoutes, r)
-				}
-			}
-			for _, q := range accounts {
-				if q.Name == base {
-					q.Name, q.Mailbox = name, key
-					all = append(all, q)
 				}
 			}
 		}
 		if err := b.relay.SetAccounts(allRoutes); err != nil { // first, as queue.SetAccounts asks for
 			return err
 		}
-		b.queue.SetAccounts(all)
+		b.queue.SetAccounts(withMailboxes(accounts, provider, names))
 		return nil
 	})
 }

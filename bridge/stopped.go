@@ -58,6 +58,9 @@ func (s *stoppedQueue) open(ctx context.Context) (*queue.Queue, *sqlite.Store, e
 	o := queueOptions(s.cfg, store, nil, events)
 	o.Relayer, o.Reporter = nobodyRelays{}, nobodyReports{}
 	o.Ended = endedWhileStopped(s.cfg, store, events)
+	if o.Accounts, err = stoppedAccounts(ctx, s.cfg, store, o.Accounts); err != nil {
+		return nil, nil, errors.Join(err, store.Close())
+	}
 	q := queue.New(o)
 	if err := q.Recall(ctx); err != nil {
 		return nil, nil, errors.Join(err, store.Close())
@@ -91,12 +94,11 @@ type stoppedAudit struct {
 
 // Handle implements event.Sink. What is done is done: where the log cannot be opened, standard error has the line.
 func (a stoppedAudit) Handle(ctx context.Context, e event.Event) {
-	switch e.Kind {
-	case event.AccountSignedIn, event.AccountSignedOut:
-		e.Attrs = append([]slog.Attr{slog.String("by", a.by)}, e.Attrs...)
-	case event.SecretStored, event.SecretRemoved, event.VaultRekeyed, event.BackupWritten:
-	default:
+	if !e.Kind.Audit() {
 		return // the command line says what becomes of its tokens
+	}
+	if e.Kind == event.AccountSignedIn || e.Kind == event.AccountSignedOut {
+		e.Attrs = append([]slog.Attr{slog.String("by", a.by)}, e.Attrs...)
 	}
 	a.stopped.mu.Lock()
 	defer a.stopped.mu.Unlock()

@@ -263,26 +263,8 @@ func TestHoldAllWithoutADaemonHoldsWhatWasInFlight(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx := t.Context()
-	store, err := openStore(ctx, cfg, sqlite.Open)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, handedOver := range []bool{true, false} {
-		it, m := queuetest.NewMessage("by-graph", time.Now())
-		if err := store.Add(ctx, it, m, strings.NewReader("x\r\n")); err != nil {
-			t.Fatal(err)
-		}
-		err := store.Update(ctx, it.ID, func(it *queue.Item) error {
-			it.Lease, it.Intent, it.Recipients[0].State, it.Recipients[0].Next = "a dead process", handedOver, queue.Sending, time.Time{}
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := store.Close(); err != nil {
-		t.Fatal(err)
-	}
+	leaseToTheDead(t, cfg, "by-graph", true)
+	leaseToTheDead(t, cfg, "by-graph", false)
 	svc, done, err := Admin(ctx, cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -294,6 +276,55 @@ func TestHoldAllWithoutADaemonHoldsWhatWasInFlight(t *testing.T) {
 	changed, err = svc.QueueChange(ctx, control.QueueChange{Action: "release", QueueQuery: control.QueueQuery{All: true}})
 	if err != nil || changed.Changed != 1 || len(changed.Refused) != 1 || !strings.Contains(changed.Refused[0].Text, "may have gone out") {
 		t.Errorf("release --all: %+v, %v; want the one that was not handed over", changed, err)
+	}
+	if err := done(); err != nil {
+		t.Error(err)
+	}
+}
+
+// leaseToTheDead stores a message that a process was sending when it died.
+func leaseToTheDead(t *testing.T, cfg *config.Config, account string, handedOver bool) envelope.ID {
+	t.Helper()
+	store, err := openStore(t.Context(), cfg, sqlite.Open)
+	if err != nil {
+		t.Fatal(err)
+	}
+	it, m := queuetest.NewMessage(account, time.Now())
+	err = store.Add(t.Context(), it, m, strings.NewReader("x\r\n"))
+	err = errors.Join(err, store.Update(t.Context(), it.ID, func(it *queue.Item) error {
+		it.Lease, it.Intent, it.Recipients[0].State, it.Recipients[0].Next = "a dead process", handedOver, queue.Sending, time.Time{}
+		return nil
+	}), store.Close())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return it.ID
+}
+
+// TestAnOrderWithoutADaemonKnowsTheMailboxesOfADomain: what was in flight for one of them waits for its doubt as its account
+// says, not as that of an account which is gone.
+func TestAnOrderWithoutADaemonKnowsTheMailboxesOfADomain(t *testing.T) {
+	text := strings.Replace(strings.ReplaceAll(peopleConfig, "{VIA}", "smtp"), "rate_per_minute = 2", "rate_per_minute = 2\ndoubt_wait = \"6h\"", 1)
+	w := newWorld(t, worldOptions{config: text, unsigned: true})
+	w.stop()
+	cfg, err := config.Load(w.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	mailbox := leaseToTheDead(t, cfg, "people/anna@contoso.test", true)
+	other := leaseToTheDead(t, cfg, "people", false)
+	svc, done, err := Admin(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = svc.QueueChange(t.Context(), control.QueueChange{Action: "hold", QueueQuery: control.QueueQuery{IDs: []string{string(other)}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := svc.QueueRows(t.Context(), control.QueueQuery{IDs: []string{string(mailbox)}})
+	if err != nil || len(list) != 1 || list[0].State != "in-doubt" || list[0].NextAttempt.Before(began.Add(time.Hour)) {
+		t.Errorf("%+v, %v; want a first look after a third of six hours", list, err)
 	}
 	if err := done(); err != nil {
 		t.Error(err)
