@@ -49,11 +49,12 @@ func (p *Pacer) reserve(user string, perMinute int, now time.Time) time.Time {
 	return at
 }
 
-// pullBack moves what lies further ahead than so many could have been put to as far as they could: the clock was ahead then,
-// and was set back. What a former process let go within the last minute is not among them.
+// pullBack moves what lies much further ahead than so many could have been put to as far as they could: the clock was ahead
+// then, and was set back. Somewhat further is no sign of that: mail that was refused leaves holes. What a former process let go
+// within the last minute is not among them.
 func pullBack(all []time.Time, perMinute int, now time.Time) {
 	most := func(i int) time.Time { return now.Add(time.Duration(i/perMinute+1) * time.Minute) }
-	if n := len(all); n == 0 || !all[n-1].After(most(n-1)) {
+	if n := len(all); n == 0 || !all[n-1].After(most(2*n+perMinute)) {
 		return
 	}
 	for i, at := range all {

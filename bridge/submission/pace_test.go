@@ -143,3 +143,38 @@ func TestAClockThatIsSetBackKeepsNoUser(t *testing.T) {
 		}
 	}
 }
+
+// TestRefusedMailLeavesNoTooShortMinute: what was put behind it keeps its time, and nobody gets that a second time.
+func TestRefusedMailLeavesNoTooShortMinute(t *testing.T) {
+	start := time.Date(2026, 11, 2, 10, 0, 0, 0, time.UTC)
+	for _, perMinute := range []int{1, 2, 5, 30} {
+		for seed := range uint64(50) {
+			r := rand.New(rand.NewPCG(seed, uint64(perMinute)))
+			var p Pacer
+			var leave, open []time.Time
+			now := start
+			end := func() { // of one of those that are being handed in
+				i := r.IntN(len(open))
+				if at := open[i]; r.IntN(10) < 3 {
+					p.cancel("nav", at)
+				} else {
+					leave = append(leave, at)
+				}
+				open = slices.Delete(open, i, i+1)
+			}
+			for range 300 {
+				now = now.Add(time.Duration(r.Int64N(int64(time.Minute) / int64(perMinute))))
+				if len(open) == 4 {
+					end()
+				}
+				open = append(open, p.reserve("nav", perMinute, now))
+			}
+			slices.SortFunc(leave, time.Time.Compare)
+			for i := perMinute; i < len(leave); i++ {
+				if leave[i].Sub(leave[i-perMinute]) < time.Minute {
+					t.Fatalf("%d a minute, seed %d: %d leave from %v to %v", perMinute, seed, perMinute+1, leave[i-perMinute].Sub(start), leave[i].Sub(start))
+				}
+			}
+		}
+	}
+}
