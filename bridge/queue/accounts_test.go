@@ -187,12 +187,15 @@ func lanesRunning() int {
 	return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "queue.(*lane).run(")
 }
 
-// watchedStore notes whose mail is claimed, and lets something happen before a message is stored.
+// watchedStore notes whose mail is claimed, and lets something happen before a message is stored and after all are
+// counted.
 type watchedStore struct {
 	queue.Store
-	mu        sync.Mutex // guards claimed
-	claimed   []string
 	beforeAdd func()
+
+	mu         sync.Mutex // guards what follows
+	claimed    []string
+	afterCount func() // once
 }
 
 func (s *watchedStore) Claim(ctx context.Context, c queue.Claim) ([]queue.Entry, error) {
@@ -207,6 +210,18 @@ func (s *watchedStore) Add(ctx context.Context, item queue.Item, m message.Messa
 		s.beforeAdd()
 	}
 	return s.Store.Add(ctx, item, m, body)
+}
+
+func (s *watchedStore) Counts(ctx context.Context) ([]queue.Count, error) {
+	counts, err := s.Store.Counts(ctx)
+	s.mu.Lock()
+	then := s.afterCount
+	s.afterCount = nil
+	s.mu.Unlock()
+	if then != nil {
+		then()
+	}
+	return counts, err
 }
 
 // claims returns whose mail was claimed since it was last asked, sorted.

@@ -64,25 +64,33 @@ func (q *Queue) closeLanes(needless func(account string, since time.Time) bool) 
 	}
 }
 
-// laneOf returns the account's lane. One that was forgotten has it again: of its mail, some came in at that moment, or a
-// person has it tried again.
+// laneOf returns the account's lane, for mail that is to be sent. One that was forgotten has it again: of its mail, some came in
+// at that moment, or a person has it tried again. One that was removed is not forgotten soon: who counts its mail at this
+// moment may not have seen this.
 func (q *Queue) laneOf(account string) *lane {
-	if l := q.set.Load().lanes[account]; l != nil {
-		return l
+	lately := func(set *accountSet) bool {
+		since, gone := set.gone[account]
+		return set.lanes[account] != nil && (!gone || q.clock().Sub(since) < goneFor/2)
+	}
+	if set := q.set.Load(); lately(set) {
+		return set.lanes[account]
 	}
 	q.changing.Lock()
 	defer q.changing.Unlock()
 	was := q.set.Load()
-	if l := was.lanes[account]; l != nil {
-		return l
+	if lately(was) {
+		return was.lanes[account]
 	}
-	a := Account{Name: account}
-	l := newLane(q, a.laneKey())
-	l.assign(nil, []Account{a})
 	set := &accountSet{list: was.list, accounts: was.accounts, lanes: maps.Clone(was.lanes), gone: maps.Clone(was.gone)}
+	l, known := set.lanes[account]
+	if !known {
+		a := Account{Name: account}
+		l = newLane(q, a.laneKey())
+		l.assign(nil, []Account{a})
+	}
 	set.lanes[account], set.gone[account] = l, q.clock()
 	q.set.Store(set)
-	if q.begin != nil {
+	if !known && q.begin != nil {
 		q.begin(l)
 	}
 	return l

@@ -87,6 +87,36 @@ func TestARateIsKeptForItsMinute(t *testing.T) {
 	})
 }
 
+// TestMailThatComesBackWhileAccountsAreForgottenKeepsItsLane: it was not there when mail was counted.
+func TestMailThatComesBackWhileAccountsAreForgottenKeepsItsLane(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &watchedStore{Store: queuetest.NewMemory()}
+		w := newWorld(t, queue.Options{Store: store, GiveUpAfter: day, Accounts: []queue.Account{{Name: "erp"}, {Name: "people"}}})
+		refused := deferred(reply.Message)
+		refused.Verdict = reply.Failed
+		w.setRelay(func(context.Context, message.Outgoing) reply.Outcome { return refused })
+		id := w.enqueue("people")
+		w.setGate("people", queue.Gate{Waiting: "parked"})
+		w.SetAccounts([]queue.Account{{Name: "erp"}})
+		w.pass(50 * mins)
+		store.mu.Lock()
+		store.afterCount = func() {
+			if err := w.Change(t.Context(), id, queue.Order{Action: queue.Retry, By: "admin"}); err != nil {
+				t.Error(err)
+			}
+		}
+		store.mu.Unlock()
+		w.pass(hour)
+		if row := w.show(id); row.State != queue.Queued || row.WaitingFor != "parked" {
+			t.Errorf("it is %s and waits for %q; want queued, parked", row.State, row.WaitingFor)
+		}
+		w.pass(5 * day)
+		if s := w.show(id).State; s != queue.Queued {
+			t.Errorf("it is %s after days; want queued: its age stands still", s)
+		}
+	})
+}
+
 // TestMailOfAForgottenAccountIsSeen: it waits parked as that of any account that is not configured, and its age stands still.
 func TestMailOfAForgottenAccountIsSeen(t *testing.T) {
 	for _, tc := range []struct {
