@@ -80,7 +80,7 @@ func printAccounts(out io.Writer, list []control.Account, now time.Time) error {
 		}
 		for _, l := range a.Lacks {
 			row(&b, "sender", fmt.Sprintf("may not send as %s, found %s ago: that mail waits", l.From, span(now.Sub(l.Since))))
-			row(&b, "", l.Why)
+			row(&b, "", clip(l.Why, 120)) // Exchange adds a kilobyte for its own people
 			row(&b, "", l.Remedy)
 		}
 		for _, e := range a.Expires {

@@ -21,7 +21,8 @@ func TestPrintAccounts(t *testing.T) {
 					Remedy: "run in Exchange Online PowerShell: Set-CASMailbox -Identity svc@contoso.test -SmtpClientAuthenticationDisabled $false"}}},
 		{Name: "info", Mailbox: "info@contoso.test", SignIn: "delegated", SignedIn: true, Login: "info@contoso.test", Since: now.Add(-time.Hour),
 			Transports: []control.Transport{{Name: "graph", State: "parked", Why: "the mailbox is full", Remedy: "make room in it", Drafts: "not known"}},
-			Lacks: []control.Lack{{From: "sales@contoso.test", Since: now.Add(-3 * time.Hour), Why: "403 ErrorSendAsDenied",
+			Lacks: []control.Lack{{From: "sales@contoso.test", Since: now.Add(-3 * time.Hour), Why: "554 5.2.252 SendAsDenied; info@contoso.test not allowed to send as sales@contoso.test; " +
+				strings.Repeat("255.1750:7A000000, ", 40),
 				Remedy: "in Exchange Online PowerShell: Add-RecipientPermission -Identity 'sales@contoso.test'"}}},
 		{Name: "old", Mailbox: "old@contoso.test", SignIn: "app-only", SignedIn: true, Uncounted: true},
 		{Name: "app", Mailbox: "app@contoso.test", SignIn: "app-only", SignedIn: true, Transports: []control.Transport{{Name: "graph", State: "up"}},
@@ -53,7 +54,8 @@ info  info@contoso.test
            make room in it
   drafts   not known before the first message
   sender   may not send as sales@contoso.test, found 3h0m ago: that mail waits
-           403 ErrorSendAsDenied
+           554 5.2.252 SendAsDenied; info@contoso.test not allowed to send as
+           sales@contoso.test; 255.1750:7A000000, 255.1750:7A...
            in Exchange Online PowerShell: Add-RecipientPermission -Identity
            'sales@contoso.test'
   waiting  0 messages
