@@ -32,6 +32,10 @@ type lane struct {
 
 	noting sync.Mutex // orders what is written down of the rate; taken before mu
 
+	// claiming is held while places are reserved that are not yet begun or given back: who reserves all of them for a moment
+	// must not make the lane look full to a suspect. Taken before mu.
+	claiming sync.Mutex
+
 	mu          sync.Mutex      // guards what follows
 	trial       <-chan struct{} // closed when its suspects have been tried, nil where it has none; set before it runs
 	accounts    []Account       // a new slice with each change; the retired ones come last
@@ -150,6 +154,8 @@ func (l *lane) serve(ctx, work context.Context, a Account) (full bool, again tim
 	if err := l.resume(ctx, a.Name); err != nil {
 		return false, again, err
 	}
+	l.claiming.Lock()
+	defer l.claiming.Unlock()
 	free, again := l.reserve(ctx, a)
 	if free == 0 {
 		return false, again, nil

@@ -297,6 +297,8 @@ func (q *Queue) try(ctx, work context.Context, id envelope.ID) <-chan struct{} {
 	if !known {
 		return tried
 	}
+	l.claiming.Lock()
+	defer l.claiming.Unlock()
 	if free, _ := l.reserve(ctx, a); free == 0 {
 		return tried
 	} else if free > 1 {
