@@ -125,12 +125,13 @@ func (s *space) look(ctx context.Context, beyond int64) error {
 	return nil
 }
 
-// wanted reports whether somebody is to give back room now: who does comes by each watchEvery anyway.
+// wanted reports whether somebody is to give back room now. Each refused message asks, so that mail is taken again soon after
+// what fills the disk has left; but a thousand at once ask once.
 func (s *space) wanted() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.clock()
-	if age := now.Sub(s.asked); age >= 0 && age < watchEvery {
+	if age := now.Sub(s.asked); age >= 0 && age < lookAge {
 		return false
 	}
 	s.asked = now

@@ -186,7 +186,7 @@ func checkFull(t *testing.T, err error) {
 
 // acceptsAgain submits until a message is taken: room is given back a little at a time.
 func (k *killing) acceptsAgain() {
-	for range 2000 {
+	for range 20_000 {
 		id, err := k.submitText("again", "tiny\r\n")
 		if err == nil {
 			k.relayed(id)
