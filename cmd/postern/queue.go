@@ -37,7 +37,8 @@ Every change is a line in the log with the name of who asked for it.`,
 	queue.AddCommand(c.queueList(), c.queueShow(), c.queueExport(),
 		c.queueChange("retry", "Try again at once", `Has messages tried at once, and the waits begin again. Failed, held and doubtful
 mail is taken where it is named by ID or --state; --all means what waits anyhow.
-What was in doubt may arrive twice.
+--state failed leaves out what has no text any more. What was in doubt may
+arrive twice.
 
 --policy today makes a new plan from the configuration of now, for mail that has
 failed, is held, or waits for a right of its sender: account and sender change,
@@ -50,7 +51,8 @@ this moment is named and left as it is: ask again.`,
 Items, then end the doubt with sent or retry.`,
 			"  postern queue release --all"),
 		c.queueChange("drop", "Give up without a report", `Ends messages as failed and deletes their text. Nobody gets a report. --all
-means all that is not finished; failed mail is taken by ID or --state failed.`,
+means all that is not finished; failed mail is taken by ID or --state failed,
+which leaves out what has no text any more.`,
 			"  postern queue drop 06ab3c9d0e1f2g3h"),
 		c.queueChange("sent", "Mark doubtful mail as relayed", `Ends a doubt: somebody has seen the message in Sent Items. Nothing is sent.`,
 			"  postern queue sent 06ab3c9d0e1f2g3h"))

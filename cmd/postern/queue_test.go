@@ -63,8 +63,9 @@ func TestQueueOnARunningDaemon(t *testing.T) {
 	do("customer@example.test  held", "show", first)
 	do("held by "+whoami(t), "show", first)
 	do("2 messages dropped", "drop", second, third)
-	if out, status := outcome(t, "", "queue", "retry", "--state", "failed", "--config", file); status != 1 || !strings.Contains(out, "0 messages to be tried at once\n") ||
-		!strings.Contains(out, second+" and 1 more: its body is not kept any more\n") || !strings.Contains(out, "not changed: 2 messages\n") {
+	do("0 messages to be tried at once\n", "retry", "--state", "failed") // what has no text any more is not meant
+	if out, status := outcome(t, "", "queue", "retry", second, third, "--config", file); status != 1 || !strings.Contains(out, second+": its body is not kept any more\n") ||
+		!strings.Contains(out, third+": its body is not kept any more\n") {
 		t.Errorf("a retry of what was dropped = %d; want why nothing is tried, and status 1\n%s", status, out)
 	}
 	dir := t.TempDir()
