@@ -7,8 +7,9 @@ import (
 )
 
 // Pacer spreads the mail of users that hand in more than their rate: it is taken, and each message gets the time before
-// which it must not leave. Any 60 seconds hold at most the rate; within that a burst is allowed. It outlives a Desk, so
-// that a new configuration does not open a second allowance. Safe for concurrent use. The zero value is ready.
+// which it must not leave. Any 60 seconds hold at most the rate; within that a burst is allowed. (A few more where most of
+// what was handed in at one time was refused: pullBack.) It outlives a Desk, so that a new configuration does not open a
+// second allowance. Safe for concurrent use. The zero value is ready.
 type Pacer struct {
 	mu    sync.Mutex
 	users map[string][]time.Time // when messages leave, the last minute's and those to come, in order
