@@ -61,21 +61,25 @@ func domainAccounts(cfg *config.Config) map[string]string {
 	return provider
 }
 
-// withMailboxes returns the accounts and those of single mailboxes by their names. Each is what its account is, and has a
-// mailbox of its own.
-func withMailboxes(accounts []queue.Account, provider map[string]string, names []string) []queue.Account {
+// withMailboxes returns what relay or queue knows of the accounts, and the same of single mailboxes by their names. of says
+// where the account's name and its mailbox stand.
+func withMailboxes[A any](accounts []A, of func(*A) (name, mailbox *string), provider map[string]string, names []string) []A {
 	all := slices.Clone(accounts)
-	for _, name := range names {
-		base, mailbox, _ := mailboxes.Split(name)
-		for _, q := range accounts {
-			if q.Name == base {
-				q.Name, q.Mailbox = name, provider[base]+" "+mailbox
-				all = append(all, q)
+	for _, single := range names {
+		base, address, _ := mailboxes.Split(single)
+		for _, a := range accounts {
+			if name, mailbox := of(&a); *name == base {
+				*name, *mailbox = single, provider[base]+" "+address
+				all = append(all, a)
 			}
 		}
 	}
 	return all
 }
+
+func ofQueue(a *queue.Account) (name, mailbox *string) { return &a.Name, &a.Mailbox }
+
+func ofRelay(a *relay.Account) (name, mailbox *string) { return &a.Name, &a.Mailbox }
 
 // stoppedAccounts are the accounts as the daemon's start would know them: with the single mailboxes that have mail.
 func stoppedAccounts(ctx context.Context, cfg *config.Config, store queue.Store, accounts []queue.Account) ([]queue.Account, error) {
@@ -93,27 +97,17 @@ func stoppedAccounts(ctx context.Context, cfg *config.Config, store queue.Store,
 			names = append(names, name)
 		}
 	}
-	return withMailboxes(accounts, provider, names), nil
+	return withMailboxes(accounts, ofQueue, provider, names), nil
 }
 
 // setMailboxes puts the accounts of a configuration in force, and those of single mailboxes with them.
 func (b *Bridge) setMailboxes(cfg *config.Config, routes []relay.Account, accounts []queue.Account) error {
 	provider := domainAccounts(cfg)
 	return b.mailboxes.Set(slices.Collect(maps.Keys(provider)), func(names []string) error {
-		allRoutes := slices.Clone(routes)
-		for _, name := range names {
-			base, mailbox, _ := mailboxes.Split(name)
-			for _, r := range routes {
-				if r.Name == base {
-					r.Name, r.Mailbox = name, provider[base]+" "+mailbox
-					allRoutes = append(allRoutes, r)
-				}
-			}
-		}
-		if err := b.relay.SetAccounts(allRoutes); err != nil { // first, as queue.SetAccounts asks for
+		if err := b.relay.SetAccounts(withMailboxes(routes, ofRelay, provider, names)); err != nil { // first, as queue.SetAccounts asks for
 			return err
 		}
-		b.queue.SetAccounts(withMailboxes(accounts, provider, names))
+		b.queue.SetAccounts(withMailboxes(accounts, ofQueue, provider, names))
 		return nil
 	})
 }
