@@ -95,20 +95,25 @@ func TestSenderPair(t *testing.T) {
 	})
 }
 
+// leftWithSenders is the store of a process that has stopped while so many messages of the CEO's waited for the right.
+func leftWithSenders(t *testing.T, lack map[string]bool, n int) queue.Store {
+	store := queuetest.NewMemory()
+	first := newWorld(t, queue.Options{Store: store})
+	first.setRelay(first.rights(lack))
+	for range n {
+		first.as("ceo")
+	}
+	first.pass(mins)
+	first.stop()
+	<-first.ended
+	return store
+}
+
 // TestSenderPairOverRestart: the pair goes on waiting, behind one probe.
 func TestSenderPairOverRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := queuetest.NewMemory()
 		lack := map[string]bool{"ceo": true}
-		first := newWorld(t, queue.Options{Store: store})
-		first.setRelay(first.rights(lack))
-		for range 5 {
-			first.as("ceo")
-		}
-		first.pass(mins)
-		first.stop()
-		<-first.ended
-		second := newWorld(t, queue.Options{Store: store})
+		second := newWorld(t, queue.Options{Store: leftWithSenders(t, lack, 5)})
 		second.setRelay(second.rights(lack))
 		second.pass(14*mins + 30*sec)
 		if n := len(second.seen()); n != 1 {
@@ -394,17 +399,8 @@ func TestSenderPairIsToldOverRestart(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				store := queuetest.NewMemory()
 				lack := map[string]bool{"ceo": true}
-				first := newWorld(t, queue.Options{Store: store})
-				first.setRelay(first.rights(lack))
-				for range 3 {
-					first.as("ceo")
-				}
-				first.pass(mins)
-				first.stop()
-				<-first.ended
-				second := newWorldOf(t, queue.Options{Store: store}, func(w *world) { w.relay = w.rights(lack) })
+				second := newWorldOf(t, queue.Options{Store: leftWithSenders(t, lack, 3)}, func(w *world) { w.relay = w.rights(lack) })
 				if left := second.Lacks(t.Context()); len(left) != 1 || left[0].Remedy == "" {
 					t.Errorf("after the restart %v wait", left)
 				}
